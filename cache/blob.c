@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/blob.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "cache/record.h"
+#include "cache/tempfile.h"
+
+#define BLOB_RECORD_VERSION 1
+#define BLOB_RECORD_MAX 32
+#define TOUCH_INTERVAL_S 3600
+
+int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    struct db_value value;
+    struct record_in in;
+    int err = db_get(txn, DB_BLOBS, key, digest_to_key(d, key), &value);
+
+    if (err != 0) {
+        return err;
+    }
+    record_open(&in, value, BLOB_RECORD_VERSION);
+    r->size_bytes = record_get_u64(&in);
+    r->origin = (enum blob_origin)record_get_u8(&in);
+    r->stored_at_s = record_get_i64(&in);
+    r->used_at_s = record_get_i64(&in);
+    record_require(&in, r->size_bytes <= INT64_MAX);
+    record_require(&in, r->origin >= BLOB_PUBLIC && r->origin <= BLOB_PUSHED);
+    return record_close(&in);
+}
+
+int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_record *r)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    uint8_t buf[BLOB_RECORD_MAX];
+    struct record_out out;
+
+    record_start(&out, buf, sizeof(buf), BLOB_RECORD_VERSION);
+    record_put_u64(&out, r->size_bytes);
+    record_put_u8(&out, (uint8_t)r->origin);
+    record_put_i64(&out, r->stored_at_s);
+    record_put_i64(&out, r->used_at_s);
+    CHECK(record_finish(&out) == 0);
+    return db_put(txn, DB_BLOBS, key, digest_to_key(d, key), buf, out.len);
+}
+
+int blob_forget(struct db_txn *txn, const struct digest *d)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+
+    return db_delete(txn, DB_BLOBS, key, digest_to_key(d, key));
+}
+
+int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s)
+{
+    struct blob_record r;
+    int64_t idle_s;
+    int err = blob_get(txn, d, &r);
+
+    if (err != 0) {
+        return err == ERR_NOT_FOUND ? 0 : err;
+    }
+    if (!__builtin_sub_overflow(now_s, r.used_at_s, &idle_s) && idle_s <= TOUCH_INTERVAL_S) {
+        return 0;
+    }
+    r.used_at_s = now_s;
+    return blob_put(txn, d, &r);
+}
+
+/* O_NONBLOCK, for a fifo put there by hand would block the open. */
+int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int *fd)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct stat st;
+    int opened = openat(store_blobs_fd(s, d->alg), store_blob_name(d, name),
+                        O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    if (opened < 0) {
+        return errno == ENOENT || errno == ELOOP ? ERR_MISMATCH : err_from_errno(errno);
+    }
+    if (fstat(opened, &st) != 0) {
+        int err = err_from_errno(errno);
+
+        close(opened);
+        return err;
+    }
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size_bytes) {
+        close(opened);
+        return ERR_MISMATCH;
+    }
+    *fd = opened;
+    return 0;
+}
+
+int blob_unlink(struct store *s, const struct digest *d)
+{
+    char name[DIGEST_TEXT_MAX];
+
+    if (unlinkat(store_blobs_fd(s, d->alg), store_blob_name(d, name), 0) != 0 && errno != ENOENT) {
+        return err_from_errno(errno);
+    }
+    return 0;
+}
+
+int blob_write(struct store *s, const struct digest *d, const void *data, size_t len)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct tempfile t;
+    int err = tempfile_open(&t, store_partial_fd(s));
+
+    if (err != 0) {
+        return err;
+    }
+    err = file_write(t.fd, data, len, 0);
+    if (err != 0) {
+        tempfile_discard(&t);
+        return err;
+    }
+    return tempfile_publish(&t, store_blobs_fd(s, d->alg), store_blob_name(d, name));
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Blobs: verified, immutable bytes that appear whole or not at all, and the
+ * partial files that they grow in.
+ *
+ * Publish order: fsync of the data, rename into blobs/, fsync of the folder,
+ * then the index record in a committed transaction. A record never precedes its
+ * file, and is never trusted alone: blob_open checks the file.
+ */
+#ifndef CACHE_BLOB_H
+#define CACHE_BLOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+#include "cache/partial.h"
+#include "cache/store.h"
+
+/* Where the bytes came from: decides who may see them. */
+enum blob_origin {
+    BLOB_PUBLIC = 1,  /* an upstream, asked anonymously or with public content */
+    BLOB_PRIVATE = 2, /* an upstream, with credentials */
+    BLOB_PUSHED = 3,  /* a client's push */
+};
+
+struct blob_record {
+    uint64_t size_bytes;
+    enum blob_origin origin;
+    int64_t stored_at_s; /* Unix time */
+    int64_t used_at_s;   /* coarse: rewritten only when an hour old */
+};
+
+MUST_CHECK int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r);
+MUST_CHECK int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_record *r);
+/* Forget the record (the file is the caller's matter). ERR_NOT_FOUND if none. */
+MUST_CHECK int blob_forget(struct db_txn *txn, const struct digest *d);
+/* Set used_at_s if it is more than an hour older than `now_s`; 0 when the blob
+ * is unknown. */
+MUST_CHECK int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s);
+
+/* Open the file of a recorded blob for reading. ERR_MISMATCH when the file is
+ * missing or not of `size_bytes`: the caller drops the record and fetches again. */
+MUST_CHECK int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int *fd);
+
+/* Remove the file if it is there. */
+MUST_CHECK int blob_unlink(struct store *s, const struct digest *d);
+
+/* Write a small blob whole and publish it (durable, not yet in the index): for
+ * manifests. The digest must be right already. */
+MUST_CHECK int blob_write(struct store *s, const struct digest *d, const void *data, size_t len);
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/fetch.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <uthash.h>
+
+#include "cache/err.h"
+
+struct fetch {
+    struct digest digest;
+    pthread_mutex_t lock; /* guards all that follows but refs */
+    enum fetch_state state;
+    int fd;
+    uint64_t size_bytes;
+    uint64_t avail_bytes;
+    struct fetch_failure why;
+    unsigned reader_count;
+    LIST_HEAD(, reader) readers;
+    struct fetch_table *table;
+    unsigned refs;     /* under the table's lock, like the three below */
+    bool is_in_table;
+    UT_hash_handle hh;
+};
+
+struct fetch_table {
+    pthread_mutex_t lock;
+    struct fetch *fetches;
+};
+
+struct fetch_table *fetch_table_new(void)
+{
+    struct fetch_table *t = mem_new(sizeof *t);
+
+    CHECK(pthread_mutex_init(&t->lock, NULL) == 0);
+    return t;
+}
+
+void fetch_table_free(struct fetch_table **tp)
+{
+    struct fetch_table *t = *tp;
+
+    if (!t)
+        return;
+    *tp = NULL;
+    CHECK(!t->fetches);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+unsigned fetch_table_count(struct fetch_table *t)
+{
+    pthread_mutex_lock(&t->lock);
+    unsigned count = HASH_COUNT(t->fetches);
+    pthread_mutex_unlock(&t->lock);
+    return count;
+}
+
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *created)
+{
+    struct fetch *f;
+
+    pthread_mutex_lock(&t->lock);
+    HASH_FIND(hh, t->fetches, d, sizeof *d, f);
+    *created = !f;
+    if (!f) {
+        f = mem_new(sizeof *f);
+        f->digest = *d;
+        f->fd = -1;
+        f->table = t;
+        f->refs = 1; /* the table's, until fetch_retire */
+        f->is_in_table = true;
+        CHECK(pthread_mutex_init(&f->lock, NULL) == 0);
+        HASH_ADD(hh, t->fetches, digest, sizeof f->digest, f);
+    }
+    f->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return f;
+}
+
+struct fetch *fetch_ref(struct fetch *f)
+{
+    pthread_mutex_lock(&f->table->lock);
+    f->refs++;
+    pthread_mutex_unlock(&f->table->lock);
+    return f;
+}
+
+void fetch_unref(struct fetch **fp)
+{
+    struct fetch *f = *fp;
+
+    if (!f)
+        return;
+    *fp = NULL;
+    struct fetch_table *t = f->table;
+    pthread_mutex_lock(&t->lock);
+    bool last = --f->refs == 0;
+    pthread_mutex_unlock(&t->lock);
+    if (!last)
+        return;
+    CHECK(!f->is_in_table && LIST_EMPTY(&f->readers));
+    if (f->fd >= 0)
+        close(f->fd);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+const struct digest *fetch_digest(const struct fetch *f)
+{
+    return &f->digest;
+}
+
+static uint64_t sendable_bytes(const struct fetch *f)
+{
+    if (f->state == FETCH_VERIFIED)
+        return f->size_bytes;
+    if (f->state == FETCH_ASKING)
+        return 0;
+    uint64_t limit = f->size_bytes > FETCH_HOLD_BYTES ? f->size_bytes - FETCH_HOLD_BYTES : 0;
+    return f->avail_bytes < limit ? f->avail_bytes : limit;
+}
+
+/* The only writer of the state. */
+static void fetch_enter(struct fetch *f, enum fetch_state next)
+{
+    CHECK(next > f->state && f->state < FETCH_VERIFIED);
+    f->state = next;
+}
+
+/* Wake those whose wait is over; with the lock held. Asked for by every writer's
+ * call, as each can end a wait. */
+static void wake_readers(struct fetch *f, bool all)
+{
+    uint64_t sendable = sendable_bytes(f);
+    struct reader *r, *next;
+
+    for (r = LIST_FIRST(&f->readers); r; r = next) {
+        next = LIST_NEXT(r, link);
+        if (!all && r->want_bytes >= sendable)
+            continue;
+        LIST_REMOVE(r, link);
+        f->reader_count--;
+        r->waiting = false;
+        r->wake(r);
+    }
+}
+
+int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes, uint64_t avail_bytes)
+{
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (own < 0)
+        return ERR_IO;
+    CHECK(avail_bytes <= size_bytes);
+    pthread_mutex_lock(&f->lock);
+    f->fd = own;
+    f->size_bytes = size_bytes;
+    f->avail_bytes = avail_bytes;
+    fetch_enter(f, FETCH_STREAMING);
+    wake_readers(f, true);
+    pthread_mutex_unlock(&f->lock);
+    return 0;
+}
+
+void fetch_advance(struct fetch *f, uint64_t avail_bytes)
+{
+    pthread_mutex_lock(&f->lock);
+    CHECK(f->state == FETCH_STREAMING);
+    CHECK(avail_bytes >= f->avail_bytes && avail_bytes <= f->size_bytes);
+    f->avail_bytes = avail_bytes;
+    wake_readers(f, false);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fetch_verify(struct fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    CHECK(f->state == FETCH_STREAMING && f->avail_bytes == f->size_bytes);
+    fetch_enter(f, FETCH_VERIFIED);
+    wake_readers(f, true);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fetch_fail(struct fetch *f, const struct fetch_failure *why)
+{
+    pthread_mutex_lock(&f->lock);
+    f->why = *why;
+    fetch_enter(f, FETCH_FAILED);
+    wake_readers(f, true);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fetch_retire(struct fetch_table *t, struct fetch *f)
+{
+    pthread_mutex_lock(&t->lock);
+    CHECK(f->table == t && f->is_in_table);
+    HASH_DEL(t->fetches, f);
+    f->is_in_table = false;
+    pthread_mutex_unlock(&t->lock);
+    fetch_unref(&f);
+}
+
+void fetch_look(struct fetch *f, struct fetch_view *view)
+{
+    pthread_mutex_lock(&f->lock);
+    view->state = f->state;
+    view->fd = f->fd;
+    view->size_bytes = f->size_bytes;
+    view->sendable_bytes = sendable_bytes(f);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fetch_why(struct fetch *f, struct fetch_failure *why)
+{
+    pthread_mutex_lock(&f->lock);
+    CHECK(f->state == FETCH_FAILED);
+    *why = f->why;
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool reader_wait(struct reader *r, struct fetch *f, enum fetch_state have_state,
+                 uint64_t have_bytes)
+{
+    pthread_mutex_lock(&f->lock);
+    CHECK(!r->waiting);
+    bool wait = f->state == have_state && sendable_bytes(f) <= have_bytes;
+    if (wait) {
+        r->fetch = f;
+        r->want_bytes = have_bytes;
+        r->waiting = true;
+        LIST_INSERT_HEAD(&f->readers, r, link);
+        f->reader_count++;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return wait;
+}
+
+void reader_cancel(struct reader *r)
+{
+    struct fetch *f = r->fetch;
+
+    if (!f)
+        return;
+    pthread_mutex_lock(&f->lock);
+    if (r->waiting) {
+        LIST_REMOVE(r, link);
+        f->reader_count--;
+        r->waiting = false;
+    }
+    r->fetch = NULL;
+    pthread_mutex_unlock(&f->lock);
+}
+
+unsigned fetch_reader_count(struct fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    unsigned count = f->reader_count;
+    pthread_mutex_unlock(&f->lock);
+    return count;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Collapsed forwarding: one download of a blob, one writer, many readers, and a
+ * partial file between them.
+ *
+ *   FETCH_ASKING     the upstream was not heard yet; the size is unknown
+ *        |  fetch_begin
+ *   FETCH_STREAMING  size known, bytes arrive in order; fetch_advance
+ *        |  fetch_verify         \  fetch_fail (also from ASKING)
+ *   FETCH_VERIFIED                FETCH_FAILED
+ *
+ * States go forward only. The writer's calls come from one thread at a time; a
+ * reader belongs to one thread. Until VERIFIED the last FETCH_HOLD_BYTES are not
+ * sendable, so that no client ever has a complete body that fails its digest.
+ * After VERIFIED the fetch stays in the table until its record is committed
+ * (fetch_retire), so that a client who asks meanwhile still joins it.
+ */
+#ifndef CACHE_FETCH_H
+#define CACHE_FETCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "cache/check.h"
+#include "cache/digest.h"
+
+#define FETCH_HOLD_BYTES (64u * 1024)
+
+enum fetch_state { FETCH_ASKING, FETCH_STREAMING, FETCH_VERIFIED, FETCH_FAILED };
+
+struct fetch;
+struct fetch_table;
+
+/* Why a fetch failed; `code` belongs to the caller of fetch_fail. */
+struct fetch_failure {
+    int code;
+    int retry_after_s;
+    char text[256];
+};
+
+struct fetch_table *fetch_table_new(void);
+/* Every fetch must have been retired. */
+void fetch_table_free(struct fetch_table **t);
+/* Fetches under way. */
+unsigned fetch_table_count(struct fetch_table *t);
+
+/* Join the fetch of a digest, or create it: `*created` says that the caller must
+ * set it going. The caller owns one reference. */
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *created);
+struct fetch *fetch_ref(struct fetch *f);
+/* Give the reference back and leave NULL. The last one closes the descriptor. */
+void fetch_unref(struct fetch **f);
+
+const struct digest *fetch_digest(const struct fetch *f);
+
+/* --- the writer --- */
+
+/* The size is known and the first `avail_bytes` are in the file `fd`, which the
+ * fetch duplicates. ERR_IO when it cannot: the caller fails the fetch. */
+MUST_CHECK int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes,
+                           uint64_t avail_bytes);
+/* The first `avail_bytes` are in the file; never less than before. */
+void fetch_advance(struct fetch *f, uint64_t avail_bytes);
+void fetch_verify(struct fetch *f);
+void fetch_fail(struct fetch *f, const struct fetch_failure *why);
+/* Take it out of the table; later requests look in the index or start anew. */
+void fetch_retire(struct fetch_table *t, struct fetch *f);
+
+/* --- the readers --- */
+
+struct fetch_view {
+    enum fetch_state state;
+    int fd;                  /* valid while the reader has its reference; -1 before STREAMING */
+    uint64_t size_bytes;     /* valid from STREAMING on */
+    uint64_t sendable_bytes; /* from the front of the blob */
+};
+
+/* One who waits: embedded in the request that waits. `wake` is called once, by
+ * the writer's thread with the fetch locked, when a wait is over; it must do no
+ * more than post a message. */
+struct reader {
+    struct fetch *fetch;
+    uint64_t want_bytes;
+    bool waiting;
+    void (*wake)(struct reader *r);
+    LIST_ENTRY(reader) link;
+};
+
+void fetch_look(struct fetch *f, struct fetch_view *view);
+/* The failure of a FETCH_FAILED fetch. */
+void fetch_why(struct fetch *f, struct fetch_failure *why);
+
+/* Wait until more than `have_bytes` are sendable or the state is past
+ * `have_state`. False, and no wait, when that is so already. */
+bool reader_wait(struct reader *r, struct fetch *f, enum fetch_state have_state,
+                 uint64_t have_bytes);
+/* Stop waiting; after the return `wake` is not called. Legal when not waiting. */
+void reader_cancel(struct reader *r);
+/* Readers waiting now. */
+unsigned fetch_reader_count(struct fetch *f);
+
+#endif

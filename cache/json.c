@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/json.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "cache/err.h"
+
+/* Whether the text stays within the limits: before a tree is made of it, since
+ * jansson's own limit is far deeper and it has none on the number of values.
+ * Counts what starts or separates values, outside of strings. */
+static bool is_bounded(const char *text, size_t len)
+{
+    unsigned depth = 0;
+    unsigned values = 0;
+    bool in_string = false;
+
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+
+        if (in_string) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                in_string = false;
+            }
+            continue;
+        }
+        switch (c) {
+        case '"':
+            in_string = true;
+            break;
+        case '{':
+        case '[':
+            values++;
+            if (++depth > JSON_DEPTH_MAX) {
+                return false;
+            }
+            break;
+        case '}':
+        case ']':
+            depth -= depth > 0 ? 1 : 0;
+            break;
+        case ',':
+            values++;
+            break;
+        default:
+            break;
+        }
+        if (values > JSON_VALUES_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The parser's text quotes what it stumbled on. */
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text < 0x20 || *text > 0x7e) {
+            *text = '?';
+        }
+    }
+}
+
+int json_parse(struct json_t **json, const void *data, size_t len, char *why, size_t why_size)
+{
+    json_error_t error;
+
+    if (!is_bounded(data, len)) {
+        snprintf(why, why_size, "JSON of more than %d levels or %u values", JSON_DEPTH_MAX,
+                 JSON_VALUES_MAX);
+        return ERR_INVALID;
+    }
+    json_t *parsed = json_loadb(data, len, JSON_REJECT_DUPLICATES, &error);
+
+    if (parsed == NULL) {
+        make_printable(error.text);
+        snprintf(why, why_size, "not JSON: %s (line %d, column %d)", error.text, error.line,
+                 error.column);
+        return ERR_INVALID;
+    }
+    if (!json_is_object(parsed)) {
+        json_decref(parsed);
+        snprintf(why, why_size, "not a JSON object");
+        return ERR_INVALID;
+    }
+    *json = parsed;
+    return 0;
+}
+
+char *json_quote(const char *text)
+{
+    json_t *string = json_string(text);
+    char *quoted = json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+
+    json_decref(string);
+    return quoted;
+}

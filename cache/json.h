@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * JSON (RFC 8259) from peers, within limits: an object at the top, no duplicate
+ * keys, at most JSON_DEPTH_MAX levels and JSON_VALUES_MAX values. The tree is
+ * jansson's; who walks it includes <jansson.h>.
+ */
+#ifndef CACHE_JSON_H
+#define CACHE_JSON_H
+
+#include <stddef.h>
+
+#include "cache/check.h"
+
+#define JSON_DEPTH_MAX 32
+/* Bounds the tree's memory, which is many times the text's for small values. */
+#define JSON_VALUES_MAX (256u * 1024)
+
+struct json_t;
+
+/* Parse; the caller owns the tree (json_decref). ERR_INVALID with a sentence of
+ * printable ASCII in `why`. */
+MUST_CHECK int json_parse(struct json_t **json, const void *data, size_t len, char *why,
+                          size_t why_size);
+
+/* The text as a JSON string with its quotes, owned by the caller; NULL when it is
+ * not UTF-8. */
+char *json_quote(const char *text);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What is known of a repository beside its tags: the content that it was seen to
+ * have (links), where content can be fetched again (sources), and the answers of
+ * its upstream that are kept for when it is down (lists).
+ */
+#ifndef CACHE_LINK_H
+#define CACHE_LINK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+#include "cache/name.h"
+
+/* Links: repository `n` was seen to have this content. */
+MUST_CHECK int link_put(struct db_txn *txn, const struct name *n, const struct digest *d,
+                        int64_t now_s);
+/* ERR_NOT_FOUND when it was not. */
+MUST_CHECK int link_get(struct db_txn *txn, const struct name *n, const struct digest *d);
+
+/* Sources: a manifest of repository `n` names this content, with this size. */
+MUST_CHECK int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
+                          uint64_t size_bytes);
+MUST_CHECK int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
+                          uint64_t *size_bytes);
+
+#define LIST_BODY_MAX (16u * 1024 * 1024)
+
+/* Lists: an answer of the upstream, kept whole. The query is what was asked,
+ * e.g. "tags?n=10&last=x" or "referrers/sha256:..."; queries too long to be a key
+ * and bodies above LIST_BODY_MAX are ERR_TOO_LARGE and are not kept. */
+struct list_record {
+    int64_t fetched_at_s;
+    const char *content_type; /* in the map: valid until the transaction ends */
+    const char *link;         /* the Link field, or "" */
+    const void *body;
+    size_t body_len;
+};
+
+MUST_CHECK int list_get(struct db_txn *txn, const struct name *n, const char *query,
+                        struct list_record *r);
+MUST_CHECK int list_put(struct db_txn *txn, const struct name *n, const char *query,
+                        const struct list_record *r);
+
+#endif

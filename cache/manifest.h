@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Manifests and image indexes (image-spec 1.1 manifest.md, image-index.md, and
+ * Docker's schema 2 and manifest list): kept byte for byte, with their children
+ * known.
+ */
+#ifndef CACHE_MANIFEST_H
+#define CACHE_MANIFEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+#include "cache/name.h"
+
+#define MANIFEST_SIZE_MAX (4u * 1024 * 1024)
+#define MEDIA_TYPE_MAX 128 /* with the NUL */
+#define DESCRIPTOR_URLS_MAX 8
+#define MANIFEST_URL_MAX 2048 /* longer ones are left out */
+
+/* image-spec 1.1 descriptor.md. Strings are owned by the manifest. */
+struct descriptor {
+    struct digest digest;
+    uint64_t size_bytes;
+    const char *media_type;
+    const char *os; /* of an index's children; NULL when not said */
+    const char *arch;
+    const char *variant;
+    const char *os_version;
+    const char *urls[DESCRIPTOR_URLS_MAX]; /* http and https ones only */
+    unsigned url_count;
+    enum { CHILD_MANIFEST, CHILD_CONFIG, CHILD_LAYER } role;
+};
+
+struct manifest;
+
+/* Parse a manifest of the given media type (the Content-Type, without
+ * parameters). Unknown media types with no children are accepted as artifacts.
+ * ERR_INVALID, with a sentence in `why`: not a JSON object, duplicate keys,
+ * deeper than 32 levels, mediaType unlike `media_type`, "manifests" together with
+ * "layers" or "config", a descriptor without a digest or with a negative size.
+ * ERR_TOO_LARGE above MANIFEST_SIZE_MAX. */
+MUST_CHECK int manifest_parse(struct manifest **m, const char *media_type, const void *data,
+                              size_t len, char *why, size_t why_size);
+void manifest_free(struct manifest **m);
+
+bool manifest_is_index(const struct manifest *m);
+/* The media type that it was parsed as. */
+const char *manifest_media_type(const struct manifest *m);
+unsigned manifest_child_count(const struct manifest *m);
+const struct descriptor *manifest_child(const struct manifest *m, unsigned i);
+/* The descriptor that it refers to, or NULL. */
+const struct descriptor *manifest_subject(const struct manifest *m);
+/* artifactType, else the config's media type, else NULL. */
+const char *manifest_artifact_type(const struct manifest *m);
+
+/* Whether the layer media type is one of the foreign (non-distributable) ones. */
+bool media_type_is_foreign(const char *media_type);
+/* Whether it is an image manifest, image index, manifest list, or artifact
+ * manifest: what a client may name in Accept when it asks for a manifest. */
+bool media_type_is_manifest(const char *media_type);
+
+/* What the index keeps of a manifest that is held. */
+struct manifest_record {
+    uint64_t size_bytes;
+    bool is_index;
+    char media_type[MEDIA_TYPE_MAX];
+};
+
+MUST_CHECK int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_record *r);
+
+/* Record a manifest that repository `n` has, whose blob is published already:
+ * blob record (public origin unless it exists), manifest record with children,
+ * link (n -> digest), a source for each child (n and size), the urls of foreign
+ * layers, a referrer when it has a subject. */
+MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
+                            const struct manifest *m, uint64_t size_bytes, int64_t now_s);
+
+/* Visit the children recorded for a held manifest, in their order, without
+ * reading its file. A result other than 0 ends the walk and is returned. */
+struct manifest_child {
+    struct digest digest;
+    uint64_t size_bytes;
+    int role;
+    char platform[96]; /* "os/arch[/variant][:os.version]", or empty */
+};
+typedef int manifest_visit(void *arg, const struct manifest_child *child);
+MUST_CHECK int manifest_walk(struct db_txn *txn, const struct digest *d, manifest_visit *visit,
+                             void *arg);
+
+#endif

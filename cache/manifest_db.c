@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/manifest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/blob.h"
+#include "cache/err.h"
+#include "cache/link.h"
+#include "cache/record.h"
+
+#define MANIFEST_RECORD_VERSION 1
+#define URL_RECORD_VERSION 1
+#define REFERRER_RECORD_VERSION 1
+
+#define PLATFORM_MAX sizeof(((struct manifest_child *)0)->platform)
+#define TEXT_BYTES(size_with_nul) (2 + (size_with_nul))
+#define HEAD_BYTES_MAX (1 + 8 + 1 + TEXT_BYTES(MEDIA_TYPE_MAX) + 4)
+#define CHILD_BYTES_MAX (1 + DIGEST_KEY_MAX + 8 + TEXT_BYTES(PLATFORM_MAX))
+
+/* --- reading --- */
+
+/* The fields before the children; leaves `in` at their number. */
+static void read_head(struct record_in *in, struct db_value value, struct manifest_record *r)
+{
+    record_open(in, value, MANIFEST_RECORD_VERSION);
+    r->size_bytes = record_get_u64(in);
+    r->is_index = record_get_u8(in) != 0;
+    record_copy_text(in, r->media_type, sizeof(r->media_type));
+    record_require(in, r->size_bytes <= MANIFEST_SIZE_MAX);
+}
+
+int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_record *r)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    struct db_value value;
+    struct record_in in;
+    int err = db_get(txn, DB_MANIFESTS, key, digest_to_key(d, key), &value);
+
+    if (err != 0) {
+        return err;
+    }
+    read_head(&in, value, r);
+    return record_check(&in);
+}
+
+int manifest_walk(struct db_txn *txn, const struct digest *d, manifest_visit *visit, void *arg)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    struct db_value value;
+    struct record_in in;
+    struct manifest_record head;
+    struct manifest_child child;
+    int result = db_get(txn, DB_MANIFESTS, key, digest_to_key(d, key), &value);
+
+    if (result != 0) {
+        return result;
+    }
+    read_head(&in, value, &head);
+    uint32_t count = record_get_u32(&in);
+
+    for (uint32_t i = 0; i < count; i++) {
+        child.role = record_get_u8(&in);
+        record_get_digest(&in, &child.digest);
+        child.size_bytes = record_get_u64(&in);
+        record_copy_text(&in, child.platform, sizeof(child.platform));
+        record_require(&in, child.role <= CHILD_LAYER && child.size_bytes <= INT64_MAX);
+        if (record_check(&in) != 0) {
+            return ERR_DAMAGED;
+        }
+        result = visit(arg, &child);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return record_close(&in);
+}
+
+/* --- writing --- */
+
+/* Whether it can be part of a platform string, which has '/' and ':' between its
+ * parts and is shown to people. */
+static bool is_platform_part(const char *text)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "._+-";
+
+    return text[0] != '\0' && text[strspn(text, chars)] == '\0';
+}
+
+static bool is_optional_part(const char *text)
+{
+    return text == NULL || text[0] == '\0' || is_platform_part(text);
+}
+
+static const char *or_empty(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
+/* "os/arch[/variant][:os.version]"; empty when it is not said or cannot be written so. */
+static void platform_text(const struct descriptor *d, char out[PLATFORM_MAX])
+{
+    const char *variant = or_empty(d->variant);
+    const char *version = or_empty(d->os_version);
+    int len = 0;
+
+    out[0] = '\0';
+    if (is_platform_part(or_empty(d->os)) && is_platform_part(or_empty(d->arch)) &&
+        is_optional_part(variant) && is_optional_part(version)) {
+        len = snprintf(out, PLATFORM_MAX, "%s/%s%s%s%s%s", d->os, d->arch,
+                       variant[0] != '\0' ? "/" : "", variant, version[0] != '\0' ? ":" : "",
+                       version);
+    }
+    if (len >= (int)PLATFORM_MAX) {
+        out[0] = '\0';
+    }
+}
+
+static int put_record(struct db_txn *txn, const struct digest *d, const struct manifest *m,
+                      uint64_t size_bytes)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    char platform[PLATFORM_MAX];
+    unsigned count = manifest_child_count(m);
+    size_t size = HEAD_BYTES_MAX + count * CHILD_BYTES_MAX;
+    uint8_t *buf = mem_resize(NULL, size);
+    struct record_out out;
+
+    record_start(&out, buf, size, MANIFEST_RECORD_VERSION);
+    record_put_u64(&out, size_bytes);
+    record_put_u8(&out, manifest_is_index(m));
+    record_put_text(&out, manifest_media_type(m));
+    record_put_u32(&out, count);
+    for (unsigned i = 0; i < count; i++) {
+        const struct descriptor *child = manifest_child(m, i);
+
+        platform_text(child, platform);
+        record_put_u8(&out, (uint8_t)child->role);
+        record_put_digest(&out, &child->digest);
+        record_put_u64(&out, child->size_bytes);
+        record_put_text(&out, platform);
+    }
+    CHECK(record_finish(&out) == 0);
+    int err = db_put(txn, DB_MANIFESTS, key, digest_to_key(d, key), buf, out.len);
+
+    free(buf);
+    return err;
+}
+
+static int put_blob(struct db_txn *txn, const struct digest *d, uint64_t size_bytes, int64_t now_s)
+{
+    struct blob_record r;
+    int err = blob_get(txn, d, &r);
+
+    if (err != ERR_NOT_FOUND && err != ERR_DAMAGED) {
+        return err;
+    }
+    r.size_bytes = size_bytes;
+    r.origin = BLOB_PUBLIC;
+    r.stored_at_s = now_s;
+    r.used_at_s = now_s;
+    return blob_put(txn, d, &r);
+}
+
+static int put_urls(struct db_txn *txn, const struct descriptor *d)
+{
+    uint8_t key[DIGEST_KEY_MAX + 1];
+    uint8_t buf[MANIFEST_URL_MAX + 16];
+    size_t len = digest_to_key(&d->digest, key);
+    struct record_out out;
+    int err = 0;
+
+    for (unsigned i = 0; err == 0 && i < d->url_count; i++) {
+        key[len] = (uint8_t)i;
+        record_start(&out, buf, sizeof(buf), URL_RECORD_VERSION);
+        record_put_text(&out, d->urls[i]);
+        CHECK(record_finish(&out) == 0);
+        err = db_put(txn, DB_URLS, key, len + 1, buf, out.len);
+    }
+    return err;
+}
+
+/* The type as it is kept: "" when there is none or it is absurd. */
+static const char *kept_type(const char *type)
+{
+    return type != NULL && strlen(type) < MEDIA_TYPE_MAX ? type : "";
+}
+
+static int put_referrer(struct db_txn *txn, const struct name *n, const struct digest *d,
+                        const struct manifest *m, uint64_t size_bytes)
+{
+    uint8_t key[NAME_MAX_SIZE + 2 * DIGEST_KEY_MAX];
+    uint8_t buf[1 + 8 + 2 * TEXT_BYTES(MEDIA_TYPE_MAX)];
+    size_t len = name_text(n, (char *)key) + 1;
+    struct record_out out;
+
+    len += digest_to_key(&manifest_subject(m)->digest, key + len);
+    len += digest_to_key(d, key + len);
+    record_start(&out, buf, sizeof(buf), REFERRER_RECORD_VERSION);
+    record_put_u64(&out, size_bytes);
+    record_put_text(&out, manifest_media_type(m));
+    record_put_text(&out, kept_type(manifest_artifact_type(m)));
+    CHECK(record_finish(&out) == 0);
+    return db_put(txn, DB_REFERRERS, key, len, buf, out.len);
+}
+
+int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
+                 const struct manifest *m, uint64_t size_bytes, int64_t now_s)
+{
+    int err = put_blob(txn, d, size_bytes, now_s);
+
+    if (err == 0) {
+        err = put_record(txn, d, m, size_bytes);
+    }
+    if (err == 0) {
+        err = link_put(txn, n, d, now_s);
+    }
+    if (err == 0 && manifest_subject(m) != NULL) {
+        err = put_referrer(txn, n, d, m, size_bytes);
+    }
+    for (unsigned i = 0; err == 0 && i < manifest_child_count(m); i++) {
+        const struct descriptor *child = manifest_child(m, i);
+
+        err = source_put(txn, &child->digest, n, child->size_bytes);
+        if (err == 0 && media_type_is_foreign(child->media_type)) {
+            err = put_urls(txn, child);
+        }
+    }
+    return err;
+}

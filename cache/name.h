@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Names: registries, repositories and tags, their grammar and canonical form.
+ * OCI distribution-spec 1.1.1 "Pulling manifests" has the grammar of <name> and
+ * <reference>; canonical forms are those that Docker's clients use.
+ */
+#ifndef CACHE_NAME_H
+#define CACHE_NAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cache/check.h"
+
+/* With the NUL. The whole "registry/repository" is at most 255 characters, as
+ * clients limit it too (distribution-spec, "Pulling manifests"). */
+#define NAME_MAX_SIZE 256
+#define NAME_TAG_MAX_SIZE 129
+
+/* A canonical repository: whatever door a name came by, this is looked up,
+ * logged and shown. Both strings are NUL-terminated and valid by grammar. */
+struct name {
+    char registry[NAME_MAX_SIZE];
+    char repository[NAME_MAX_SIZE];
+};
+
+/* [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)* joined by '/', at most 255 characters. */
+bool name_is_repository(const char *text, size_t len);
+
+/* [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127} */
+bool name_is_tag(const char *text, size_t len);
+
+/* A host, or host:port, in any case: a DNS name, IPv4, or [IPv6]. */
+bool name_is_registry(const char *text, size_t len);
+
+/* Whether the first component of a path names a registry rather than a
+ * repository: it holds a '.' or a ':', or is "localhost" (Docker's rule). */
+bool name_looks_like_registry(const char *text, size_t len);
+
+/* Make the canonical name: host folded to lower case, index.docker.io and
+ * registry-1.docker.io become docker.io, a docker.io repository of one component
+ * gets "library/". ERR_INVALID when either part is not of its grammar or the whole is
+ * too long. */
+MUST_CHECK int name_set(struct name *n, const char *registry, size_t registry_len,
+                        const char *repository, size_t repository_len);
+
+/* Write "registry/repository" with a NUL; returns its length. */
+size_t name_text(const struct name *n, char out[NAME_MAX_SIZE]);
+
+bool name_equal(const struct name *a, const struct name *b);
+
+/* Fold a registry alone to its canonical form. ERR_INVALID as above. */
+MUST_CHECK int name_set_registry(char out[NAME_MAX_SIZE], const char *text, size_t len);
+
+#endif

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/partial.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "cache/record.h"
+#include "cache/tempfile.h"
+
+#define PARTIAL_RECORD_VERSION 1
+#define PARTIAL_RECORD_MAX (1 + 8 + 8 + 2 + 16 * PARTIAL_EXTENTS_MAX)
+
+struct partial {
+    struct store *store;
+    struct digest digest;
+    int fd;
+    bool published;
+};
+
+/* --- the file --- */
+
+int partial_open(struct store *s, const struct digest *d, struct partial **p, uint64_t *kept_bytes)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct stat st;
+    int fd = openat(store_partial_fd(s), store_partial_name(d, name),
+                    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return ERR_IO;
+    }
+    *p = mem_new(sizeof(**p));
+    (*p)->store = s;
+    (*p)->digest = *d;
+    (*p)->fd = fd;
+    *kept_bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+int partial_fd(const struct partial *p)
+{
+    return p->fd;
+}
+
+int partial_reserve(struct partial *p, uint64_t size_bytes)
+{
+    if (size_bytes > INT64_MAX) {
+        return ERR_TOO_LARGE;
+    }
+    if (size_bytes == 0) {
+        return 0;
+    }
+    while (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes) != 0) {
+        switch (errno) {
+        case EINTR:
+            break;
+        case EOPNOTSUPP:
+        case ENOSYS:
+            return 0;
+        case EFBIG:
+            return ERR_TOO_LARGE;
+        default:
+            return err_from_errno(errno);
+        }
+    }
+    return 0;
+}
+
+int partial_write(struct partial *p, const void *data, size_t len, uint64_t offset)
+{
+    if (offset > INT64_MAX || len > INT64_MAX - offset) {
+        return ERR_TOO_LARGE;
+    }
+    return file_write(p->fd, data, len, (off_t)offset);
+}
+
+int partial_truncate(struct partial *p, uint64_t size_bytes)
+{
+    CHECK(size_bytes <= INT64_MAX);
+    return ftruncate(p->fd, (off_t)size_bytes) == 0 ? 0 : err_from_errno(errno);
+}
+
+int partial_sync(struct partial *p)
+{
+    return fdatasync(p->fd) == 0 ? 0 : err_from_errno(errno);
+}
+
+int partial_publish(struct partial *p)
+{
+    char from[DIGEST_TEXT_MAX];
+    char to[DIGEST_TEXT_MAX];
+    int partial_dir = store_partial_fd(p->store);
+    int blobs_dir = store_blobs_fd(p->store, p->digest.alg);
+
+    CHECK(!p->published);
+    if (fsync(p->fd) != 0 || renameat(partial_dir, store_partial_name(&p->digest, from), blobs_dir,
+                                      store_blob_name(&p->digest, to)) != 0) {
+        return err_from_errno(errno);
+    }
+    p->published = true;
+    return fsync(blobs_dir) == 0 ? 0 : err_from_errno(errno);
+}
+
+void partial_close(struct partial **p)
+{
+    if (*p != NULL) {
+        close((*p)->fd);
+        free(*p);
+        *p = NULL;
+    }
+}
+
+void partial_discard(struct partial **p)
+{
+    char name[DIGEST_TEXT_MAX];
+
+    if (*p != NULL) {
+        if (!(*p)->published) {
+            unlinkat(store_partial_fd((*p)->store), store_partial_name(&(*p)->digest, name), 0);
+        }
+        partial_close(p);
+    }
+}
+
+/* --- the record --- */
+
+static int record_decode(struct db_value value, struct partial_record *r)
+{
+    struct record_in in;
+    uint64_t covered_to = 0;
+
+    record_open(&in, value, PARTIAL_RECORD_VERSION);
+    r->size_bytes = record_get_u64(&in);
+    r->started_at_s = record_get_i64(&in);
+    r->extent_count = record_get_u16(&in);
+    record_require(&in, r->size_bytes <= INT64_MAX && r->extent_count <= PARTIAL_EXTENTS_MAX);
+    for (unsigned i = 0; !in.bad && i < r->extent_count; i++) {
+        struct extent *e = &r->extents[i];
+
+        e->start = record_get_u64(&in);
+        e->end = record_get_u64(&in);
+        record_require(&in, (i == 0 || e->start > covered_to) && e->start < e->end &&
+                                e->end <= r->size_bytes);
+        covered_to = e->end;
+    }
+    return record_close(&in);
+}
+
+int partial_get(struct db_txn *txn, const struct digest *d, struct partial_record *r)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    struct db_value value;
+    int err = db_get(txn, DB_PARTIALS, key, digest_to_key(d, key), &value);
+
+    return err != 0 ? err : record_decode(value, r);
+}
+
+int partial_put(struct db_txn *txn, const struct digest *d, const struct partial_record *r)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    uint8_t buf[PARTIAL_RECORD_MAX];
+    struct record_out out;
+
+    CHECK(r->extent_count <= PARTIAL_EXTENTS_MAX);
+    record_start(&out, buf, sizeof(buf), PARTIAL_RECORD_VERSION);
+    record_put_u64(&out, r->size_bytes);
+    record_put_i64(&out, r->started_at_s);
+    record_put_u16(&out, (uint16_t)r->extent_count);
+    for (unsigned i = 0; i < r->extent_count; i++) {
+        record_put_u64(&out, r->extents[i].start);
+        record_put_u64(&out, r->extents[i].end);
+    }
+    CHECK(record_finish(&out) == 0);
+    return db_put(txn, DB_PARTIALS, key, digest_to_key(d, key), buf, out.len);
+}
+
+int partial_forget(struct db_txn *txn, const struct digest *d)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    int err = db_delete(txn, DB_PARTIALS, key, digest_to_key(d, key));
+
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+/* --- the sweep --- */
+
+struct sweep {
+    struct store *store;
+    int64_t now_s;
+    int64_t older_than_s;
+    struct db_value *dropped; /* keys of the records that go; copies */
+    size_t dropped_count;
+};
+
+static bool is_too_old(const struct sweep *sweep, const struct partial_record *r)
+{
+    int64_t age_s;
+
+    return __builtin_sub_overflow(sweep->now_s, r->started_at_s, &age_s) ||
+           age_s > sweep->older_than_s;
+}
+
+static bool has_file(struct store *s, const struct digest *d)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct stat st;
+
+    return fstatat(store_partial_fd(s), store_partial_name(d, name), &st, AT_SYMLINK_NOFOLLOW) ==
+               0 &&
+           S_ISREG(st.st_mode);
+}
+
+static int sweep_record(void *arg, struct db_value key, struct db_value value)
+{
+    struct sweep *sweep = arg;
+    struct partial_record r;
+    struct digest d;
+    int used = digest_from_key(&d, key.data, key.size);
+
+    if (used == (int)key.size && record_decode(value, &r) == 0 && !is_too_old(sweep, &r) &&
+        has_file(sweep->store, &d)) {
+        return 0;
+    }
+    size_t size = (sweep->dropped_count + 1) * sizeof(*sweep->dropped);
+
+    sweep->dropped = mem_resize(sweep->dropped, size);
+    sweep->dropped[sweep->dropped_count].data = mem_copy(key.data, key.size);
+    sweep->dropped[sweep->dropped_count].size = key.size;
+    sweep->dropped_count++;
+    return 0;
+}
+
+static int sweep_records(struct sweep *sweep, struct db_txn *txn)
+{
+    int err = db_walk(txn, DB_PARTIALS, NULL, 0, NULL, 0, sweep_record, sweep);
+
+    for (size_t i = 0; i < sweep->dropped_count; i++) {
+        struct db_value *key = &sweep->dropped[i];
+
+        if (err == 0) {
+            err = db_delete(txn, DB_PARTIALS, key->data, key->size);
+        }
+        free((void *)key->data);
+    }
+    free(sweep->dropped);
+    return err;
+}
+
+/* Whether a record that survived the sweep names the file. */
+static bool is_recorded(struct db_txn *txn, const char *name)
+{
+    char text[DIGEST_TEXT_MAX];
+    struct partial_record r;
+    struct digest d;
+    size_t len = strlen(name);
+    const char *dash = strchr(name, '-');
+
+    if (dash == NULL || len >= sizeof(text)) {
+        return false;
+    }
+    memcpy(text, name, len);
+    text[dash - name] = ':';
+    return digest_parse(&d, text, len) == 0 && partial_get(txn, &d, &r) == 0;
+}
+
+static int sweep_files(DIR *dir, struct db_txn *txn, unsigned *removed)
+{
+    struct dirent *entry;
+
+    while ((errno = 0, entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            is_recorded(txn, entry->d_name)) {
+            continue;
+        }
+        if (unlinkat(dirfd(dir), entry->d_name, 0) == 0) {
+            (*removed)++;
+        } else if (errno != EISDIR) {
+            return err_from_errno(errno);
+        }
+    }
+    return errno == 0 ? 0 : err_from_errno(errno);
+}
+
+int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s, int64_t older_than_s,
+                  unsigned *removed)
+{
+    struct sweep sweep = {.store = s, .now_s = now_s, .older_than_s = older_than_s};
+    int err = sweep_records(&sweep, txn);
+
+    *removed = 0;
+    if (err != 0) {
+        return err;
+    }
+    int fd = openat(store_partial_fd(s), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    DIR *dir = fdopendir(fd);
+
+    if (dir == NULL) {
+        err = err_from_errno(errno);
+        close(fd);
+        return err;
+    }
+    err = sweep_files(dir, txn, removed);
+    closedir(dir);
+    return err;
+}

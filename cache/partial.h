@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The partial files that blobs grow in, and what the index says of them.
+ */
+#ifndef CACHE_PARTIAL_H
+#define CACHE_PARTIAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+#include "cache/store.h"
+
+/* A file in partial/ that becomes a blob. One at a time for a digest. */
+struct partial;
+
+/* Open or create the partial file of a digest. `*kept_bytes` says how many bytes
+ * from the front an earlier run left there (0 for a new one); they are not
+ * verified. */
+MUST_CHECK int partial_open(struct store *s, const struct digest *d, struct partial **p,
+                            uint64_t *kept_bytes);
+/* A descriptor for reading (and sendfile) that lives as long as the partial. */
+int partial_fd(const struct partial *p);
+/* Allocate room on the disk for `size_bytes` without changing what is readable.
+ * ERR_NO_SPACE when there is none. */
+MUST_CHECK int partial_reserve(struct partial *p, uint64_t size_bytes);
+/* Write all of the buffer at the offset. */
+MUST_CHECK int partial_write(struct partial *p, const void *data, size_t len, uint64_t offset);
+/* Forget everything from `size_bytes` on. */
+MUST_CHECK int partial_truncate(struct partial *p, uint64_t size_bytes);
+/* fdatasync: for a checkpoint. */
+MUST_CHECK int partial_sync(struct partial *p);
+/* fsync, rename into blobs/, fsync the folder. The digest must be verified.
+ * On success the partial is published and only partial_close is legal. */
+MUST_CHECK int partial_publish(struct partial *p);
+/* Close and keep the file for a later run. NULL is legal. */
+void partial_close(struct partial **p);
+/* Close and remove the file. NULL is legal. */
+void partial_discard(struct partial **p);
+
+/* What the index says of a partial: enough to go on after a restart. */
+#define PARTIAL_EXTENTS_MAX 256
+
+struct extent {
+    uint64_t start;
+    uint64_t end;
+};
+
+struct partial_record {
+    uint64_t size_bytes;
+    int64_t started_at_s;
+    unsigned extent_count;
+    struct extent extents[PARTIAL_EXTENTS_MAX]; /* sorted, apart, on disk */
+};
+
+MUST_CHECK int partial_get(struct db_txn *txn, const struct digest *d, struct partial_record *r);
+MUST_CHECK int partial_put(struct db_txn *txn, const struct digest *d,
+                           const struct partial_record *r);
+/* 0 also when there was none. */
+MUST_CHECK int partial_forget(struct db_txn *txn, const struct digest *d);
+
+/* Start-up: remove from partial/ every file that no partial record names, or
+ * that is older than `older_than_s`, with its record. Returns the number removed
+ * in `*removed`. Runs inside the write transaction. */
+MUST_CHECK int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s,
+                             int64_t older_than_s, unsigned *removed);
+
+#endif

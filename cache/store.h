@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The cache directory: a valid OCI image layout (image-spec 1.1, image-layout.md)
+ * with cachalot's index and partial files beside it.
+ *
+ *   <cache>/oci-layout, index.json
+ *   <cache>/blobs/sha256/<hex>  blobs/sha512/<hex>   immutable, published whole
+ *   <cache>/partial/<alg>-<hex>                      fetches in progress
+ *   <cache>/db/                                      the index
+ *   <cache>/lock                                     held by the daemon
+ *
+ * Nothing that a peer sent becomes part of a path but the hex of a parsed digest.
+ */
+#ifndef CACHE_STORE_H
+#define CACHE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+
+struct store;
+
+enum store_mode {
+    STORE_OWN,  /* the daemon: creates what is missing, holds the lock */
+    STORE_READ, /* a command: reads beside a running daemon */
+};
+
+/* Open the directory. In STORE_OWN mode it is created (0700) when missing,
+ * refused when it is a symbolic link, owned by another user (ERR_DENIED), not
+ * writable, locked by another daemon (ERR_BUSY) or holds foreign files and no
+ * oci-layout (ERR_INVALID). On failure `why` has a sentence for a person: what,
+ * why, what to do. */
+MUST_CHECK int store_open(struct store **s, const char *path, enum store_mode mode,
+                          size_t map_bytes, char *why, size_t why_size);
+/* NULL is legal. */
+void store_close(struct store **s);
+
+struct db *store_db(struct store *s);
+const char *store_path(const struct store *s);
+
+/* Directory descriptors that live as long as the store. */
+int store_root_fd(const struct store *s);
+int store_blobs_fd(const struct store *s, enum digest_alg alg);
+int store_partial_fd(const struct store *s);
+
+/* The name of a digest's file in store_blobs_fd ("<hex>") and in store_partial_fd
+ * ("<alg>-<hex>"); both return `out`. */
+char *store_blob_name(const struct digest *d, char out[DIGEST_TEXT_MAX]);
+char *store_partial_name(const struct digest *d, char out[DIGEST_TEXT_MAX]);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/tempfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+
+int tempfile_open(struct tempfile *t, int dir_fd)
+{
+    uint64_t number;
+
+    t->dir_fd = dir_fd;
+    do {
+        CHECK(getrandom(&number, sizeof(number), 0) == (ssize_t)sizeof(number));
+        snprintf(t->name, sizeof(t->name), "tmp-%016" PRIx64, number);
+        t->fd = openat(dir_fd, t->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    } while (t->fd < 0 && errno == EEXIST);
+    return t->fd >= 0 ? 0 : err_from_errno(errno);
+}
+
+int tempfile_publish(struct tempfile *t, int dir_fd, const char *name)
+{
+    if (fsync(t->fd) != 0 || renameat(t->dir_fd, t->name, dir_fd, name) != 0) {
+        int err = err_from_errno(errno);
+
+        tempfile_discard(t);
+        return err;
+    }
+    close(t->fd);
+    t->fd = -1;
+    return fsync(dir_fd) == 0 ? 0 : err_from_errno(errno);
+}
+
+void tempfile_discard(struct tempfile *t)
+{
+    close(t->fd);
+    t->fd = -1;
+    unlinkat(t->dir_fd, t->name, 0);
+}
+
+int file_write(int fd, const void *data, size_t len, off_t offset)
+{
+    const char *at = data;
+
+    while (len > 0) {
+        ssize_t n = pwrite(fd, at, len, offset);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return err_from_errno(errno);
+        }
+        at += n;
+        offset += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}

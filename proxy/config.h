@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Configuration: one table of options drives parsing, checking, the dump and the
+ * check of etc/cachalot.ini and the man page (see config_table.c).
+ *
+ * A struct config is an immutable snapshot. SIGHUP makes another; whoever still
+ * uses the old one holds a reference.
+ */
+#ifndef PROXY_CONFIG_H
+#define PROXY_CONFIG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "cache/check.h"
+#include "proxy/log.h"
+#include "proxy/route.h"
+
+#define CONFIG_URLS_MAX 8
+#define CONFIG_ADDRESSES_MAX 8
+
+struct config_listener {
+    char *name;
+    enum role role;
+    char *mirror_of; /* canonical registry; ROLE_MIRROR only */
+    /* "0.0.0.0:5000", "[::]:5000", "unix:/run/x.sock", "5000" (both families) */
+    char *addresses[CONFIG_ADDRESSES_MAX];
+    unsigned address_count;
+    int64_t head_timeout_ms;  /* a request head must be whole within this time */
+    int64_t idle_timeout_ms;  /* a connection without a request */
+    int64_t stall_timeout_ms; /* a client that takes no bytes of a body */
+    int64_t max_connections;
+};
+
+struct config_upstream {
+    char *registry; /* canonical host[:port] */
+    char *urls[CONFIG_URLS_MAX]; /* "https://registry-1.docker.io", no slash at the end */
+    unsigned url_count;
+    int64_t tag_ttl_s;
+    int64_t connect_timeout_ms;
+    int64_t stall_timeout_ms; /* no bytes for so long: the connection is given up */
+    int64_t retries;          /* of one fetch or request, after the first try */
+    char *ca_file;            /* NULL: the system's */
+};
+
+struct config {
+    atomic_uint refs; /* config_ref, config_unref */
+    /* [cache] */
+    char *path;
+    int64_t index_size_bytes;
+    int64_t workers; /* 0: one a processor */
+    int64_t drain_timeout_ms;
+    /* [log] */
+    char *log_file; /* NULL: standard error */
+    enum log_format log_format;
+    enum log_level log_level;
+    bool log_access;
+    /* [admin] */
+    char *admin_socket; /* NULL: none */
+
+    struct config_listener *listeners;
+    unsigned listener_count;
+    struct config_upstream *upstreams;
+    unsigned upstream_count;
+};
+
+/* Read `path` and every *.ini of `conf.d` beside it, in order of their names. A
+ * `path` of NULL gives the defaults: the shipped listeners and upstreams. A file
+ * that names a listener section replaces the shipped listeners; upstream sections
+ * add to, or change, the shipped upstreams.
+ * On failure the reasons, one a line, "file:line: section.option: what is wrong;
+ * accepted: ...", go to `errors`; the result is 0 or ERR_INVALID or ERR_NOT_FOUND. */
+MUST_CHECK int config_load(struct config **c, const char *path, FILE *errors);
+
+/* The same from one stream in place of files; `name` is used in messages. */
+MUST_CHECK int config_load_stream(struct config **c, const char *name, FILE *in, FILE *errors);
+
+struct config *config_ref(struct config *c);
+/* The last reference frees it; leaves NULL. */
+void config_unref(struct config **c);
+
+/* The upstream of a canonical registry, or NULL. */
+const struct config_upstream *config_find_upstream(const struct config *c, const char *registry);
+
+/* Write the whole in effect as an ini file that config_load takes back. */
+void config_dump(const struct config *c, FILE *out);
+
+/* One row an option: for the dump, and for the check of the documents. */
+struct config_option {
+    const char *section; /* "cache", "listener", "upstream", "log", "admin" */
+    const char *name;
+    const char *value;   /* default, as text; empty when none */
+    const char *form;    /* accepted form, for people: "size, e.g. 8GiB" */
+    const char *help;
+};
+/* Row `i` of the table; NULL past its end. */
+const struct config_option *config_option_at(size_t i);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: ISC */
+/* Shared by config.c (sources, what belongs together, the dump), config_read.c
+ * (the lines of one source) and config_table.c (the options: their values read,
+ * kept, written and freed). */
+#ifndef PROXY_CONFIG_PRIVATE_H
+#define PROXY_CONFIG_PRIVATE_H
+
+#include "proxy/config.h"
+
+enum section {
+    SECTION_CACHE,
+    SECTION_LOG,
+    SECTION_ADMIN,
+    SECTION_LISTENER,
+    SECTION_UPSTREAM,
+    SECTION_COUNT,
+};
+
+enum option_type {
+    OPTION_PATH,     /* char *: absolute, or NULL when it may be empty */
+    OPTION_SOCKET,   /* char *: absolute path, "none", or NULL: to be resolved */
+    OPTION_REGISTRY, /* char *: canonical */
+    OPTION_SIZE,     /* int64_t, bytes */
+    OPTION_MS,       /* int64_t, milliseconds */
+    OPTION_SECONDS,  /* int64_t, whole seconds */
+    OPTION_COUNT,    /* int64_t */
+    OPTION_BOOL,     /* bool */
+    OPTION_WORD,     /* an enum whose values are the places in `words` */
+    OPTION_ADDRESS,  /* char *[CONFIG_ADDRESSES_MAX] and its count */
+    OPTION_URL,      /* char *[CONFIG_URLS_MAX] and its count */
+};
+
+struct option_row {
+    struct config_option doc;
+    enum section section;
+    enum option_type type;
+    size_t offset;       /* of the field in the section's structure */
+    size_t count_offset; /* of a list's count */
+    int64_t min, max;    /* of a number, in the unit of its type */
+    const char *const *words;
+};
+
+#define OPTION_ROWS_MAX 32
+#define WHY_SIZE 200
+#define SOCKET_PATH_MAX 107 /* sun_path without its NUL */
+
+/* Rows in the order of sections; the length in `*count`, at most OPTION_ROWS_MAX. */
+const struct option_row *option_rows(size_t *count);
+
+const char *section_name(enum section s);
+
+/* Set the field in `base` from its text; a list's values are added. The previous
+ * value is freed. ERR_INVALID with what is wrong in `why`; the field is as before,
+ * but a list may have got some of the values. */
+MUST_CHECK int option_set(const struct option_row *row, void *base, const char *text,
+                          char why[WHY_SIZE]);
+
+/* Free what the field owns and make it empty. */
+void option_clear(const struct option_row *row, void *base);
+
+/* Write "name = value" lines that option_set takes back; nothing for an empty one. */
+void option_write(const struct option_row *row, const void *base, FILE *out);
+
+/* Whether two addresses of listeners cannot both be bound. */
+bool address_overlaps(const char *a, const char *b);
+
+/* A section that has been seen, and which source set which of its options. */
+struct seen {
+    enum section kind;
+    unsigned i;  /* of the listener or upstream */
+    char *where; /* "file:line" of its first heading */
+    unsigned source[OPTION_ROWS_MAX];
+    unsigned line[OPTION_ROWS_MAX];
+};
+
+struct loader {
+    struct config *config;
+    struct seen *seen;
+    unsigned seen_count;
+    FILE *errors;
+    unsigned error_count;
+    /* The source being read. */
+    unsigned source;
+    const char *file;
+    FILE *in;
+    char *line_buf;
+    size_t line_size;
+    unsigned line;
+    bool in_section;     /* some heading was seen */
+    int current;         /* place in `seen`; -1 when the heading was not valid */
+    bool value_expected; /* inih has a line that must give a value */
+};
+
+/* Print one error and count it; many of them are counted only. */
+void loader_complain(struct loader *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Read one source; whatever is wrong with it is complained of. */
+void loader_read(struct loader *l, const char *file, FILE *in);
+
+/* The structure that the options of a section are fields of. */
+void *section_base(struct config *c, enum section kind, unsigned i);
+
+void section_set_defaults(struct config *c, enum section kind, unsigned i);
+
+#endif

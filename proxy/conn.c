@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: ISC */
+#include "proxy/conn_private.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proxy/request.h"
+
+#define DROP_BODY_MAX (64u * 1024)   /* of a body that no endpoint reads */
+#define LINGER_BYTES_MAX (1024u * 1024)
+#define LINGER_MS 2000
+
+static void conn_process(struct conn *c, size_t len);
+
+void conn_enter(struct conn *c, enum conn_state next)
+{
+    static const bool allowed[4][4] = {
+        [CONN_READING] = {[CONN_HANDLING] = true, [CONN_LINGERING] = true},
+        [CONN_HANDLING] = {[CONN_SENDING] = true},
+        [CONN_SENDING] = {[CONN_READING] = true, [CONN_LINGERING] = true},
+    };
+
+    CHECK(allowed[c->state][next]);
+    c->state = next;
+    c->since_ms = c->worker->now_ms;
+}
+
+static void want_read(struct conn *c, bool want)
+{
+    if (want == c->is_reading)
+        return;
+    c->is_reading = want;
+    CHECK((want ? event_add(&c->read_event, NULL) : event_del(&c->read_event)) == 0);
+}
+
+void conn_want_write(struct conn *c, bool want)
+{
+    if (want == c->is_writing)
+        return;
+    c->is_writing = want;
+    CHECK((want ? event_add(&c->write_event, NULL) : event_del(&c->write_event)) == 0);
+}
+
+static void conn_free(struct conn *c)
+{
+    struct worker *w = c->worker;
+
+    CHECK(c->closed && c->busy == 0 && !c->disk_pending && !c->request);
+    TAILQ_REMOVE(&w->conns, c, link);
+    w->conn_count--;
+    STATS_SUB(w->parts.stats, connections, 1);
+    close(c->fd);
+    free(c->saved);
+    free(c->out);
+    config_unref(&c->config);
+    free(c);
+    worker_closed(w);
+}
+
+void conn_hold(struct conn *c)
+{
+    c->busy++;
+}
+
+void conn_settle(struct conn *c)
+{
+    CHECK(c->busy > 0);
+    while (c->busy == 1 && c->resume && !c->closed) {
+        size_t len = c->saved_len;
+
+        c->resume = false;
+        if (len)
+            memcpy(c->worker->input, c->saved, len);
+        conn_process(c, len);
+    }
+    c->busy--;
+    if (c->busy == 0 && c->closed && !c->disk_pending)
+        conn_free(c);
+}
+
+void conn_end_request(struct conn *c, enum outcome why)
+{
+    struct request *r = c->request;
+
+    if (!r)
+        return;
+    c->request = NULL;
+    request_end(r, why, c->body_sent);
+}
+
+static void conn_close_why(struct conn *c, enum outcome why)
+{
+    if (c->closed)
+        return;
+    conn_hold(c);
+    c->closed = true;
+    want_read(c, false);
+    conn_want_write(c, false);
+    shutdown(c->fd, SHUT_RDWR);
+    /* A disk helper still uses the request's descriptor: its answer ends it. */
+    if (!c->disk_pending)
+        conn_end_request(c, why);
+    conn_settle(c);
+}
+
+void conn_close(struct conn *c)
+{
+    conn_close_why(c, OUT_CLIENT_LEFT);
+}
+
+/* What will be sent was sent: FIN, then wait for the peer's. */
+static void conn_linger(struct conn *c)
+{
+    conn_enter(c, CONN_LINGERING);
+    c->drop_left = LINGER_BYTES_MAX;
+    free(c->saved);
+    c->saved = NULL;
+    c->saved_len = 0;
+    conn_want_write(c, false);
+    if (shutdown(c->fd, SHUT_WR) != 0)
+        conn_close(c);
+    else
+        want_read(c, true);
+}
+
+void conn_finish(struct conn *c, enum outcome why)
+{
+    free(c->out);
+    c->out = NULL;
+    c->out_len = c->out_sent = 0;
+    conn_want_write(c, false);
+    conn_end_request(c, why);
+    if (c->closed)
+        return;
+    if (why != OUT_LOCAL || !c->keep_alive || c->draining) {
+        conn_linger(c);
+        return;
+    }
+    conn_enter(c, CONN_READING);
+    c->resume = !c->processing;
+}
+
+/* --- input --- */
+
+static void save_input(struct conn *c, const char *p, size_t len)
+{
+    char *copy = len ? mem_copy(p, len) : NULL;
+
+    free(c->saved);
+    c->saved = copy;
+    c->saved_len = len;
+}
+
+/* Take what belongs to a body that nobody reads; returns the bytes taken. */
+static size_t drop_body(struct conn *c, const char *p, size_t len)
+{
+    size_t used = 0;
+
+    if (!c->drop_chunked) {
+        used = len < c->drop_left ? len : (size_t)c->drop_left;
+        c->drop_left -= used;
+        c->dropping = c->drop_left > 0;
+        return used;
+    }
+    while (used < len && c->dropping) {
+        struct span out;
+        size_t n;
+        enum http_result res = chunked_decode(&c->chunked, p + used, len - used, &n, &out);
+
+        used += n;
+        if (res == HTTP_DONE) {
+            c->dropping = false;
+        } else if (res != HTTP_MORE || out.len > c->drop_left) {
+            conn_linger(c);
+            return len;
+        } else {
+            c->drop_left -= out.len;
+        }
+    }
+    return used;
+}
+
+static void begin_request(struct conn *c, const struct http_head *h)
+{
+    conn_enter(c, CONN_HANDLING);
+    c->body_sent = 0;
+    c->body_fd = -1;
+    c->keep_alive = h->keep_alive && !c->draining;
+    c->dropping = h->chunked || h->content_length > 0;
+    c->drop_chunked = h->chunked;
+    c->drop_left = h->chunked ? DROP_BODY_MAX : (uint64_t)h->content_length;
+    if (h->chunked)
+        chunked_init(&c->chunked);
+    if (!h->chunked && h->content_length > (int64_t)DROP_BODY_MAX) {
+        c->dropping = false;
+        c->keep_alive = false;
+        request_refuse(c, &c->request, OUT_BODY_TOO_LARGE);
+    } else {
+        request_begin(c, &c->request, h);
+    }
+}
+
+static void refuse_head(struct conn *c, enum outcome why)
+{
+    conn_enter(c, CONN_HANDLING);
+    c->body_sent = 0;
+    c->body_fd = -1;
+    c->keep_alive = false;
+    c->dropping = false;
+    request_refuse(c, &c->request, why);
+}
+
+static enum outcome refusal(enum http_result res)
+{
+    switch (res) {
+    case HTTP_TARGET_TOO_LONG:
+        return OUT_URI_TOO_LONG;
+    case HTTP_HEAD_TOO_LARGE:
+        return OUT_FIELDS_TOO_LARGE;
+    case HTTP_BAD_VERSION:
+        return OUT_BAD_VERSION;
+    case HTTP_BAD:
+    case HTTP_DONE:
+    case HTTP_MORE:
+        break;
+    }
+    return OUT_BAD_REQUEST;
+}
+
+/* Work through the `len` bytes at the start of the worker's input buffer: heads,
+ * one after the other, until one has to wait or the bytes are used up. */
+static void conn_process(struct conn *c, size_t len)
+{
+    const char *in = c->worker->input;
+    size_t used = 0;
+
+    c->processing = true;
+    while (c->state == CONN_READING && !c->closed && used < len) {
+        struct http_head h;
+        size_t n;
+
+        if (c->dropping) {
+            used += drop_body(c, in + used, len - used);
+            continue;
+        }
+        enum http_result res = http_parse_head(&h, in + used, len - used, &n);
+        if (res == HTTP_MORE)
+            break;
+        if (res == HTTP_DONE) {
+            used += n;
+            begin_request(c, &h);
+        } else {
+            refuse_head(c, refusal(res));
+        }
+    }
+    if (!c->closed && c->state != CONN_LINGERING) {
+        save_input(c, in + used, len - used);
+        want_read(c, c->state == CONN_READING);
+    }
+    c->processing = false;
+}
+
+static void linger_input(struct conn *c)
+{
+    ssize_t n = recv(c->fd, c->worker->input, WORKER_INPUT_BYTES, 0);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0 || (uint64_t)n >= c->drop_left)
+        conn_close(c);
+    else
+        c->drop_left -= (uint64_t)n;
+}
+
+static void read_input(struct conn *c)
+{
+    struct worker *w = c->worker;
+    size_t len = c->saved_len;
+
+    CHECK(len < WORKER_INPUT_BYTES);
+    if (len)
+        memcpy(w->input, c->saved, len);
+    ssize_t n = recv(c->fd, w->input + len, WORKER_INPUT_BYTES - len, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        conn_close(c);
+        return;
+    }
+    /* The time of a head runs from its first byte, not from its last. */
+    if (len == 0)
+        c->since_ms = w->now_ms;
+    conn_process(c, len + (size_t)n);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    (void)what;
+    worker_clock(c->worker);
+    conn_hold(c);
+    if (c->state == CONN_LINGERING)
+        linger_input(c);
+    else
+        read_input(c);
+    conn_settle(c);
+}
+
+/* --- life --- */
+
+void conn_new(struct worker *w, int fd, struct config *config, const struct config_listener *l,
+              const char *peer)
+{
+    struct conn *c = mem_new(sizeof *c);
+
+    c->worker = w;
+    c->config = config_ref(config);
+    c->listener = l;
+    c->fd = fd;
+    c->body_fd = -1;
+    c->since_ms = w->now_ms;
+    snprintf(c->peer, sizeof c->peer, "%s", peer);
+    CHECK(event_assign(&c->read_event, w->base, fd, EV_READ | EV_PERSIST, on_readable, c) == 0);
+    CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) == 0);
+    TAILQ_INSERT_TAIL(&w->conns, c, link);
+    w->conn_count++;
+    want_read(c, true);
+}
+
+void conn_check_time(struct conn *c)
+{
+    const struct config_listener *l = c->listener;
+    int64_t age_ms = c->worker->now_ms - c->since_ms;
+
+    switch (c->state) {
+    case CONN_READING:
+        if (age_ms >= (c->saved_len || c->dropping ? l->head_timeout_ms : l->idle_timeout_ms))
+            conn_close(c);
+        break;
+    case CONN_SENDING:
+        if (!c->paused && !c->disk_pending && age_ms >= l->stall_timeout_ms)
+            conn_close_why(c, OUT_CLIENT_STALLED);
+        break;
+    case CONN_LINGERING:
+        if (age_ms >= LINGER_MS)
+            conn_close(c);
+        break;
+    case CONN_HANDLING:
+        request_check_time(c->request);
+        break;
+    }
+}
+
+void conn_drain(struct conn *c)
+{
+    c->draining = true;
+    if (c->state == CONN_READING && c->saved_len == 0)
+        conn_close(c);
+}
+
+struct conn *conn_next(struct conn *c)
+{
+    return TAILQ_NEXT(c, link);
+}
+
+struct worker *conn_worker(struct conn *c)
+{
+    return c->worker;
+}
+
+const struct config_listener *conn_listener(const struct conn *c)
+{
+    return c->listener;
+}
+
+const char *conn_peer(const struct conn *c)
+{
+    return c->peer;
+}
+
+bool conn_keeps_alive(const struct conn *c)
+{
+    return c->keep_alive && !c->draining;
+}
+
+void conn_forbid_keep_alive(struct conn *c)
+{
+    c->keep_alive = false;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: ISC */
+/* Sending: head and memory body first, then the file, up to what its source has. */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+#include "proxy/conn_private.h"
+#include "proxy/request.h"
+
+#define QUANTUM_BYTES (1024u * 1024) /* one sendfile */
+#define QUANTA_MAX 4                 /* in one callback: then others have their turn */
+#define COLD_WINDOW_BYTES (4u * 1024 * 1024)
+
+static void conn_pump(struct conn *c);
+
+/* After a send that failed: the peer has left, or takes more later. */
+static void wait_writable(struct conn *c)
+{
+    if (errno == EAGAIN || errno == EINTR)
+        conn_want_write(c, true);
+    else
+        conn_close(c);
+}
+
+static void count_sent(struct conn *c, size_t n)
+{
+    size_t head = n < c->head_left ? n : (size_t)c->head_left;
+
+    c->head_left -= head;
+    c->body_sent += n - head;
+    c->since_ms = c->worker->now_ms;
+}
+
+/* Send the rest of head and memory body. True when all is out. */
+static bool pump_memory(struct conn *c)
+{
+    bool more = c->body_fd >= 0 && c->body_at < c->body_limit;
+
+    while (c->out_sent < c->out_len) {
+        ssize_t n = send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent,
+                         MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+
+        if (n < 0) {
+            wait_writable(c);
+            return false;
+        }
+        c->out_sent += (size_t)n;
+        count_sent(c, (size_t)n);
+    }
+    return true;
+}
+
+static void on_disk_read(struct msg *m, void *owner)
+{
+    struct conn *c = (struct conn *)((char *)m - offsetof(struct conn, disk_read.msg));
+
+    worker_clock(owner);
+    c->disk_pending = false;
+    conn_hold(c);
+    if (c->closed) {
+        conn_end_request(c, OUT_CLIENT_LEFT);
+    } else {
+        c->since_ms = c->worker->now_ms;
+        conn_pump(c);
+    }
+    conn_settle(c);
+}
+
+static void ask_disk(struct conn *c)
+{
+    uint64_t left = c->body_limit - c->body_at;
+
+    c->disk_read.msg.run = on_disk_read;
+    c->disk_read.answers = c->worker->queue;
+    c->disk_read.fd = c->body_fd;
+    c->disk_read.offset = c->body_at;
+    c->disk_read.len = left < COLD_WINDOW_BYTES ? left : COLD_WINDOW_BYTES;
+    c->disk_pending = true;
+    conn_want_write(c, false);
+    STATS_ADD(c->worker->parts.stats, cold_reads, 1);
+    disk_post(c->worker->parts.disk, &c->disk_read);
+}
+
+/* Send the body's file up to its limit. True when the limit was reached. */
+static bool pump_file(struct conn *c)
+{
+    unsigned quanta = 0;
+
+    while (c->body_at < c->body_limit) {
+        uint64_t left = c->body_limit - c->body_at;
+        size_t want = left < QUANTUM_BYTES ? (size_t)left : QUANTUM_BYTES;
+        off_t at = (off_t)c->body_at;
+
+        if (quanta++ == QUANTA_MAX) {
+            conn_want_write(c, true);
+            return false;
+        }
+        if (!disk_is_hot(c->body_fd, c->body_at, want)) {
+            ask_disk(c);
+            return false;
+        }
+        ssize_t n = sendfile(c->fd, c->body_fd, &at, want);
+        if (n == 0 || (n < 0 && errno == EIO)) {
+            /* The file is shorter than the index says, or cannot be read. */
+            conn_finish(c, OUT_CUT);
+            return false;
+        }
+        if (n < 0) {
+            wait_writable(c);
+            return false;
+        }
+        c->body_at += (uint64_t)n;
+        c->body_sent += (uint64_t)n;
+        c->since_ms = c->worker->now_ms;
+    }
+    return true;
+}
+
+/* Send until the socket is full, the body's source has no more, or the end. */
+static void conn_pump(struct conn *c)
+{
+    CHECK(c->state == CONN_SENDING && !c->disk_pending);
+    while (pump_memory(c) && (c->body_fd < 0 || pump_file(c))) {
+        if (c->body_fd < 0 || c->body_at == c->body_end) {
+            conn_finish(c, OUT_LOCAL);
+            return;
+        }
+        c->paused = true;
+        request_more(c->request);
+        if (c->paused)
+            conn_want_write(c, false);
+        if (c->paused || c->state != CONN_SENDING)
+            return;
+    }
+}
+
+void conn_on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    (void)what;
+    worker_clock(c->worker);
+    conn_hold(c);
+    conn_pump(c);
+    conn_settle(c);
+}
+
+/* Head and a body in memory in one call; the usual answer needs no copy. */
+static size_t send_at_once(struct conn *c, const char *head, size_t head_len,
+                           const struct conn_body *b)
+{
+    struct iovec v[2] = {{.iov_base = (void *)head, .iov_len = head_len},
+                         {.iov_base = (void *)b->memory, .iov_len = b->memory_len}};
+    struct msghdr m = {.msg_iov = v, .msg_iovlen = b->memory_len ? 2 : 1};
+    bool more = b->fd >= 0 && b->start < b->limit;
+    ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+
+    return n > 0 ? (size_t)n : 0;
+}
+
+void conn_send(struct conn *c, const char *head, size_t head_len, const struct conn_body *b)
+{
+    size_t total = head_len + b->memory_len;
+
+    CHECK(b->fd < 0 || b->memory_len == 0);
+    CHECK(b->fd < 0 || (b->start <= b->limit && b->limit <= b->end));
+    conn_hold(c);
+    conn_enter(c, CONN_SENDING);
+    c->body_fd = b->fd;
+    c->body_at = b->start;
+    c->body_limit = b->limit;
+    c->body_end = b->end;
+    c->head_left = head_len;
+    c->paused = false;
+    size_t sent = send_at_once(c, head, head_len, b);
+    count_sent(c, sent);
+    if (sent < total) {
+        c->out = mem_new(total - sent);
+        c->out_len = total - sent;
+        size_t from_head = sent < head_len ? head_len - sent : 0;
+        memcpy(c->out, head + head_len - from_head, from_head);
+        if (b->memory_len)
+            memcpy(c->out + from_head,
+                   (const char *)b->memory + b->memory_len - (c->out_len - from_head),
+                   c->out_len - from_head);
+    }
+    conn_pump(c);
+    conn_settle(c);
+}
+
+void conn_extend(struct conn *c, uint64_t limit)
+{
+    CHECK(c->paused && limit > c->body_limit && limit <= c->body_end);
+    c->body_limit = limit;
+    c->paused = false;
+    c->since_ms = c->worker->now_ms;
+    /* Within request_more it is conn_pump that goes on. */
+    if (c->busy > 0)
+        return;
+    conn_hold(c);
+    conn_pump(c);
+    conn_settle(c);
+}
+
+void conn_cut(struct conn *c)
+{
+    CHECK(c->paused);
+    c->paused = false;
+    conn_hold(c);
+    conn_finish(c, OUT_CUT);
+    conn_settle(c);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: ISC */
+/* A connection between conn.c (its life, what it reads) and conn_output.c (what it
+ * sends). */
+#ifndef PROXY_CONN_PRIVATE_H
+#define PROXY_CONN_PRIVATE_H
+
+#include <event2/event_struct.h>
+
+#include "proxy/conn.h"
+#include "proxy/socket.h"
+
+enum conn_state { CONN_READING, CONN_HANDLING, CONN_SENDING, CONN_LINGERING };
+
+struct conn {
+    TAILQ_ENTRY(conn) link;
+    struct worker *worker;
+    struct config *config;
+    const struct config_listener *listener;
+    struct request *request;
+    int fd;
+    enum conn_state state;
+    unsigned busy;       /* entry points on the stack: see conn_settle */
+    bool closed;         /* conn_close was called */
+    bool processing;     /* conn_process is on the stack */
+    bool resume;         /* a response ended outside of it: input may wait in `saved` */
+    bool is_reading;     /* read_event is added */
+    bool is_writing;     /* write_event is added */
+    bool keep_alive;
+    bool draining;
+    bool paused;         /* SENDING: the body waits for its source */
+    bool disk_pending;   /* SENDING: the body waits for a disk helper */
+    bool dropping;       /* READING: within a body that nobody reads */
+    bool drop_chunked;
+    uint64_t drop_left;
+    struct chunked chunked;
+    int64_t since_ms;    /* state, or its last progress, began */
+    char *saved;         /* input not parsed yet; NULL when there is none */
+    size_t saved_len;
+    char *out;           /* head and memory body not sent yet; NULL when there are none */
+    size_t out_len, out_sent;
+    int body_fd;
+    uint64_t body_at, body_limit, body_end;
+    uint64_t body_sent;
+    uint64_t head_left;  /* of `out`, bytes that are head: not counted as body */
+    struct event read_event, write_event;
+    struct disk_read disk_read;
+    char peer[SOCKET_PEER_MAX];
+};
+
+/* Every entry point (a callback, a call of another module) holds the connection,
+ * and settles it at its end: the outermost one goes on with saved input, and frees
+ * a connection that was closed meanwhile. */
+void conn_hold(struct conn *c);
+void conn_settle(struct conn *c);
+
+/* The only writer of the state. */
+void conn_enter(struct conn *c, enum conn_state next);
+
+/* Whether the write event is wanted. */
+void conn_want_write(struct conn *c, bool want);
+/* The write event's callback. */
+void conn_on_writable(evutil_socket_t fd, short what, void *arg);
+
+/* Tell the request, if there is one, how its response ended. */
+void conn_end_request(struct conn *c, enum outcome why);
+/* The response is over, whole (OUT_LOCAL) or cut short. */
+void conn_finish(struct conn *c, enum outcome why);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Shared by intake.c (the upstream thread's side) and intake_hash.c (the hash thread's).
+ *
+ * An order or a piece is made in the upstream thread, done in the hash thread, and
+ * comes back as its own answer; both queues keep the order, so what was posted
+ * last is answered last, and `ended` ends the life of the intake.
+ */
+#ifndef PROXY_INTAKE_PRIVATE_H
+#define PROXY_INTAKE_PRIVATE_H
+
+#include <stddef.h>
+#include <sys/queue.h>
+
+#include "cache/digest.h"
+#include "cache/partial.h"
+#include "proxy/intake.h"
+#include "proxy/thread.h"
+
+/* Bytes on their way to the file. */
+struct piece {
+    struct msg msg;
+    struct intake *intake;
+    SLIST_ENTRY(piece) link; /* spare */
+    size_t len;
+    uint8_t *data; /* INTAKE_PIECE_BYTES */
+};
+
+/* A call of intake.h on its way to the hash thread. */
+struct order {
+    struct msg msg;
+    struct intake *intake;
+    uint64_t bytes; /* the size; in the answer of an opening, what was kept */
+    bool verify;    /* of an end: false when abandoned */
+    bool discard;
+    struct fetch_failure why;
+    int err;        /* of the answer */
+};
+
+struct hasher {
+    struct store *store;
+    struct storage *storage;
+    struct fetch_table *fetches;
+    struct queue *answers;
+    struct stats *stats;
+    struct log *log;
+    struct queue *queue;
+    pthread_t thread;
+    struct msg stop;
+
+    /* Of the upstream thread. */
+    SLIST_HEAD(, piece) spare;
+    unsigned spare_count;
+    uint64_t staged_bytes;
+    unsigned intake_count;
+
+    /* Of the hash thread. */
+    bool stopping;
+    struct db_reader *reader;
+    LIST_HEAD(, intake) lagging; /* more is written than their readers were told */
+};
+
+/* Extents synced and recorded, while the fetch goes on. */
+struct checkpoint {
+    struct storage_job job;
+    struct intake *intake;
+    bool pending;
+    int64_t at_ms; /* the last one */
+    struct partial_record record;
+};
+
+/* What the hash thread can do with an intake. */
+enum intake_state {
+    INTAKE_OPENING, /* hashing what was kept, a step at a time */
+    INTAKE_OPEN,    /* takes bytes */
+    INTAKE_FAILED,  /* the fetch has failed; bytes are dropped */
+    INTAKE_VERIFIED,
+};
+
+struct intake {
+    struct hasher *hasher;
+    struct fetch *fetch;
+
+    /* Of the upstream thread. */
+    const struct intake_calls *calls;
+    void *arg;
+    struct piece *filling;
+    uint64_t staged_bytes;    /* appended and not drained */
+    uint64_t in_flight_bytes; /* of these, posted */
+    bool ending;
+
+    /* Of the hash thread. */
+    struct name name;
+    enum intake_state state;
+    struct partial *partial;
+    struct hash *hash;
+    uint64_t size_bytes;
+    bool is_begun;           /* the size is known */
+    uint64_t kept_bytes;     /* of an earlier run, while OPENING */
+    uint64_t written_bytes;  /* hashed too */
+    uint64_t told_bytes;     /* to the readers */
+    int64_t told_at_ms;
+    bool is_lagging;
+    LIST_ENTRY(intake) lagging;
+    uint64_t pushed_bytes;   /* given to the disk early */
+    int64_t started_at_s;
+    bool is_recorded;
+    bool discard;
+    struct order *end;       /* the end has come; it waits for a checkpoint */
+    struct checkpoint checkpoint;
+    struct msg broken;       /* to the upstream thread */
+    int broken_err;
+};
+
+void *hasher_run(void *arg);
+
+/* What the messages to the hash thread do; `owner` is its struct hasher. */
+void hasher_open(struct msg *m, void *owner);
+void hasher_reset(struct msg *m, void *owner);
+void hasher_size(struct msg *m, void *owner);
+void hasher_piece(struct msg *m, void *owner);
+void hasher_end(struct msg *m, void *owner);
+
+/* And their answers, in the upstream thread. */
+void intake_opened(struct msg *m, void *owner);
+void intake_drained(struct msg *m, void *owner);
+void intake_broken(struct msg *m, void *owner);
+void intake_ended(struct msg *m, void *owner);
+
+/* --- intake_publish.c: the storage thread's part --- */
+
+/* Hand a verified blob to the storage thread, which owns the partial and the
+ * reference of the fetch from now on. */
+void publish_post(struct hasher *h, struct partial *p, struct fetch *f, const struct name *n,
+                  uint64_t size_bytes);
+/* Forget the record of a partial. */
+void publish_forget(struct hasher *h, const struct digest *d);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: ISC */
+/* How a verified partial becomes a blob: storage jobs of the hash thread. */
+#include "proxy/intake_private.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "cache/blob.h"
+#include "cache/err.h"
+#include "cache/link.h"
+
+struct publish {
+    struct storage_job job;
+    struct store *store;
+    struct fetch_table *fetches;
+    struct stats *stats;
+    struct log *log;
+    struct partial *partial;
+    struct fetch *fetch;
+    struct name name;
+    struct blob_record record;
+    bool is_published;
+};
+
+static int publish_prepare(struct storage_job *j, struct store *s)
+{
+    struct publish *p = (struct publish *)j;
+
+    (void)s;
+    int err = partial_publish(p->partial);
+    p->is_published = err == 0;
+    return err;
+}
+
+static int publish_apply(struct storage_job *j, struct db_txn *txn)
+{
+    struct publish *p = (struct publish *)j;
+    const struct digest *d = fetch_digest(p->fetch);
+
+    int err = blob_put(txn, d, &p->record);
+    if (err == 0)
+        err = link_put(txn, &p->name, d, p->record.stored_at_s);
+    if (err == 0)
+        err = partial_forget(txn, d);
+    return err;
+}
+
+static void publish_done(struct storage_job *j, int err)
+{
+    struct publish *p = (struct publish *)j;
+    const struct digest *d = fetch_digest(p->fetch);
+    char text[DIGEST_TEXT_MAX];
+
+    if (err == 0) {
+        STATS_ADD(p->stats, blobs_stored, 1);
+        log_event(p->log, LOG_INFO, "stored %s of %s/%s, %llu bytes", digest_text(d, text),
+                  p->name.registry, p->name.repository,
+                  (unsigned long long)p->record.size_bytes);
+    } else {
+        log_event(p->log, LOG_ERROR, "%s of %s/%s was not stored: %s", digest_text(d, text),
+                  p->name.registry, p->name.repository, err_text(err));
+        /* A file without a record would take room that nobody counts. */
+        if (p->is_published && blob_unlink(p->store, d) != 0)
+            log_event(p->log, LOG_WARN, "the file of %s is left over", text);
+        if (!p->is_published)
+            partial_discard(&p->partial);
+    }
+    partial_close(&p->partial);
+    fetch_retire(p->fetches, p->fetch);
+    STATS_SUB(p->stats, fetches, 1);
+    fetch_unref(&p->fetch);
+    free(p);
+}
+
+void publish_post(struct hasher *h, struct partial *partial, struct fetch *f,
+                  const struct name *n, uint64_t size_bytes)
+{
+    struct publish *p = mem_new(sizeof *p);
+    int64_t now_s = time(NULL);
+
+    p->job.prepare = publish_prepare;
+    p->job.apply = publish_apply;
+    p->job.done = publish_done;
+    p->store = h->store;
+    p->fetches = h->fetches;
+    p->stats = h->stats;
+    p->log = h->log;
+    p->partial = partial;
+    p->fetch = f;
+    p->name = *n;
+    p->record = (struct blob_record){
+        .size_bytes = size_bytes,
+        .origin = BLOB_PUBLIC,
+        .stored_at_s = now_s,
+        .used_at_s = now_s,
+    };
+    storage_post(h->storage, &p->job);
+}
+
+struct forget {
+    struct storage_job job;
+    struct digest digest;
+};
+
+static int forget_apply(struct storage_job *j, struct db_txn *txn)
+{
+    return partial_forget(txn, &((struct forget *)j)->digest);
+}
+
+static void forget_done(struct storage_job *j, int err)
+{
+    /* A record without a file is harmless: the next fetch starts from nothing. */
+    (void)err;
+    free(j);
+}
+
+void publish_forget(struct hasher *h, const struct digest *d)
+{
+    struct forget *f = mem_new(sizeof *f);
+
+    f->job.apply = forget_apply;
+    f->job.done = forget_done;
+    f->digest = *d;
+    storage_post(h->storage, &f->job);
+}

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: ISC */
+#include "proxy/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "proxy/request_private.h"
+
+static uint64_t monotonic_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+void request_enter(struct request *r, enum request_state next)
+{
+    CHECK(r->state != REQUEST_ENDED);
+    /* One ask may follow another: of a tag, then of its manifest. */
+    CHECK(next > r->state || (next == REQUEST_ASKING && r->state == REQUEST_ASKING));
+    r->state = next;
+    r->since_ms = r->worker->now_ms;
+}
+
+/* --- waiting --- */
+
+static void request_free(struct request *r)
+{
+    CHECK(r->state == REQUEST_ENDED && !r->wake_posted);
+    r->worker->requests--;
+    free(r);
+}
+
+static void on_wake(struct msg *m, void *owner)
+{
+    struct request *r = (struct request *)((char *)m - offsetof(struct request, wake));
+
+    worker_clock(owner);
+    r->wake_posted = false;
+    ask_cancel(&r->asker);
+    switch (r->state) {
+    case REQUEST_ASKING:
+        pull_answered(r);
+        break;
+    case REQUEST_JOINED:
+        pull_joined(r);
+        break;
+    case REQUEST_SENDING:
+        request_more(r);
+        break;
+    case REQUEST_ENDED:
+        request_free(r);
+        break;
+    case REQUEST_NEW:
+        CHECK(!"a wake without a wait");
+    }
+}
+
+/* In the waker's thread, with the lock of the ask or fetch held. */
+static void wake(struct request *r)
+{
+    r->wake_posted = true;
+    queue_post(r->worker->queue, &r->wake);
+}
+
+static void wake_asker(struct asker *a)
+{
+    wake((struct request *)((char *)a - offsetof(struct request, asker)));
+}
+
+static void wake_reader(struct reader *reader)
+{
+    wake((struct request *)((char *)reader - offsetof(struct request, reader)));
+}
+
+bool request_wait_ask(struct request *r, struct ask *a)
+{
+    ask_unref(&r->ask);
+    r->ask = a;
+    request_enter(r, REQUEST_ASKING);
+    return ask_wait(&r->asker, a);
+}
+
+bool request_wait_fetch(struct request *r, struct fetch *f, enum fetch_state have)
+{
+    if (r->fetch != f) {
+        fetch_unref(&r->fetch);
+        r->fetch = f;
+    }
+    request_enter(r, REQUEST_JOINED);
+    return reader_wait(&r->reader, f, have, 0);
+}
+
+void request_more(struct request *r)
+{
+    struct fetch_view view;
+
+    CHECK(r->fetch);
+    do {
+        fetch_look(r->fetch, &view);
+        if (view.state == FETCH_FAILED) {
+            conn_cut(r->conn);
+            return;
+        }
+        uint64_t limit = view.sendable_bytes < r->send_end ? view.sendable_bytes : r->send_end;
+        if (limit > r->send_limit) {
+            r->send_limit = limit;
+            conn_extend(r->conn, limit);
+            return;
+        }
+    } while (!reader_wait(&r->reader, r->fetch, view.state, view.sendable_bytes));
+}
+
+/* --- answers --- */
+
+static const char *cache_status(enum outcome o)
+{
+    switch (o) {
+    case OUT_HIT:
+        return "cachalot; hit";
+    case OUT_MISS:
+        return "cachalot; fwd=miss; stored";
+    case OUT_COLLAPSED:
+        return "cachalot; fwd=miss; collapsed";
+    case OUT_REVALIDATED:
+        return "cachalot; hit; detail=revalidated";
+    case OUT_STALE:
+        return "cachalot; hit; detail=stale";
+    default:
+        return NULL;
+    }
+}
+
+static void begin_reply(struct request *r, struct reply *reply, int status)
+{
+    r->status = status;
+    reply_begin(reply, status, r->worker->date);
+    if (r->has_target && r->target.ns[0])
+        reply_field(reply, "OCI-Namespace", r->target.ns);
+}
+
+static void send_reply(struct request *r, struct reply *reply, const struct conn_body *body)
+{
+    reply_end(reply, conn_keeps_alive(r->conn));
+    request_enter(r, REQUEST_SENDING);
+    conn_send(r->conn, reply->text, reply->len, body);
+}
+
+static void send_memory(struct request *r, struct reply *reply, const void *p, size_t len)
+{
+    struct conn_body body = {.fd = -1};
+
+    reply_field_number(reply, "Content-Length", len);
+    if (r->method != HTTP_HEAD) {
+        body.memory = p;
+        body.memory_len = len;
+    }
+    send_reply(r, reply, &body);
+}
+
+void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s)
+{
+    struct reply reply;
+    char text[REPLY_ERROR_MAX];
+    size_t len = reply_error_body(text, o, detail);
+
+    r->outcome = o;
+    begin_reply(r, &reply, outcome_row(o)->status);
+    reply_field(&reply, "Content-Type", "application/json");
+    if (retry_after_s > 0)
+        reply_field_number(&reply, "Retry-After", (uint64_t)retry_after_s);
+    if (o == OUT_METHOD)
+        reply_field(&reply, "Allow", "GET, HEAD");
+    send_memory(r, &reply, text, len);
+}
+
+void request_text(struct request *r, const char *media_type, const void *text, size_t len)
+{
+    struct reply reply;
+
+    r->outcome = OUT_LOCAL;
+    begin_reply(r, &reply, 200);
+    reply_field(&reply, "Content-Type", media_type);
+    send_memory(r, &reply, text, len);
+}
+
+static void content_fields(struct request *r, struct reply *reply, const struct content *c)
+{
+    const char *status = cache_status(r->outcome);
+
+    if (c->digest) {
+        char etag[DIGEST_TEXT_MAX + 2];
+
+        etag[0] = '"';
+        digest_text(c->digest, etag + 1);
+        reply_field(reply, "Docker-Content-Digest", etag + 1);
+        strcat(etag, "\"");
+        reply_field(reply, "ETag", etag);
+    }
+    if (status)
+        reply_field(reply, "Cache-Status", status);
+    if (r->outcome == OUT_STALE)
+        reply_field(reply, "Warning", "299 - \"stale: the upstream could not be asked\"");
+    if (c->has_ranges)
+        reply_field(reply, "Accept-Ranges", "bytes");
+    if (c->link)
+        reply_field(reply, "Link", c->link);
+}
+
+static bool is_unmodified(const struct request *r, const struct content *c)
+{
+    char etag[DIGEST_TEXT_MAX + 2] = "\"";
+
+    if (!c->digest || !r->if_none_match[0])
+        return false;
+    digest_text(c->digest, etag + 1);
+    strcat(etag, "\"");
+    struct span list = {r->if_none_match, strlen(r->if_none_match)};
+    return http_etag_matches(list, etag);
+}
+
+/* Which part is asked for: Range counts only for GET, and only when If-Range, if
+ * it is there, names this content (RFC 9110 sections 13.1.5 and 14.2). */
+static enum range_result wanted_range(const struct request *r, const struct content *c,
+                                      struct range *range)
+{
+    struct span value = {r->range, strlen(r->range)};
+
+    if (!c->has_ranges || r->method != HTTP_GET || value.len == 0)
+        return RANGE_WHOLE;
+    if (r->if_range[0]) {
+        char etag[DIGEST_TEXT_MAX + 2] = "\"";
+        struct span condition = {r->if_range, strlen(r->if_range)};
+
+        digest_text(c->digest, etag + 1);
+        strcat(etag, "\"");
+        if (!http_etag_equal(condition, etag))
+            return RANGE_WHOLE;
+    }
+    return http_parse_range(value, c->size_bytes, range);
+}
+
+static void send_unsatisfiable(struct request *r, const struct content *c)
+{
+    struct reply reply;
+    char text[REPLY_ERROR_MAX];
+    char value[48];
+    size_t len = reply_error_body(text, OUT_RANGE, NULL);
+
+    r->outcome = OUT_RANGE;
+    snprintf(value, sizeof value, "bytes */%llu", (unsigned long long)c->size_bytes);
+    begin_reply(r, &reply, 416);
+    reply_field(&reply, "Content-Type", "application/json");
+    reply_field(&reply, "Content-Range", value);
+    send_memory(r, &reply, text, len);
+}
+
+static void send_file(struct request *r, struct reply *reply, const struct content *c,
+                      struct range range)
+{
+    struct conn_body body = {.fd = -1};
+
+    reply_field_number(reply, "Content-Length", range.end - range.start);
+    if (r->method != HTTP_HEAD && range.end > range.start) {
+        uint64_t limit = c->sendable_bytes < range.end ? c->sendable_bytes : range.end;
+
+        body.fd = c->fd;
+        body.start = range.start;
+        body.end = range.end;
+        body.limit = limit > range.start ? limit : range.start;
+        r->send_end = range.end;
+        r->send_limit = body.limit;
+    }
+    if (r->fetch && body.fd >= 0) {
+        r->is_reader = true;
+        STATS_ADD(r->worker->parts.stats, readers, 1);
+    }
+    send_reply(r, reply, &body);
+}
+
+void request_content(struct request *r, enum outcome o, const struct content *c)
+{
+    struct reply reply;
+    struct range range = {0, c->size_bytes};
+
+    r->outcome = o;
+    if (is_unmodified(r, c)) {
+        struct conn_body none = {.fd = -1};
+
+        begin_reply(r, &reply, 304);
+        content_fields(r, &reply, c);
+        send_reply(r, &reply, &none);
+        return;
+    }
+    enum range_result part = wanted_range(r, c, &range);
+    if (part == RANGE_UNSATISFIABLE) {
+        send_unsatisfiable(r, c);
+        return;
+    }
+    begin_reply(r, &reply, part == RANGE_PART ? 206 : 200);
+    content_fields(r, &reply, c);
+    reply_field(&reply, "Content-Type", c->media_type);
+    if (part == RANGE_PART) {
+        char value[80];
+
+        snprintf(value, sizeof value, "bytes %llu-%llu/%llu", (unsigned long long)range.start,
+                 (unsigned long long)range.end - 1, (unsigned long long)c->size_bytes);
+        reply_field(&reply, "Content-Range", value);
+    }
+    if (c->memory)
+        send_memory(r, &reply, (const char *)c->memory + range.start,
+                    (size_t)(range.end - range.start));
+    else
+        send_file(r, &reply, c, range);
+}
+
+/* --- begin and end --- */
+
+static void keep_field(char out[REQUEST_FIELD_MAX], struct span s)
+{
+    size_t len = s.p && s.len < REQUEST_FIELD_MAX ? s.len : 0;
+
+    if (len)
+        memcpy(out, s.p, len);
+    out[len] = '\0';
+}
+
+static struct request *request_new(struct conn *c, enum http_method method)
+{
+    struct worker *w = conn_worker(c);
+    struct request *r = mem_new(sizeof *r);
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, &t);
+    r->worker = w;
+    r->conn = c;
+    r->method = method;
+    r->started_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    r->started_us = monotonic_us();
+    r->since_ms = w->now_ms;
+    r->wake.run = on_wake;
+    r->asker.wake = wake_asker;
+    r->reader.wake = wake_reader;
+    w->requests++;
+    return r;
+}
+
+static void send_metrics(struct request *r)
+{
+    size_t len;
+    char *text = stats_format(r->worker->parts.stats, &len);
+
+    request_text(r, "text/plain; version=0.0.4; charset=utf-8", text, len);
+    free(text);
+}
+
+static void begin_pull(struct request *r)
+{
+    const struct target *t = &r->target;
+    const struct config_upstream *u = config_find_upstream(r->worker->config, t->name.registry);
+    char detail[2 * NAME_MAX_SIZE + 128];
+
+    if (t->door == DOOR_LOCAL) {
+        snprintf(detail, sizeof detail,
+                 "there is no local repository %s; to pull it from a registry put the registry's "
+                 "host before it, as in docker.io/%s",
+                 t->name.repository, t->name.repository);
+        request_error(r, OUT_NAME_UNKNOWN, detail, 0);
+    } else if (!u) {
+        snprintf(detail, sizeof detail,
+                 "registry %s is not configured; add a section [upstream %s] to cachalot.ini and "
+                 "reload",
+                 t->name.registry, t->name.registry);
+        request_error(r, OUT_NAME_UNKNOWN, detail, 0);
+    } else {
+        r->registry = stats_find_registry(r->worker->parts.stats, t->name.registry);
+        pull_begin(r, u);
+    }
+}
+
+static void dispatch(struct request *r, const struct http_head *h)
+{
+    const struct config_listener *l = conn_listener(r->conn);
+    enum outcome o = route_parse(&r->target, h->target, l->role, l->mirror_of);
+
+    if (o != OUT_LOCAL) {
+        request_error(r, o, NULL, 0);
+        return;
+    }
+    r->has_target = true;
+    if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
+        conn_forbid_keep_alive(r->conn);
+        request_error(r, OUT_METHOD, NULL, 0);
+        return;
+    }
+    switch (r->target.endpoint) {
+    case ENDPOINT_PING:
+        request_text(r, "application/json", "{}", 2);
+        break;
+    case ENDPOINT_HEALTH:
+        request_text(r, "text/plain; charset=utf-8", "ok\n", 3);
+        break;
+    case ENDPOINT_METRICS:
+        send_metrics(r);
+        break;
+    case ENDPOINT_MANIFEST:
+    case ENDPOINT_BLOB:
+    case ENDPOINT_TAGS:
+    case ENDPOINT_REFERRERS:
+        begin_pull(r);
+        break;
+    }
+}
+
+void request_begin(struct conn *c, struct request **slot, const struct http_head *h)
+{
+    struct request *r = request_new(c, h->method);
+    struct span path = h->target;
+
+    *slot = r;
+    if (path.len >= REQUEST_FIELD_MAX)
+        path.len = REQUEST_FIELD_MAX - 1;
+    keep_field(r->path, path);
+    keep_field(r->range, h->range);
+    keep_field(r->if_range, h->if_range);
+    keep_field(r->if_none_match, h->if_none_match);
+    keep_field(r->user_agent, h->user_agent);
+    dispatch(r, h);
+}
+
+void request_refuse(struct conn *c, struct request **slot, enum outcome why)
+{
+    struct request *r = request_new(c, HTTP_OTHER);
+
+    *slot = r;
+    request_error(r, why, NULL, 0);
+}
+
+void request_check_time(struct request *r)
+{
+    if (r->state == REQUEST_ASKING)
+        pull_check_time(r);
+}
+
+static void log_request(const struct request *r, uint64_t body_bytes)
+{
+    const struct target *t = &r->target;
+    char digest[DIGEST_TEXT_MAX] = "";
+    struct access_line line = {
+        .time_ms = r->started_ms,
+        .client = conn_peer(r->conn),
+        .method = http_method_name(r->method),
+        .status = r->status,
+        .body_bytes = body_bytes,
+        .outcome = outcome_row(r->outcome)->word,
+        .duration_us = monotonic_us() - r->started_us,
+        .user_agent = r->user_agent,
+        .reference = r->path,
+    };
+
+    if (r->has_target) {
+        line.door = door_name(t->door);
+        line.registry = t->name.registry;
+        line.repository = t->name.repository;
+        if (t->by_digest)
+            line.reference = digest_text(&t->digest, digest);
+        else if (t->endpoint == ENDPOINT_MANIFEST)
+            line.reference = t->tag;
+    }
+    log_access(r->worker->access, &line);
+}
+
+static void count_request(struct request *r, uint64_t body_bytes)
+{
+    struct stats *s = r->worker->parts.stats;
+
+    atomic_fetch_add_explicit(&s->requests[r->outcome], 1, memory_order_relaxed);
+    if (r->is_reader)
+        STATS_SUB(s, readers, 1);
+    if (!r->registry)
+        return;
+    STATS_ADD(s, client_bytes, body_bytes);
+    atomic_fetch_add_explicit(&r->registry->lan_bytes, body_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&r->registry->lan_requests, 1, memory_order_relaxed);
+    if (r->outcome == OUT_HIT || r->outcome == OUT_REVALIDATED || r->outcome == OUT_STALE)
+        atomic_fetch_add_explicit(&r->registry->hits, 1, memory_order_relaxed);
+}
+
+void request_end(struct request *r, enum outcome why, uint64_t body_bytes)
+{
+    if (why != OUT_LOCAL)
+        r->outcome = why;
+    log_request(r, body_bytes);
+    count_request(r, body_bytes);
+    ask_cancel(&r->asker);
+    reader_cancel(&r->reader);
+    ask_unref(&r->ask);
+    fetch_unref(&r->fetch);
+    shelf_return(&r->held);
+    r->conn = NULL;
+    request_enter(r, REQUEST_ENDED);
+    if (!r->wake_posted)
+        request_free(r);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A request between request.c (its life, what it sends) and pull*.c (what it is
+ * answered with). One thread, the worker's; only `wake` is posted by others.
+ *
+ *   REQUEST_NEW        parsed, nothing decided
+ *   REQUEST_ASKING     waits for an ask (tag, manifest, blob or list)
+ *   REQUEST_JOINED     waits for the size of a fetch
+ *   REQUEST_SENDING    the connection sends; with a fetch, its bytes as they come
+ *   REQUEST_ENDED      logged; lives on only for a wake that is still in the queue
+ */
+#ifndef PROXY_REQUEST_PRIVATE_H
+#define PROXY_REQUEST_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache/tag.h"
+#include "proxy/reply.h"
+#include "proxy/request.h"
+#include "proxy/route.h"
+
+enum request_state {
+    REQUEST_NEW,
+    REQUEST_ASKING,
+    REQUEST_JOINED,
+    REQUEST_SENDING,
+    REQUEST_ENDED,
+};
+
+/* A field that a request keeps: a longer one counts as absent (RFC 9110 lets a
+ * server ignore Range and preconditions that it does not want to evaluate; the
+ * answer is then whole). */
+#define REQUEST_FIELD_MAX 256
+
+struct request {
+    struct worker *worker;
+    struct conn *conn;       /* NULL when ended */
+    struct msg wake;
+    bool wake_posted;        /* written under the lock of what is waited for */
+    enum request_state state;
+    enum outcome outcome;
+    int status;
+    enum http_method method;
+    int64_t started_ms;      /* Unix time */
+    uint64_t started_us;     /* monotonic */
+    int64_t since_ms;        /* worker's now_ms when the state was entered */
+    struct registry_stats *registry;
+    struct ask *ask;
+    struct asker asker;
+    struct fetch *fetch;
+    struct reader reader;
+    const struct held *held;
+    uint64_t send_end;       /* SENDING from a fetch: one past the last byte asked for */
+    uint64_t send_limit;
+    bool is_reader;          /* counted in the gauge */
+    bool has_tag;            /* `tag` is what the index said */
+    bool has_target;
+    struct tag_record tag;
+    int64_t tag_ttl_s;
+    char range[REQUEST_FIELD_MAX];
+    char if_range[REQUEST_FIELD_MAX];
+    char if_none_match[REQUEST_FIELD_MAX];
+    char user_agent[REQUEST_FIELD_MAX];
+    char path[REQUEST_FIELD_MAX]; /* as asked, cut: for the log when there is no route */
+    struct target target;
+};
+
+/* The only writer of the state. */
+void request_enter(struct request *r, enum request_state next);
+
+/* Wait for an ask or a fetch: the request owns the reference from here on. False
+ * when there is nothing to wait for. */
+bool request_wait_ask(struct request *r, struct ask *a);
+bool request_wait_fetch(struct request *r, struct fetch *f, enum fetch_state have);
+
+/* --- answers; each is the last thing that a caller does with the request --- */
+
+/* An error row, with what is wrong in this case (may be NULL). */
+void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s);
+/* A text of our own. */
+void request_text(struct request *r, const char *media_type, const void *text, size_t len);
+
+/* Content: a manifest or a list in memory, or a blob in a file. */
+struct content {
+    const char *media_type;
+    const struct digest *digest; /* NULL for lists */
+    const char *link;            /* Link field, or NULL */
+    uint64_t size_bytes;
+    const void *memory;          /* either this or fd; neither for an answer to HEAD */
+    int fd;                      /* -1: none */
+    uint64_t sendable_bytes;     /* of the file, now */
+    bool has_ranges;
+};
+void request_content(struct request *r, enum outcome o, const struct content *c);
+
+/* --- pull.c --- */
+
+void pull_begin(struct request *r, const struct config_upstream *u);
+/* What was waited for has come. */
+void pull_answered(struct request *r);
+void pull_joined(struct request *r);
+/* The ask takes long and something stale is at hand: serve that. */
+void pull_check_time(struct request *r);
+
+#endif

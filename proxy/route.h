@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: ISC */
+/* From a request target to its meaning. Pure: no I/O, no configuration. */
+#ifndef PROXY_ROUTE_H
+#define PROXY_ROUTE_H
+
+#include <stdbool.h>
+
+#include "cache/digest.h"
+#include "cache/name.h"
+#include "proxy/http.h"
+#include "proxy/outcome.h"
+
+enum role {
+    ROLE_REGISTRY, /* prefix and ns doors; names without a registry are local */
+    ROLE_MIRROR,   /* one upstream, read-only */
+};
+
+enum endpoint {
+    ENDPOINT_PING,      /* GET /v2/ */
+    ENDPOINT_MANIFEST,  /* /v2/<name>/manifests/<reference> */
+    ENDPOINT_BLOB,      /* /v2/<name>/blobs/<digest> */
+    ENDPOINT_TAGS,      /* /v2/<name>/tags/list */
+    ENDPOINT_REFERRERS, /* /v2/<name>/referrers/<digest> */
+    ENDPOINT_HEALTH,    /* /-/healthz */
+    ENDPOINT_METRICS,   /* /-/metrics */
+};
+
+enum door { DOOR_NONE, DOOR_PREFIX, DOOR_NS, DOOR_MIRROR, DOOR_LOCAL, DOOR_ADMIN };
+
+/* Word for the log. */
+const char *door_name(enum door d);
+
+#define TARGET_QUERY_MAX 512
+
+struct target {
+    enum endpoint endpoint;
+    enum door door;
+    struct name name; /* registry is empty for DOOR_LOCAL */
+    bool by_digest;   /* the reference is `digest`, else `tag` */
+    struct digest digest;
+    char tag[NAME_TAG_MAX_SIZE];
+    char ns[NAME_MAX_SIZE];       /* as the client sent it; empty without ns */
+    char query[TARGET_QUERY_MAX]; /* n, last, artifactType re-encoded in this order; no ns */
+};
+
+/* Parse the target of a request (origin-form, or absolute-form whose authority is
+ * ignored) for a listener of that role; `mirror_of` is its registry (ROLE_MIRROR).
+ *
+ * Runs of '/' count as one; %-escapes are decoded once, and what they give must be
+ * of the grammar like everything else ("%2f" never is).
+ *
+ *   /v2/<registry>/<repository>/...   prefix, also /<registry>/v2/<repository>/...
+ *   /v2/<repository>/...?ns=<registry>   ns; a leading registry that is the same is
+ *                                        dropped; in the other form it must be the same
+ *   /v2/<repository>/...              local, on a mirror of its registry (a registry
+ *                                     named otherwise must be the same)
+ *   /v2, /v2/                         the ping, with or without registry
+ *
+ * Returns OUT_LOCAL when it has a meaning, else the error row: OUT_URI_TOO_LONG,
+ * OUT_NO_ROUTE, OUT_NAME_INVALID, OUT_TAG_INVALID, OUT_DIGEST_INVALID,
+ * OUT_NAME_UNKNOWN (a mirror asked for another registry), OUT_BAD_REQUEST (broken
+ * escape, `n` that is no number, a parameter twice or too long, two registries). */
+MUST_CHECK enum outcome route_parse(struct target *t, struct span target, enum role role,
+                                    const char *mirror_of);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: ISC */
+#include "proxy/route.h"
+
+#include <string.h>
+
+#include "proxy/route_private.h"
+
+/* Digits of `n` that are passed on; more of them ask for no more. */
+#define COUNT_DIGITS_MAX 9
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int route_unescape(struct span s)
+{
+    int high = s.len >= 3 ? hex_value(s.p[1]) : -1;
+    int low = s.len >= 3 ? hex_value(s.p[2]) : -1;
+    return high < 0 || low < 0 ? -1 : high << 4 | low;
+}
+
+/* Decode the escapes of a value into `out` of `max` bytes: its length, or -1 when an escape
+ * is broken or it is too long. A '+' is a '+'. */
+static int decode_value(struct span value, char *out, size_t max)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < value.len; i++) {
+        int c = (unsigned char)value.p[i];
+        if (c == '%') {
+            c = route_unescape(span_from(value, i));
+            i += 2;
+        }
+        if (c < 0 || len == max) {
+            return -1;
+        }
+        out[len] = (char)c;
+        len++;
+    }
+    return (int)len;
+}
+
+static bool is_unreserved(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+/* Add "key=value" to the query, escaped; false when there is no room. */
+static bool add_parameter(struct target *t, const char *key, const char *value, size_t len)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    size_t key_len = strlen(key);
+    char *start = t->query + strlen(t->query);
+    char *p = start;
+    const char *end = t->query + sizeof t->query - 1;
+    if ((size_t)(end - p) < 1 + key_len + 1) {
+        return false;
+    }
+    if (p > t->query) {
+        *p++ = '&';
+    }
+    memcpy(p, key, key_len);
+    p += key_len;
+    *p++ = '=';
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)value[i];
+        if (end - p < 3) {
+            *start = '\0';
+            return false;
+        }
+        if (is_unreserved((char)c)) {
+            *p++ = (char)c;
+        } else {
+            *p++ = '%';
+            *p++ = digits[c >> 4];
+            *p++ = digits[c & 15];
+        }
+    }
+    *p = '\0';
+    return true;
+}
+
+/* A number of entries: digits, without leading zeros, clamped. */
+static bool add_count(struct target *t, const char *key, const char *value, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (value[i] < '0' || value[i] > '9') {
+            return false;
+        }
+    }
+    while (len > 1 && value[0] == '0') {
+        value++;
+        len--;
+    }
+    if (len == 0) {
+        return false;
+    }
+    return len > COUNT_DIGITS_MAX ? add_parameter(t, key, "999999999", COUNT_DIGITS_MAX)
+                                  : add_parameter(t, key, value, len);
+}
+
+enum { PARAMETER_NS, PARAMETER_N, PARAMETER_LAST, PARAMETER_ARTIFACT_TYPE, PARAMETER_COUNT };
+
+/* In the order in which they are written. */
+static const struct parameter {
+    const char *key;
+    bool (*add)(struct target *t, const char *key, const char *value, size_t len);
+} parameters[PARAMETER_COUNT] = {
+    [PARAMETER_NS] = {"ns", NULL},
+    [PARAMETER_N] = {"n", add_count},
+    [PARAMETER_LAST] = {"last", add_parameter},
+    [PARAMETER_ARTIFACT_TYPE] = {"artifactType", add_parameter},
+};
+
+/* Find the parameters that are known; one that comes twice has no meaning. */
+static bool find_parameters(struct span query, struct span values[PARAMETER_COUNT])
+{
+    memset(values, 0, PARAMETER_COUNT * sizeof values[0]);
+    while (query.p != NULL) {
+        struct span value = span_cut(&query, '&');
+        struct span key = span_cut(&value, '=');
+        for (size_t i = 0; i < PARAMETER_COUNT; i++) {
+            if (span_equal(key, parameters[i].key)) {
+                if (values[i].p != NULL) {
+                    return false;
+                }
+                values[i] = value.p != NULL ? value : (struct span){key.p + key.len, 0};
+            }
+        }
+    }
+    return true;
+}
+
+static bool has_broken_escape(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.p[i] == '%' && route_unescape(span_from(s, i)) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum outcome parse_ns(struct target *t, struct span value)
+{
+    int len = decode_value(value, t->ns, sizeof t->ns - 1);
+    if (len < 0 || !name_is_registry(t->ns, (size_t)len)) {
+        t->ns[0] = '\0';
+        return OUT_NAME_INVALID;
+    }
+    t->ns[len] = '\0';
+    return OUT_LOCAL;
+}
+
+enum outcome route_parse_query(struct target *t, struct span query)
+{
+    struct span values[PARAMETER_COUNT];
+    if (has_broken_escape(query) || !find_parameters(query, values)) {
+        return OUT_BAD_REQUEST;
+    }
+    if (t->endpoint == ENDPOINT_TAGS || t->endpoint == ENDPOINT_REFERRERS) {
+        for (size_t i = PARAMETER_NS + 1; i < PARAMETER_COUNT; i++) {
+            char text[TARGET_QUERY_MAX];
+            int len = values[i].p != NULL ? decode_value(values[i], text, sizeof text) : 0;
+            if (len < 0 || (values[i].p != NULL &&
+                            !parameters[i].add(t, parameters[i].key, text, (size_t)len))) {
+                return OUT_BAD_REQUEST;
+            }
+        }
+    }
+    return values[PARAMETER_NS].p != NULL ? parse_ns(t, values[PARAMETER_NS]) : OUT_LOCAL;
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Order of life: store, storage, disk helpers, upstream, workers, listeners; the
+ * end comes in the opposite order, so that whoever may still be called is there.
+ */
+#include "proxy/server.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "proxy/listener.h"
+#include "proxy/sd.h"
+#include "proxy/version.h"
+#include "proxy/worker.h"
+
+#define WORKERS_MAX 64
+#define DISK_THREADS 2
+#define PASSED_MAX 16
+
+struct server {
+    struct event_base *base;
+    struct log *log;
+    struct config *config;
+    const char *config_path;
+    struct stats stats;
+    struct worker_parts parts;
+    struct listeners *listeners;
+    struct worker *workers[WORKERS_MAX];
+    unsigned worker_count;
+    struct queue *queue; /* messages to the main thread */
+    struct msg drained[WORKERS_MAX];
+    unsigned drained_count;
+    bool draining;
+    struct event *queue_event, *deadline;
+    struct event *signals[3];
+};
+
+/* --- connections --- */
+
+static unsigned open_connections(void *arg)
+{
+    struct server *s = arg;
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < s->worker_count; i++)
+        sum += worker_load(s->workers[i]);
+    return sum;
+}
+
+static void on_accepted(void *arg, int fd, struct config *c, const struct config_listener *l,
+                        const char *peer)
+{
+    struct server *s = arg;
+    struct worker *least = s->workers[0];
+
+    for (unsigned i = 1; i < s->worker_count; i++)
+        if (worker_load(s->workers[i]) < worker_load(least))
+            least = s->workers[i];
+    worker_take(least, fd, c, l, peer);
+}
+
+/* --- reload --- */
+
+/* Registries that the config names have counters from the start. */
+static void add_registries(struct server *s, const struct config *c)
+{
+    for (unsigned i = 0; i < c->upstream_count; i++)
+        stats_add_registry(&s->stats, c->upstreams[i].registry);
+}
+
+static void log_lines(struct log *log, enum log_level level, char *text)
+{
+    char *save = NULL;
+
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        log_event(log, level, "%s", line);
+}
+
+static int load_config(struct server *s, struct config **c)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *errors = open_memstream(&text, &len);
+
+    CHECK(errors);
+    int err = config_load(c, s->config_path, errors);
+    fclose(errors);
+    log_lines(s->log, LOG_ERROR, text);
+    free(text);
+    return err;
+}
+
+static void warn_fixed(struct server *s, const struct config *c)
+{
+    const struct config *now = s->config;
+
+    if (strcmp(c->path, now->path) != 0 || c->index_size_bytes != now->index_size_bytes ||
+        c->workers != now->workers)
+        log_event(s->log, LOG_WARN,
+                  "path, index-size and workers of [cache] change with a restart only");
+}
+
+static int reload(struct server *s)
+{
+    struct config *c;
+    char why[256];
+
+    if (load_config(s, &c) != 0)
+        return ERR_INVALID;
+    add_registries(s, c);
+    int err = listeners_open(s->listeners, c, NULL, 0, why, sizeof why);
+    if (err) {
+        log_event(s->log, LOG_ERROR, "%s", why);
+        config_unref(&c);
+        return err;
+    }
+    if (log_reopen(s->log, c->log_file, c->log_format, c->log_level, c->log_access) != 0)
+        log_event(s->log, LOG_ERROR, "cannot open the log file %s; logging goes on as before",
+                  c->log_file ? c->log_file : "-");
+    warn_fixed(s, c);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_set_config(s->workers[i], c);
+    upstream_set_config(s->parts.upstream, c);
+    config_unref(&s->config);
+    s->config = c;
+    return 0;
+}
+
+static void on_hangup(evutil_socket_t sig, short what, void *arg)
+{
+    struct server *s = arg;
+
+    (void)sig;
+    (void)what;
+    sd_reloading();
+    if (reload(s) == 0) {
+        STATS_ADD(&s->stats, reloads, 1);
+        log_event(s->log, LOG_INFO, "configuration reloaded");
+    } else {
+        STATS_ADD(&s->stats, reload_failures, 1);
+        log_event(s->log, LOG_ERROR, "configuration not reloaded: the old settings stay");
+    }
+    sd_ready();
+}
+
+/* --- drain --- */
+
+static void on_drained(struct msg *m, void *owner)
+{
+    struct server *s = owner;
+
+    (void)m;
+    if (++s->drained_count == s->worker_count)
+        event_base_loopbreak(s->base);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *s = arg;
+
+    (void)fd;
+    (void)what;
+    log_event(s->log, LOG_WARN, "drain deadline reached with %u connections open",
+              open_connections(s));
+    event_base_loopbreak(s->base);
+}
+
+static void on_terminate(evutil_socket_t sig, short what, void *arg)
+{
+    struct server *s = arg;
+    int64_t ms = s->config->drain_timeout_ms;
+    struct timeval limit = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+    (void)what;
+    if (s->draining) {
+        event_base_loopbreak(s->base);
+        return;
+    }
+    s->draining = true;
+    log_event(s->log, LOG_INFO, "signal %d: draining, at most %lld ms", (int)sig, (long long)ms);
+    sd_stopping();
+    listeners_close(s->listeners);
+    CHECK(event_add(s->deadline, &limit) == 0);
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        s->drained[i].run = on_drained;
+        worker_drain(s->workers[i], &s->drained[i], s->queue);
+    }
+}
+
+static void on_queue(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *s = arg;
+
+    (void)fd;
+    (void)what;
+    queue_run(s->queue, s);
+}
+
+/* --- start and end --- */
+
+static void add_events(struct server *s)
+{
+    s->base = event_base_new();
+    CHECK(s->base);
+    s->queue = queue_new();
+    s->queue_event = event_new(s->base, queue_fd(s->queue), EV_READ | EV_PERSIST, on_queue, s);
+    s->deadline = evtimer_new(s->base, on_deadline, s);
+    s->signals[0] = evsignal_new(s->base, SIGHUP, on_hangup, s);
+    s->signals[1] = evsignal_new(s->base, SIGTERM, on_terminate, s);
+    s->signals[2] = evsignal_new(s->base, SIGINT, on_terminate, s);
+    CHECK(s->deadline && s->queue_event && event_add(s->queue_event, NULL) == 0);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK(s->signals[i] && event_add(s->signals[i], NULL) == 0);
+}
+
+static unsigned wanted_workers(const struct config *c)
+{
+    long n = c->workers > 0 ? (long)c->workers : sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (n < 1)
+        return 1;
+    return n < WORKERS_MAX ? (unsigned)n : WORKERS_MAX;
+}
+
+static void start_threads(struct server *s)
+{
+    struct worker_parts *p = &s->parts;
+
+    p->stats = &s->stats;
+    p->log = s->log;
+    p->storage = storage_start(p->store, &s->stats, s->log);
+    p->disk = disk_start(DISK_THREADS);
+    p->fetches = fetch_table_new();
+    p->asks = ask_table_new();
+    struct upstream_parts up = {
+        .store = p->store,
+        .storage = p->storage,
+        .fetches = p->fetches,
+        .asks = p->asks,
+        .stats = p->stats,
+        .log = p->log,
+    };
+    p->upstream = upstream_start(&up, s->config);
+    s->worker_count = wanted_workers(s->config);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        s->workers[i] = worker_start(p, s->config);
+}
+
+int server_start(struct server **sp, struct config *c, struct log *log, char *why,
+                 size_t why_size)
+{
+    static const struct listeners_calls calls = {on_accepted, open_connections};
+    struct sd_socket passed[PASSED_MAX];
+    struct server *s = mem_new(sizeof *s);
+
+    s->log = log;
+    s->config = config_ref(c);
+    unsigned passed_count = sd_sockets(passed, PASSED_MAX);
+    int err = store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why,
+                         why_size);
+    if (err) {
+        config_unref(&s->config);
+        free(s);
+        return err;
+    }
+    add_registries(s, c);
+    add_events(s);
+    start_threads(s);
+    s->listeners = listeners_new(s->base, log, &calls, s);
+    err = listeners_open(s->listeners, c, passed, passed_count, why, why_size);
+    if (err) {
+        server_stop(&s);
+        return err;
+    }
+    *sp = s;
+    return 0;
+}
+
+void server_run(struct server *s, const char *config_path)
+{
+    s->config_path = config_path;
+    log_event(s->log, LOG_INFO, "cachalotd %s serves from %s with %u workers", CACHALOT_VERSION,
+              s->config->path, s->worker_count);
+    sd_ready();
+    CHECK(event_base_dispatch(s->base) >= 0);
+    log_event(s->log, LOG_INFO, "stopping");
+}
+
+void server_stop(struct server **sp)
+{
+    struct server *s = *sp;
+
+    if (!s)
+        return;
+    *sp = NULL;
+    listeners_free(&s->listeners);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_stop(&s->workers[i]);
+    upstream_stop(&s->parts.upstream);
+    storage_stop(&s->parts.storage);
+    disk_stop(&s->parts.disk);
+    fetch_table_free(&s->parts.fetches);
+    ask_table_free(&s->parts.asks);
+    store_close(&s->parts.store);
+    queue_run(s->queue, s);
+    queue_free(&s->queue);
+    event_free(s->queue_event);
+    event_free(s->deadline);
+    for (unsigned i = 0; i < 3; i++)
+        event_free(s->signals[i]);
+    event_base_free(s->base);
+    config_unref(&s->config);
+    free(s);
+}

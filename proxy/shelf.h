@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What a worker has at hand: open files of blobs, and the bodies of small
+ * manifests, by digest. Belongs to one worker; nothing here is locked.
+ *
+ * A file is checked again each time it is taken (size and link count), so that a
+ * blob which was truncated or removed behind our back is a miss, never a short
+ * answer. A body in memory was checked against its digest when it was read.
+ */
+#ifndef PROXY_SHELF_H
+#define PROXY_SHELF_H
+
+#include <stdint.h>
+
+#include "cache/check.h"
+#include "cache/digest.h"
+#include "cache/store.h"
+
+/* Manifests up to this size are kept in memory. */
+#define SHELF_BODY_MAX (64u * 1024)
+
+struct shelf;
+
+/* Immutable while it is held. */
+struct held {
+    int fd;           /* -1 when the body is in memory */
+    const void *body; /* NULL when it is in the file */
+    uint64_t size_bytes;
+    char etag[DIGEST_TEXT_MAX + 2]; /* the digest in quotes */
+};
+
+/* Keep at most `files` open files (bodies in memory have a limit of their own). */
+struct shelf *shelf_new(struct store *s, unsigned files);
+/* Nothing may be held. */
+void shelf_free(struct shelf **sh);
+
+/* Take a blob that the index says is there with that size. `in_memory` asks for
+ * the body of a small manifest. ERR_MISMATCH when the file is not what the index
+ * says, or a manifest does not match its digest. */
+MUST_CHECK int shelf_take(struct shelf *sh, const struct digest *d, uint64_t size_bytes,
+                          bool in_memory, const struct held **held);
+/* Give it back and leave NULL; NULL is legal. */
+void shelf_return(const struct held **held);
+
+#endif

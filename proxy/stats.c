@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: ISC */
+#include "proxy/stats.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cache/check.h"
+#include "proxy/version.h"
+
+/* The row that serves for every registry that came too late for one of its own. */
+#define OTHERS (STATS_REGISTRIES_MAX - 1)
+
+/* Names of registries are written before the count that lets others read them. */
+struct registry_stats *stats_find_registry(struct stats *s, const char *registry)
+{
+    unsigned count = atomic_load_explicit(&s->registry_count, memory_order_acquire);
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(s->registries[i].registry, registry) == 0)
+            return &s->registries[i];
+    }
+    return count == STATS_REGISTRIES_MAX ? &s->registries[OTHERS] : NULL;
+}
+
+struct registry_stats *stats_add_registry(struct stats *s, const char *registry)
+{
+    struct registry_stats *found = stats_find_registry(s, registry);
+    if (found != NULL)
+        return found;
+    unsigned count = atomic_load_explicit(&s->registry_count, memory_order_relaxed);
+    struct registry_stats *new = &s->registries[count];
+    const char *name = count == OTHERS ? "others" : registry;
+    size_t len = strnlen(name, sizeof(new->registry) - 1);
+    memcpy(new->registry, name, len);
+    new->registry[len] = '\0';
+    atomic_store_explicit(&s->registry_count, count + 1, memory_order_release);
+    return new;
+}
+
+static uint64_t read_counter(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void write_head(FILE *out, const char *metric, const char *type, const char *help)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metric, help, metric, type);
+}
+
+static void write_counters(const struct stats *s, FILE *out)
+{
+#define STATS_WRITE(field, metric, type, help)                                                     \
+    write_head(out, metric, type, help);                                                           \
+    fprintf(out, "%s %" PRIu64 "\n", metric, read_counter(&s->field));
+    STATS_TABLE(STATS_WRITE)
+#undef STATS_WRITE
+}
+
+static void write_outcomes(const struct stats *s, FILE *out)
+{
+    static const char metric[] = "cachalot_requests_total";
+    write_head(out, metric, "counter", "Requests ended, by how.");
+    for (int i = 0; i < OUTCOME_COUNT; i++)
+        fprintf(out, "%s{result=\"%s\"} %" PRIu64 "\n", metric, outcome_row((enum outcome)i)->word,
+                read_counter(&s->requests[i]));
+}
+
+static void write_registries(const struct stats *s, FILE *out)
+{
+    static const struct {
+        size_t offset;
+        const char *metric;
+        const char *help;
+    } rows[] = {
+#define REGISTRY_ROW(field, metric, help) {offsetof(struct registry_stats, field), metric, help},
+        STATS_REGISTRY_TABLE(REGISTRY_ROW)
+#undef REGISTRY_ROW
+    };
+    unsigned count = atomic_load_explicit(&s->registry_count, memory_order_acquire);
+    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+        write_head(out, rows[row].metric, "counter", rows[row].help);
+        for (unsigned i = 0; i < count; i++) {
+            const char *base = (const char *)&s->registries[i];
+            fprintf(out, "%s{registry=\"%s\"} %" PRIu64 "\n", rows[row].metric,
+                    s->registries[i].registry,
+                    read_counter((const _Atomic uint64_t *)(base + rows[row].offset)));
+        }
+    }
+}
+
+char *stats_format(struct stats *s, size_t *len)
+{
+    char *text = NULL;
+    FILE *out = open_memstream(&text, len);
+    CHECK(out != NULL);
+    write_head(out, "cachalot_build_info", "gauge", "The version that runs, as a label.");
+    fprintf(out, "cachalot_build_info{version=\"%s\"} 1\n", CACHALOT_VERSION);
+    write_counters(s, out);
+    write_outcomes(s, out);
+    write_registries(s, out);
+    CHECK(fclose(out) == 0);
+    return text;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: ISC */
+/* Counters: one row each makes the struct, /-/metrics and its help text. */
+#ifndef PROXY_STATS_H
+#define PROXY_STATS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/name.h"
+#include "proxy/outcome.h"
+
+/* Row: field, metric name, type, help. */
+#define STATS_TABLE(ROW)                                                                             \
+    ROW(connections_total, "cachalot_connections_total", "counter", "Client connections accepted.")  \
+    ROW(connections, "cachalot_connections", "gauge", "Client connections open.")                    \
+    ROW(client_bytes, "cachalot_client_bytes_total", "counter", "Bytes of content sent to clients.") \
+    ROW(upstream_bytes, "cachalot_upstream_bytes_total", "counter", "Bytes of content received from upstreams.") \
+    ROW(upstream_requests, "cachalot_upstream_requests_total", "counter", "Requests sent to upstreams.") \
+    ROW(upstream_resumes, "cachalot_upstream_resumes_total", "counter", "Broken fetches continued with Range.") \
+    ROW(fetches, "cachalot_fetches", "gauge", "Blob fetches under way.")                             \
+    ROW(fetches_total, "cachalot_fetches_total", "counter", "Blob fetches begun.")                   \
+    ROW(fetch_failures, "cachalot_fetch_failures_total", "counter", "Blob fetches that failed.")     \
+    ROW(readers, "cachalot_readers", "gauge", "Requests served from a fetch under way.")             \
+    ROW(verify_failures, "cachalot_verify_failures_total", "counter", "Contents whose digest or size was wrong.") \
+    ROW(blobs_stored, "cachalot_blobs_stored_total", "counter", "Blobs published in the store.")     \
+    ROW(manifests_stored, "cachalot_manifests_stored_total", "counter", "Manifests published in the store.") \
+    ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
+    ROW(store_failures, "cachalot_store_failures_total", "counter", "Writes to the cache directory that failed.") \
+    ROW(commits, "cachalot_commits_total", "counter", "Commits of the index.")                       \
+    ROW(cold_reads, "cachalot_cold_reads_total", "counter", "Reads handed to a disk helper.")        \
+    ROW(reloads, "cachalot_reloads_total", "counter", "Configurations taken over by SIGHUP.")        \
+    ROW(reload_failures, "cachalot_reload_failures_total", "counter", "Configurations refused at SIGHUP.")
+
+/* What is counted by registry: the ledger is fed from it. */
+#define STATS_REGISTRIES_MAX 64
+
+/* Row: field, metric name, help; the label is `registry`. */
+#define STATS_REGISTRY_TABLE(ROW)                                                                    \
+    ROW(line_bytes, "cachalot_registry_line_bytes_total", "Bytes of content received from the registry.") \
+    ROW(lan_bytes, "cachalot_registry_lan_bytes_total", "Bytes of the registry's content sent to clients.") \
+    ROW(line_requests, "cachalot_registry_line_requests_total", "Requests sent to the registry.")    \
+    ROW(lan_requests, "cachalot_registry_lan_requests_total", "Requests of clients for the registry's content.") \
+    ROW(hits, "cachalot_registry_hits_total", "Requests of clients answered with nothing from the line.")
+
+struct registry_stats {
+    char registry[NAME_MAX_SIZE];
+#define STATS_REGISTRY_FIELD(field, metric, help) _Atomic uint64_t field;
+    STATS_REGISTRY_TABLE(STATS_REGISTRY_FIELD)
+#undef STATS_REGISTRY_FIELD
+};
+
+struct stats {
+#define STATS_FIELD(field, metric, type, help) _Atomic uint64_t field;
+    STATS_TABLE(STATS_FIELD)
+#undef STATS_FIELD
+    _Atomic uint64_t requests[OUTCOME_COUNT];
+    _Atomic unsigned registry_count;
+    struct registry_stats registries[STATS_REGISTRIES_MAX];
+};
+
+/* Add to a counter or gauge of the table; relaxed order. */
+#define STATS_ADD(stats, field, n) \
+    atomic_fetch_add_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
+#define STATS_SUB(stats, field, n) \
+    atomic_fetch_sub_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
+
+/* The counters of a registry, made on first use. Main thread only adds; any
+ * thread finds. When the table is full, the last row serves for all others. */
+struct registry_stats *stats_add_registry(struct stats *s, const char *registry);
+/* NULL when it was never added. */
+struct registry_stats *stats_find_registry(struct stats *s, const char *registry);
+
+/* The whole as Prometheus text (exposition format 0.0.4), NUL-terminated, owned
+ * by the caller; its length in `*len`. Every series is there from the start. */
+char *stats_format(struct stats *s, size_t *len);
+
+#endif

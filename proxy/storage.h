@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The storage thread: every write transaction of the index (many jobs in one
+ * commit), every fsync and rename.
+ *
+ * A job goes through: prepare (files; no transaction), apply (index records, in
+ * the shared write transaction), the commit, done. When prepare fails, apply is
+ * left out; when apply fails, the job alone is left out of the commit: the
+ * transaction is begun again without it, so apply may be called several times.
+ * done always comes, once, with the error or 0. All three run in the storage thread.
+ *
+ * After a failed fsync or commit the daemon stops writing: later jobs are done
+ * with ERR_IO, and the log says so once (the state of dirty pages is unknown).
+ */
+#ifndef PROXY_STORAGE_H
+#define PROXY_STORAGE_H
+
+#include <stdbool.h>
+
+#include "cache/store.h"
+#include "proxy/log.h"
+#include "proxy/queue.h"
+#include "proxy/stats.h"
+
+struct storage;
+
+struct storage_job {
+    struct msg msg; /* the storage thread's */
+    int (*prepare)(struct storage_job *j, struct store *s);    /* may be NULL */
+    int (*apply)(struct storage_job *j, struct db_txn *txn);   /* may be NULL */
+    void (*done)(struct storage_job *j, int err);              /* owns and frees the job */
+    int err;
+    STAILQ_ENTRY(storage_job) link;
+};
+
+/* Start the thread. It flushes the ledger from `stats` and rewrites index.json
+ * when tags have changed, every few minutes and at its end. */
+struct storage *storage_start(struct store *s, struct stats *stats, struct log *log);
+/* Do what is queued, write index.json and the ledger, end the thread, free. */
+void storage_stop(struct storage **st);
+
+/* Any thread. */
+void storage_post(struct storage *st, struct storage_job *j);
+/* False after a failed fsync or commit. */
+bool storage_is_writable(struct storage *st);
+
+/* A tag was committed: index.json is due. Any thread. */
+void storage_tags_changed(struct storage *st);
+/* This blob was used just now: its record says so within minutes. Any thread;
+ * a lock, no I/O. Use is only a hint for eviction: when more blobs are used than
+ * there is room for, some are forgotten. */
+void storage_touch(struct storage *st, const struct digest *d);
+
+#endif

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Small questions. A tag is asked for by HEAD, which costs nothing of a client's
+ * pull limit; some upstreams answer HEAD badly, then by GET.
+ *
+ * A question lives from upstream_ask until its ask is answered, or handed with
+ * its answer to the storage thread (upstream_keep.c).
+ */
+#include "proxy/upstream_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* More would outlast the client that waits. */
+#define RETRIES_MAX 2
+#define BODY_FIRST_BYTES (16u * 1024)
+
+struct question {
+    struct msg msg;
+    struct upstream *upstream;
+    LIST_ENTRY(question) link;
+    struct config *config;
+    struct ask *ask;
+    struct transfer *transfer;
+    struct event *retry;
+    struct attempts attempts;
+    bool head_only;
+    /* Of the answer under way. */
+    char media_type[MEDIA_TYPE_MAX];
+    char digest[DIGEST_TEXT_MAX];
+    int64_t content_length;
+    char *link_field;
+    char *body;
+    size_t body_len;
+    size_t body_size;
+};
+
+static void attempt(struct question *q);
+
+static void drop_answer(struct question *q)
+{
+    free(q->link_field);
+    free(q->body);
+    q->link_field = NULL;
+    q->body = NULL;
+    q->body_len = q->body_size = 0;
+}
+
+static void question_free(struct question *q)
+{
+    transfer_cancel(&q->transfer);
+    drop_answer(q);
+    LIST_REMOVE(q, link);
+    if (q->retry)
+        event_free(q->retry);
+    config_unref(&q->config);
+    ask_unref(&q->ask);
+    free(q);
+}
+
+static void give_up(struct question *q, const struct failure *f)
+{
+    const struct name *n = ask_name(q->ask);
+    struct upstream_parts *p = &q->upstream->parts;
+
+    if (f->outcome != OUT_DRAINING && outcome_row(f->outcome)->status != 404)
+        log_event(p->log, LOG_WARN, "asking for %s of %s/%s failed: %s", ask_reference(q->ask),
+                  n->registry, n->repository, f->why);
+    ask_fail(q->ask, f->outcome, "%s", f->why);
+    ask_answer(q->ask)->retry_after_s = f->retry_after_s;
+    ask_finish(p->asks, q->ask);
+    question_free(q);
+}
+
+static void retry_now(evutil_socket_t s, short what, void *arg)
+{
+    (void)s;
+    (void)what;
+    attempt(arg);
+}
+
+static void failed(struct question *q, const struct failure *f)
+{
+    int wait_ms;
+
+    switch (attempts_failed(&q->attempts, f, &wait_ms)) {
+    case ATTEMPT_NOW:
+        attempt(q);
+        break;
+    case ATTEMPT_LATER: {
+        struct timeval t = {.tv_sec = wait_ms / 1000, .tv_usec = wait_ms % 1000 * 1000};
+        CHECK(event_add(q->retry, &t) == 0);
+        break;
+    }
+    case ATTEMPT_NEVER:
+        give_up(q, &q->attempts.worst);
+        break;
+    }
+}
+
+/* --- the answer --- */
+
+static size_t body_limit(const struct question *q)
+{
+    return ask_kind(q->ask) == ASK_LIST ? ASK_LIST_MAX : MANIFEST_SIZE_MAX;
+}
+
+static bool too_large(struct question *q, struct failure *f)
+{
+    failure_set(f, OUT_UPSTREAM_BROKEN, false, "%s: the answer is larger than %zu bytes",
+                q->attempts.to->registry, body_limit(q));
+    return false;
+}
+
+static bool on_head(void *arg, const struct head *h, struct failure *f)
+{
+    struct question *q = arg;
+
+    if (ask_kind(q->ask) != ASK_BLOB && h->content_length > (int64_t)body_limit(q))
+        return too_large(q, f);
+    memcpy(q->media_type, h->content_type, sizeof q->media_type);
+    memcpy(q->digest, h->digest, sizeof q->digest);
+    q->content_length = h->content_length;
+    if (h->link)
+        q->link_field = mem_copy(h->link, strlen(h->link));
+    return true;
+}
+
+static bool on_body(void *arg, const void *data, size_t len, struct failure *f)
+{
+    struct question *q = arg;
+
+    if (len > body_limit(q) - q->body_len)
+        return too_large(q, f);
+    if (q->body_len + len > q->body_size) {
+        size_t size = q->body_size ? q->body_size : BODY_FIRST_BYTES;
+        while (size < q->body_len + len)
+            size *= 2;
+        q->body = mem_resize(q->body, size);
+        q->body_size = size;
+    }
+    memcpy(q->body + q->body_len, data, len);
+    q->body_len += len;
+    return true;
+}
+
+/* Hand the ask with its answer to the storage thread. */
+static void hand_over(struct question *q)
+{
+    struct ask_result *r = ask_answer(q->ask);
+
+    r->outcome = OUT_MISS;
+    memcpy(r->media_type, q->media_type, sizeof r->media_type);
+    r->link = q->link_field;
+    /* An empty body is a body. */
+    r->body = q->body || q->head_only ? q->body : mem_new(1);
+    r->body_len = q->body_len;
+    q->link_field = NULL;
+    q->body = NULL;
+    keep_answer(&q->upstream->parts, q->ask);
+    question_free(q);
+}
+
+/* What a HEAD said of a tag; false when that is no use. */
+static bool tag_by_head(struct question *q)
+{
+    struct ask_result *r = ask_answer(q->ask);
+
+    if (q->content_length < 0 || keep_type_is_generic(q->media_type) ||
+        digest_parse(&r->digest, q->digest, strlen(q->digest)) != 0)
+        return false;
+    r->size_bytes = (uint64_t)q->content_length;
+    hand_over(q);
+    return true;
+}
+
+static void manifest_came(struct question *q)
+{
+    struct ask_result *r = ask_answer(q->ask);
+    const char *text = ask_kind(q->ask) == ASK_MANIFEST ? ask_reference(q->ask) : q->digest;
+    struct failure f;
+
+    r->size_bytes = q->body_len;
+    if (text[0] == '\0') {
+        digest_of(DIGEST_SHA256, q->body ? q->body : "", q->body_len, &r->digest);
+    } else if (digest_parse(&r->digest, text, strlen(text)) != 0) {
+        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: sent a Docker-Content-Digest that is none",
+                    q->attempts.to->registry);
+        give_up(q, &f);
+        return;
+    }
+    hand_over(q);
+}
+
+static void blob_known(struct question *q)
+{
+    struct ask_result *r = ask_answer(q->ask);
+    const char *text = ask_reference(q->ask);
+    struct failure f;
+
+    if (q->content_length < 0 || digest_parse(&r->digest, text, strlen(text)) != 0) {
+        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: did not say how large the blob is",
+                    q->attempts.to->registry);
+        failed(q, &f);
+        return;
+    }
+    r->outcome = OUT_MISS;
+    r->size_bytes = (uint64_t)q->content_length;
+    ask_finish(q->upstream->parts.asks, q->ask);
+    question_free(q);
+}
+
+static void answered(struct question *q)
+{
+    switch (ask_kind(q->ask)) {
+    case ASK_TAG:
+        if (!q->head_only) {
+            manifest_came(q);
+        } else if (!tag_by_head(q)) {
+            q->head_only = false;
+            attempt(q);
+        }
+        break;
+    case ASK_MANIFEST:
+        manifest_came(q);
+        break;
+    case ASK_BLOB:
+        blob_known(q);
+        break;
+    case ASK_LIST:
+        hand_over(q);
+        break;
+    }
+}
+
+static void on_done(void *arg, const struct failure *f)
+{
+    struct question *q = arg;
+
+    q->transfer = NULL;
+    if (!f) {
+        answered(q);
+    } else if (ask_kind(q->ask) == ASK_TAG && q->head_only &&
+               (f->outcome == OUT_UPSTREAM_BROKEN || f->outcome == OUT_UPSTREAM_ERROR)) {
+        q->head_only = false;
+        attempt(q);
+    } else {
+        failed(q, f);
+    }
+}
+
+static const struct transfer_calls transfer_calls = {
+    .head = on_head,
+    .body = on_body,
+    .done = on_done,
+};
+
+/* --- the question --- */
+
+/* One row a kind, in the order of enum ask_kind. */
+static const struct {
+    const char *path; /* before the reference */
+    bool head_only;
+    bool accept_manifests;
+    enum outcome not_found;
+} kinds[] = {
+    [ASK_TAG] = {"manifests/", true, true, OUT_MANIFEST_UNKNOWN},
+    [ASK_MANIFEST] = {"manifests/", false, true, OUT_MANIFEST_UNKNOWN},
+    [ASK_BLOB] = {"blobs/", true, false, OUT_BLOB_UNKNOWN},
+    [ASK_LIST] = {"", false, false, OUT_NAME_UNKNOWN},
+};
+
+static void attempt(struct question *q)
+{
+    enum ask_kind kind = ask_kind(q->ask);
+    char *rest = mem_format("%s%s", kinds[kind].path, ask_reference(q->ask));
+    char *url = attempts_url(&q->attempts, ask_name(q->ask), rest);
+    struct transfer_order order = {
+        .to = q->attempts.to,
+        .registry = ask_name(q->ask)->registry,
+        .url = url,
+        .head_only = q->head_only,
+        .accept_manifests = kinds[kind].accept_manifests,
+        .not_found = kinds[kind].not_found,
+    };
+
+    drop_answer(q);
+    q->transfer = transfer_start(q->upstream, &order, &transfer_calls, q);
+    if (!q->transfer) {
+        struct failure f;
+        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "the url %.150s is not valid", url);
+        give_up(q, &f);
+    }
+    free(url);
+    free(rest);
+}
+
+static void refuse(struct question *q, enum outcome o, const char *why)
+{
+    struct failure f;
+
+    failure_set(&f, o, false, "%s", why);
+    give_up(q, &f);
+}
+
+void upstream_drain_questions(struct upstream *u)
+{
+    struct question *q;
+
+    while ((q = LIST_FIRST(&u->questions)))
+        refuse(q, OUT_DRAINING, "cachalot is shutting down");
+}
+
+static void begin(struct msg *m, void *owner)
+{
+    struct question *q = (struct question *)m;
+    struct upstream *u = owner;
+
+    LIST_INSERT_HEAD(&u->questions, q, link);
+    q->config = config_ref(u->config);
+    const struct config_upstream *to =
+        config_find_upstream(q->config, ask_name(q->ask)->registry);
+    if (u->stopping) {
+        refuse(q, OUT_DRAINING, "cachalot is shutting down");
+        return;
+    }
+    if (!to || to->url_count == 0) {
+        refuse(q, OUT_NAME_UNKNOWN, "the registry is not configured");
+        return;
+    }
+    attempts_init(&q->attempts, to, to->retries < RETRIES_MAX ? to->retries : RETRIES_MAX);
+    q->head_only = kinds[ask_kind(q->ask)].head_only;
+    q->retry = event_new(u->base, -1, 0, retry_now, q);
+    CHECK(q->retry);
+    attempt(q);
+}
+
+void upstream_ask(struct upstream *u, struct ask *a)
+{
+    struct question *q = mem_new(sizeof *q);
+
+    q->upstream = u;
+    q->ask = ask_ref(a);
+    q->msg.run = begin;
+    queue_post(u->queue, &q->msg);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: ISC */
+/* Which url is asked next, and when: fail-over, then backoff with jitter. */
+#include "proxy/upstream_private.h"
+
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define BACKOFF_FIRST_MS 200
+#define BACKOFF_MAX_MS 5000
+
+static void begin_round(struct attempts *a)
+{
+    a->url = 0;
+    a->not_found = 0;
+    a->may_pass = false;
+}
+
+void attempts_init(struct attempts *a, const struct config_upstream *to, int64_t retries)
+{
+    *a = (struct attempts){.to = to, .rounds_left = retries};
+}
+
+void attempts_progress(struct attempts *a, int64_t retries)
+{
+    a->rounds_left = retries;
+    a->rounds_failed = 0;
+}
+
+/* Half of it fixed, half of it random, so that many who failed together do not
+ * come back together. */
+static int backoff_ms(unsigned rounds_failed)
+{
+    int ms = BACKOFF_FIRST_MS;
+    unsigned dice = 0;
+
+    while (rounds_failed-- > 1 && ms < BACKOFF_MAX_MS)
+        ms *= 2;
+    if (ms > BACKOFF_MAX_MS)
+        ms = BACKOFF_MAX_MS;
+    if (getrandom(&dice, sizeof dice, GRND_NONBLOCK) != sizeof dice)
+        dice = 0;
+    return ms / 2 + (int)(dice % (unsigned)(ms / 2 + 1));
+}
+
+enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, int *wait_ms)
+{
+    bool is_not_found = outcome_row(f->outcome)->status == 404;
+
+    /* "Could not ask" weighs more than "not found": only when every url said so is
+     * it true. */
+    if (!is_not_found || a->not_found == a->url)
+        a->worst = *f;
+    a->not_found += is_not_found;
+    a->may_pass |= f->may_pass;
+    a->url++;
+    if (a->url < a->to->url_count)
+        return ATTEMPT_NOW;
+    bool again = a->may_pass && a->rounds_left > 0;
+    begin_round(a);
+    if (!again)
+        return ATTEMPT_NEVER;
+    a->rounds_left--;
+    a->rounds_failed++;
+    *wait_ms = backoff_ms(a->rounds_failed);
+    if (a->worst.retry_after_s > BACKOFF_MAX_MS / 1000)
+        return ATTEMPT_NEVER;
+    if (a->worst.retry_after_s * 1000 > *wait_ms)
+        *wait_ms = a->worst.retry_after_s * 1000;
+    return ATTEMPT_LATER;
+}
+
+char *attempts_url(const struct attempts *a, const struct name *n, const char *rest)
+{
+    return mem_format("%s/v2/%s/%s", a->to->urls[a->url], n->repository, rest);
+}

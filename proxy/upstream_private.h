@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Inside the upstream thread. From below:
+ *
+ *   upstream_address.c   which addresses a redirect may lead to
+ *   upstream_head.c      the head of a response
+ *   upstream_loop.c      libcurl's multi interface on libevent
+ *   upstream_transfer.c  one HTTP exchange, with its redirects
+ *   upstream_attempts.c  which url next, and when
+ *   upstream_fetch.c     a blob, with resume
+ *   upstream_ask.c       small questions; upstream_keep.c stores their answers
+ *   upstream.c           the thread
+ */
+#ifndef PROXY_UPSTREAM_PRIVATE_H
+#define PROXY_UPSTREAM_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <event2/event.h>
+
+#include "proxy/intake.h"
+#include "proxy/queue.h"
+#include "proxy/upstream.h"
+#include "proxy/upstream_transfer.h"
+
+struct download; /* a blob fetch */
+struct question; /* an ask */
+
+struct upstream {
+    struct upstream_parts parts;
+    struct config *config;
+    struct event_base *base;
+    struct event *wakeup; /* the queue has messages */
+    struct loop *loop;
+    struct queue *queue;
+    struct hasher *hasher;
+    pthread_t thread;
+    struct msg stop;
+    bool stopping;
+    LIST_HEAD(, download) downloads;
+    LIST_HEAD(, question) questions;
+};
+
+/* --- attempts --- */
+
+/* The urls of an upstream are tried in order; when all have failed, the round is
+ * over, and another may follow after a while. */
+struct attempts {
+    const struct config_upstream *to;
+    unsigned url;         /* of the next attempt */
+    unsigned not_found;   /* urls of this round that said 404 */
+    bool may_pass;        /* one of this round's failures may */
+    int64_t rounds_left;
+    unsigned rounds_failed;
+    struct failure worst; /* of this round: what to say in the end */
+};
+
+enum attempts_next { ATTEMPT_NOW, ATTEMPT_LATER, ATTEMPT_NEVER };
+
+void attempts_init(struct attempts *a, const struct config_upstream *to, int64_t retries);
+/* What to do after a failure; ATTEMPT_LATER sets `*wait_ms`. */
+enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, int *wait_ms);
+/* Something useful came: all retries are there again. */
+void attempts_progress(struct attempts *a, int64_t retries);
+/* "<url>/v2/<repository>/<rest>" for the attempt, owned by the caller. */
+char *attempts_url(const struct attempts *a, const struct name *n, const char *rest);
+
+/* --- blobs and questions --- */
+
+/* Go on with every transfer that was paused and has room again. */
+void upstream_resume_downloads(struct upstream *u);
+/* End all that is under way, at shutdown; each ends later by itself. */
+void upstream_drain_downloads(struct upstream *u);
+void upstream_drain_questions(struct upstream *u);
+
+/* Whether a Content-Type says nothing of a manifest. */
+bool keep_type_is_generic(const char *media_type);
+/* Store the answer of an ask and finish it. Takes a reference of its own. */
+void keep_answer(const struct upstream_parts *parts, struct ask *a);
+
+#endif

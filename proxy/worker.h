@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A worker: one thread, one event loop, the client connections given to it.
+ * It reads the index, never writes it; it never waits on a disk or a network.
+ *
+ * The structure is shared by the modules that run in the worker's thread (conn,
+ * request, pull, admin); other threads use the functions below alone.
+ */
+#ifndef PROXY_WORKER_H
+#define PROXY_WORKER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "cache/fetch.h"
+#include "cache/store.h"
+#include "proxy/ask.h"
+#include "proxy/config.h"
+#include "proxy/disk.h"
+#include "proxy/http.h"
+#include "proxy/log.h"
+#include "proxy/queue.h"
+#include "proxy/shelf.h"
+#include "proxy/stats.h"
+#include "proxy/storage.h"
+#include "proxy/upstream.h"
+
+#define WORKER_INPUT_BYTES (64u * 1024)
+
+struct conn;
+struct request;
+
+/* What every worker shares; all of it is safe to call from any thread. */
+struct worker_parts {
+    struct store *store;
+    struct storage *storage;
+    struct fetch_table *fetches;
+    struct ask_table *asks;
+    struct upstream *upstream;
+    struct disk *disk;
+    struct stats *stats;
+    struct log *log;
+};
+
+struct worker {
+    struct worker_parts parts;
+    struct event_base *base;
+    struct queue *queue;
+    struct db_reader *reader;
+    struct shelf *shelf;
+    struct log_buffer *access;
+    struct config *config; /* newest; a connection keeps that of its acceptance */
+    TAILQ_HEAD(conn_list, conn) conns;
+    unsigned conn_count;
+    unsigned requests; /* not yet freed: each may still get a message */
+    bool draining;
+    int64_t now_ms;    /* monotonic; read once a callback */
+    int64_t now_s;     /* Unix time, as old as now_ms */
+    int64_t date_s;    /* the second that `date` says */
+    char date[HTTP_DATE_SIZE];
+    /* Lent to the connection whose callback runs, so that idle ones hold none. */
+    char input[WORKER_INPUT_BYTES];
+};
+
+/* Start a worker's thread. The config is referenced. */
+struct worker *worker_start(const struct worker_parts *parts, struct config *c);
+
+/* Give it a connection (main thread): the descriptor, non-blocking, the listener
+ * of the config `c` (referenced), the peer's address as text. */
+void worker_take(struct worker *w, int fd, struct config *c, const struct config_listener *l,
+                 const char *peer);
+/* Connections given to it and not yet closed (main thread decides by it). */
+unsigned worker_load(const struct worker *w);
+
+void worker_set_config(struct worker *w, struct config *c);
+/* Close idle connections; others after the response under way. When none is left
+ * `drained` is posted to `to`; until then it must stay. */
+void worker_drain(struct worker *w, struct msg *drained, struct queue *to);
+/* Cut what is left, end the thread, free. */
+void worker_stop(struct worker **w);
+
+/* Within the worker's thread: refresh now_ms, now_s and date. */
+void worker_clock(struct worker *w);
+/* Within the worker's thread: a connection that was given to it has been closed. */
+void worker_closed(struct worker *w);
+
+#endif

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: ISC
+"""Real clients, each with state of its own under a directory of the test."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+from lib.process import Process
+
+DOCKERD = "/usr/sbin/dockerd"
+POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
+
+def run(argv, env=None, timeout=120):
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **(env or {})}, check=False)
+    assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def registries_conf(path, registry, mirror):
+    """containers-registries.conf: this registry, through this mirror."""
+    path.write_text(
+        f'unqualified-search-registries = ["docker.io"]\n'
+        f'[[registry]]\nprefix = "{registry}"\nlocation = "{registry}"\n'
+        f'[[registry.mirror]]\nlocation = "{mirror}"\ninsecure = true\n')
+    return path
+
+
+class Skopeo:
+    def __init__(self, directory, registry=None, mirror=None):
+        self.directory = directory
+        self.options = ["--insecure-policy", "--tmpdir", directory]
+        if mirror:
+            conf = registries_conf(directory / "skopeo-registries.conf", registry, mirror)
+            self.options += ["--registries-conf", conf]
+        self.copies = 0
+
+    def copy(self, reference, *options, os="linux", architecture="amd64"):
+        """Copy an image to a new directory in the `dir:` form; returns it."""
+        self.copies += 1
+        out = self.directory / f"skopeo-{self.copies}"
+        run(["skopeo", *self.options, "--override-os", os, "--override-arch", architecture,
+             "copy", "--src-tls-verify=false", *options, f"docker://{reference}", f"dir:{out}"])
+        return out
+
+    def copy_layout(self, layout, reference):
+        """The same from an OCI image layout on the disk."""
+        self.copies += 1
+        out = self.directory / f"skopeo-{self.copies}"
+        run(["skopeo", *self.options, "copy", f"oci:{layout}:{reference}", f"dir:{out}"])
+        return out
+
+
+def check_dir(out, image):
+    """What skopeo wrote is the image, byte for byte."""
+    assert (out / "manifest.json").read_bytes() == image.data
+    for blob in image.all_blobs():
+        assert (out / blob.digest.removeprefix("sha256:")).read_bytes() == blob.data
+
+
+class Podman:
+    def __init__(self, directory, registry, mirror):
+        self.env = {"CONTAINERS_REGISTRIES_CONF": str(
+            registries_conf(directory / "podman-registries.conf", registry, mirror))}
+        policy = directory / "policy.json"
+        policy.write_text(POLICY)
+        self.policy = policy
+        # podman refuses a runroot of more than 50 characters.
+        self.run_root = tempfile.mkdtemp(prefix="e2e-", dir="/tmp")
+        self.options = ["--root", directory / "podman-root", "--runroot", self.run_root,
+                        "--storage-driver", "vfs", "--events-backend", "none",
+                        "--cgroup-manager", "cgroupfs", "--tmpdir", directory / "podman-tmp"]
+
+    def pull(self, reference):
+        run(["podman", *self.options, "pull", "--quiet", "--signature-policy", self.policy,
+             reference], self.env)
+
+    def digest(self, reference):
+        return json.loads(run(["podman", *self.options, "image", "inspect", reference],
+                              self.env))[0]["Digest"]
+
+    def close(self):
+        shutil.rmtree(self.run_root)
+
+
+class Containerd(Process):
+    """containerd and ctr; no CRI."""
+
+    def __init__(self, directory):
+        super().__init__("containerd", directory)
+        self.socket = directory / "containerd.sock"
+        self.hosts_dir = directory / "certs.d"
+        config = directory / "containerd.toml"
+        config.write_text(
+            f'version = 2\nroot = "{directory}/containerd-root"\n'
+            f'state = "{directory}/containerd-state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt",\n'
+            '  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.aufs",\n'
+            '  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]\n'
+            f'[grpc]\naddress = "{self.socket}"\n'
+            f'[ttrpc]\naddress = "{directory}/containerd.ttrpc"\n')
+        self.spawn([shutil.which("containerd"), "--config", config])
+        self.wait_accepting(self.socket)
+
+    def use(self, registry, url):
+        """hosts.toml: pull what is named `registry` from this URL, and nowhere else."""
+        folder = self.hosts_dir / registry
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hosts.toml").write_text(
+            f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n')
+
+    def ctr(self, *arguments, namespace="e2e"):
+        return run(["ctr", "--address", self.socket, "--namespace", namespace, *arguments])
+
+    def pull(self, reference, platform="linux/amd64", namespace="e2e"):
+        self.ctr("images", "pull", "--hosts-dir", self.hosts_dir, "--snapshotter", "native",
+                 "--platform", platform, reference, namespace=namespace)
+
+    def digest(self, reference, namespace="e2e"):
+        for line in self.ctr("images", "list", namespace=namespace).splitlines():
+            words = line.split()
+            if words[0] == reference:
+                return words[2]
+        return None
+
+    def close(self):
+        self.stop()
+
+
+class Dockerd(Process):
+    """A real Docker engine whose registry-mirrors name one URL."""
+
+    def __init__(self, directory, containerd, mirror):
+        super().__init__("dockerd", directory)
+        self.socket = directory / "docker.sock"
+        self.home = directory / "docker-home"
+        config = directory / "daemon.json"
+        config.write_text(json.dumps({
+            "data-root": f"{directory}/docker-data", "exec-root": f"{directory}/docker-exec",
+            "pidfile": f"{directory}/docker.pid", "hosts": [f"unix://{self.socket}"],
+            "containerd": str(containerd.socket), "storage-driver": "vfs",
+            "iptables": False, "ip6tables": False, "bridge": "none",
+            "registry-mirrors": [mirror]}))
+        self.spawn([DOCKERD, "--config-file", config])
+        self.wait_accepting(self.socket, 60)
+
+    def docker(self, *arguments):
+        return run(["/usr/bin/docker", "--host", f"unix://{self.socket}",
+                    "--config", self.home, *arguments])
+
+    def pull(self, reference):
+        self.docker("pull", "--quiet", reference)
+
+    def image_id(self, reference):
+        return self.docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
+
+    def close(self):
+        self.stop(timeout=60)

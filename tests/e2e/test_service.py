@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: ISC
+"""The daemon as a service: configuration, signals, listeners, systemd."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from lib import image, rawhttp
+from lib.cachalot import DAEMON
+from lib.image import ACCEPT
+from lib.paths import HUB, MCR, manifest
+from lib.process import free_port
+from lib.wait import until
+
+TAG = manifest("library/app", "1")
+
+
+@pytest.fixture
+def item(hub):
+    return hub.hold(image.image("service", (1000,)), "library/app", "1")
+
+
+@pytest.fixture
+def daemon(hub, item, cachalot):
+    return cachalot({HUB: hub.url})
+
+
+def run(*arguments):
+    return subprocess.run([DAEMON, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=20, check=False)
+
+
+# --- cachalotd -t and -T ---
+
+def test_check_good(daemon):
+    """-t says that a configuration is good, beside a running daemon."""
+    done = run("-t", "-c", daemon.config_path)
+    assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize("text, line, words", [
+    ("[cache]\npath = relative/path\n", 2, ["path", "absolute"]),
+    ("[cache]\nsize = 5GiB\n", 2, ["size"]),
+    ("[chache]\npath = /x\n", 1, ["chache"]),
+    ("[listener]\naddress = 5000\n", 1, ["listener"]),
+    ("[listener a]\naddress = 5000\nrole = boss\n", 3, ["role", "registry", "mirror"]),
+    ("[listener a]\naddress = 500000\n", 2, ["address"]),
+    ("[listener a]\naddress = 5000\nhead-timeout = 10\n", 3, ["head-timeout", "10s"]),
+    ("[upstream docker.io]\nurl = ftp://x\n", 2, ["url", "https://"]),
+    ("[upstream docker.io]\ntag-ttl = soon\n", 2, ["tag-ttl", "60s"]),
+    ("[upstream https://docker.io/]\nurl = http://x\n", 1, ["upstream"]),
+    ("[upstream docker.io]\nretries = -1\n", 2, ["retries"]),
+    ("[log]\nlevel = loud\n", 2, ["level", "debug"]),
+    ("[cache]\nworkers = 9999999999999999999999\n", 2, ["workers"]),
+    ("path = /x\n", 1, ["path"]),
+    ("[cache]\npath /x\n", 2, []),
+    ("[cache\n", 1, []),
+    ("[cache]\npath = /" + "x" * 5000 + "\n", 2, []),
+])
+def test_check_bad(tmp_path, text, line, words):
+    """A bad configuration: exit status 2, and file, line, option and accepted form are
+    named."""
+    path = tmp_path / "bad.ini"
+    path.write_text(text)
+    done = run("-t", "-c", path)
+    assert done.returncode == 2, done
+    assert f"{path}:{line}:" in done.stderr, done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert run("-f", "-c", path).returncode == 2
+
+
+def test_all_errors_at_once(tmp_path):
+    """Each error is told, not only the first."""
+    path = tmp_path / "bad.ini"
+    path.write_text("[cache]\nworkers = x\n[log]\nlevel = y\nformat = z\n")
+    said = run("-t", "-c", path).stderr
+    assert all(f"{path}:{line}:" in said for line in (2, 4, 5)), said
+
+
+def test_no_such_file(tmp_path):
+    """A file that was named and is not there is an error."""
+    done = run("-t", "-c", tmp_path / "none.ini")
+    assert done.returncode == 2 and "none.ini" in done.stderr
+
+
+def test_dump(daemon, tmp_path):
+    """-T writes what is in effect as a file that gives the same."""
+    first = run("-T", "-c", daemon.config_path)
+    assert first.returncode == 0 and f"path = {daemon.cache}" in first.stdout
+    again = tmp_path / "again.ini"
+    again.write_text(first.stdout)
+    assert run("-T", "-c", again).stdout == first.stdout
+
+
+def test_conf_d(daemon, tmp_path):
+    """Files of conf.d add to the main one, in the order of their names."""
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "20-b.ini").write_text("[upstream quay.io]\ntag-ttl = 2m\n")
+    (tmp_path / "conf.d" / "10-a.ini").write_text("[upstream quay.io]\ntag-ttl = 1m\nretries = 9\n")
+    (tmp_path / "conf.d" / "note.txt").write_text("not read")
+    said = run("-T", "-c", daemon.config_path).stdout
+    quay = said.split("[upstream quay.io]")[1].split("[")[0]
+    assert "tag-ttl = 2m" in quay and "retries = 9" in quay
+
+
+def test_usage():
+    """Unknown options: exit status 2, and the usage."""
+    done = run("--no-such-option")
+    assert done.returncode == 2 and "sage" in done.stderr
+
+
+# --- SIGHUP ---
+
+def test_reload(hub, item, daemon):
+    """SIGHUP takes over an upstream, a listener and the log; connections that are open
+    go on."""
+    assert daemon.get(manifest("library/app", "1", MCR)).status == 404 or True
+    with daemon.connect() as c:
+        c.request("/v2/")
+        c.read_response()
+        extra = ("127.0.0.1", free_port())
+        daemon.sections["upstream added.test"] = {"url": hub.url}
+        daemon.sections["listener extra"] = {"address": "%s:%d" % extra}
+        daemon.write_config()
+        daemon.hup()
+        assert daemon.metric("reloads_total") == 1
+        c.request("/v2/")
+        assert c.read_response().status == 200
+    got = rawhttp.get(extra, manifest("library/app", "1", "added.test"), fields=ACCEPT)
+    assert got.body == item.data
+    del daemon.sections["listener extra"]
+    daemon.write_config()
+    daemon.hup()
+    with pytest.raises(OSError):
+        rawhttp.get(extra, "/v2/")
+
+
+@pytest.mark.parametrize("section, option, value", [
+    ("upstream docker.io", "url", "nonsense"), ("listener main", "address", "203.0.113.9:1"),
+    ("nonsense", "a", "b")])
+def test_reload_of_a_bad_file(hub, item, daemon, section, option, value):
+    """A bad file at SIGHUP: the old settings stay, the reason is logged with its line."""
+    daemon.sections.setdefault(section, {})[option] = value
+    daemon.write_config()
+    daemon.hup()
+    assert daemon.metric("reload_failures_total") == 1
+    assert daemon.get(TAG, fields=ACCEPT).body == item.data
+    assert any(line.get("level") in ("error", "warn") and value in line["message"]
+               for line in daemon.log_lines() if "message" in line)
+
+
+def test_log_rotation(hub, item, cachalot, tmp_path):
+    """The log file is opened again at SIGHUP, after a rotation."""
+    log = tmp_path / "cachalot.log"
+    daemon = cachalot({HUB: hub.url}, {"log": {"file": log}})
+    daemon.get(TAG, fields=ACCEPT)
+    until("a line", lambda: "library/app" in log.read_text())
+    log.rename(tmp_path / "cachalot.log.1")
+    daemon.hup()
+    daemon.get(TAG, fields=ACCEPT)
+    until("a line in the new file", lambda: log.exists() and "library/app" in log.read_text())
+
+
+@pytest.mark.threads
+def test_storm_of_reloads(hub, item, daemon):
+    """Fifty SIGHUPs while clients ask: nobody sees an error."""
+    for i in range(50):
+        daemon.send_signal(signal.SIGHUP)
+        assert daemon.get(TAG, fields=ACCEPT).status == 200
+    assert daemon.healthy()
+
+
+# --- listeners ---
+
+def test_ipv6(hub, item, cachalot):
+    """A listener on IPv6, and an upstream on IPv6."""
+    address = ("::1", free_port("::1"))
+    daemon = cachalot({HUB: hub.url}, {"listener six": {"address": f"[::1]:{address[1]}"}})
+    assert rawhttp.get(address, TAG, fields=ACCEPT).body == item.data
+    until("the log names the client", lambda: any("::1" in line.get("client", "")
+                                                  for line in daemon.access_log()))
+
+
+def test_port_alone(hub, item, cachalot):
+    """A port alone is every address of both families."""
+    port = free_port()
+    cachalot({HUB: hub.url}, {"listener both": {"address": str(port)}})
+    for address in (("127.0.0.1", port), ("::1", port)):
+        assert rawhttp.get(address, TAG, fields=ACCEPT).body == item.data
+
+
+def test_unix_socket(hub, item, cachalot, tmp_path):
+    """A Unix socket, not for everybody; one that a dead daemon left is replaced."""
+    path = tmp_path / "s.sock"
+    daemon = cachalot({HUB: hub.url}, {"listener unix": {"address": f"unix:{path}"}})
+    assert rawhttp.get(path, TAG, fields=ACCEPT).body == item.data
+    assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0
+    daemon.kill()
+    daemon.start()
+    assert rawhttp.get(path, TAG, fields=ACCEPT).body == item.data
+
+
+def test_mirror_is_read_only(daemon):
+    """Nothing can be pushed at a mirror."""
+    got = daemon.get("/v2/library/app/blobs/uploads/", "POST", [("Content-Length", "0")],
+                     mirror=True)
+    assert got.status in (404, 405)
+
+
+def test_address_in_use(hub, cachalot):
+    """An address that is taken: the daemon does not start, and names it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = "127.0.0.1:%d" % taken.getsockname()[1]
+        daemon = cachalot({HUB: hub.url}, {"listener main": {"address": where}}, start=False)
+        daemon.launch()
+        assert daemon.join(20) not in (0, -6, -11)
+        assert where in daemon.stderr_path.read_text()
+
+
+def test_connection_limit(hub, item, cachalot):
+    """max-connections: those beyond it wait or are refused, and are served when others
+    have gone."""
+    daemon = cachalot({HUB: hub.url}, {"listener main": {"max-connections": 5}})
+    held = [daemon.connect() for _ in range(5)]
+    for c in held:
+        c.request("/v2/")
+        assert c.read_response().status == 200
+    late = daemon.connect()
+    late.request("/v2/")
+    for c in held:
+        c.close()
+    try:
+        assert late.read_response().status in (200, 503)
+    except (rawhttp.Closed, ConnectionResetError):
+        pass
+    assert daemon.get(TAG, fields=ACCEPT).body == item.data
+
+
+@pytest.mark.slow
+def test_out_of_descriptors(hub, item, cachalot):
+    """More clients than the limit of open files: no spin, no crash, and served again when
+    they have gone."""
+    daemon = cachalot({HUB: hub.url}, start=False)
+    daemon.start(wrap=["prlimit", "--nofile=64:64"])
+    held = []
+    for _ in range(150):
+        try:
+            c = daemon.connect(timeout=1)
+            held.append(c)
+            c.request("/v2/")
+        except OSError:
+            break
+    for c in held:
+        c.close()
+    until("it serves again", lambda: daemon.get(TAG, fields=ACCEPT).body == item.data)
+
+
+# --- systemd ---
+
+def test_notify(hub, item, cachalot, tmp_path):
+    """sd_notify: READY=1 once it serves, RELOADING and READY at SIGHUP, STOPPING=1."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(path))
+        s.settimeout(20)
+
+        def told(word):
+            while True:
+                said = s.recv(4096).decode().splitlines()
+                if word in said:
+                    return said
+
+        daemon = cachalot({HUB: hub.url}, start=False)
+        daemon.launch(env={"NOTIFY_SOCKET": str(path)})
+        told("READY=1")
+        assert daemon.get(TAG, fields=ACCEPT).status == 200
+        daemon.send_signal(signal.SIGHUP)
+        told("RELOADING=1")
+        told("READY=1")
+        daemon.child.terminate()
+        told("STOPPING=1")
+        assert daemon.join() == 0
+
+
+@pytest.mark.parametrize("name", ["main", "unknown"])
+def test_socket_activation(hub, item, cachalot, name):
+    """A socket that the service manager has bound is used, by its name or by its port;
+    who connected before the start is served."""
+    with socket.socket() as passed:
+        passed.bind(("127.0.0.1", 0))
+        passed.listen()
+        address = passed.getsockname()
+        daemon = cachalot({HUB: hub.url}, {"listener main": {"address": "%s:%d" % address}},
+                          start=False)
+        daemon.address = address
+        early = rawhttp.Connection(address)
+        early.request(TAG, fields=ACCEPT)
+        daemon.launch(env={"LISTEN_FDS": "1", "LISTEN_FDNAMES": name},
+                      wrap=["sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh"],
+                      pass_fds=(3,), preexec_fn=lambda: os.dup2(passed.fileno(), 3))
+        assert early.read_response().body == item.data
+        early.close()
+        assert daemon.stop() == 0
