@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static int tables_open(struct db *db, MDB_txn *txn)
     }
     for (int i = DB_META + 1; err == 0 && i < DB_TABLE_COUNT; i++) {
         rc = mdb_dbi_open(txn, table_names[i], flags, &db->tables[i]);
-        err = rc == MDB_NOTFOUND ? ERR_DAMAGED : err_from_mdb(rc);
+        err = rc == MDB_NOTFOUND ? ERR_VERSION : err_from_mdb(rc);
     }
     return err;
 }
@@ -123,6 +124,7 @@ static int tables_open(struct db *db, MDB_txn *txn)
 static int env_open(struct db *db, const char *path, size_t map_bytes)
 {
     unsigned flags = MDB_NOTLS | (db->read_only ? MDB_RDONLY : 0);
+    int fd;
     int rc = mdb_env_create(&db->env);
 
     if (rc == MDB_SUCCESS) {
@@ -136,6 +138,10 @@ static int env_open(struct db *db, const char *path, size_t map_bytes)
     }
     if (rc == MDB_SUCCESS) {
         rc = mdb_env_open(db->env, path, flags, DB_FILE_MODE);
+    }
+    /* LMDB 0.9 leaves this one open for programs that we start. */
+    if (rc == MDB_SUCCESS && mdb_env_get_fd(db->env, &fd) == MDB_SUCCESS) {
+        rc = fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? MDB_SUCCESS : errno;
     }
     return err_from_mdb(rc);
 }
@@ -248,9 +254,15 @@ void db_read_end(struct db_reader *r)
 
 int db_write(struct db *db, struct db_txn **txn)
 {
-    CHECK(db->write.mdb == NULL);
-    int rc = mdb_txn_begin(db->env, NULL, 0, &db->write.mdb);
+    int dead;
 
+    CHECK(db->write.mdb == NULL);
+    /* A command that was killed while it read must not pin pages until the next start. */
+    int rc = mdb_reader_check(db->env, &dead);
+
+    if (rc == MDB_SUCCESS) {
+        rc = mdb_txn_begin(db->env, NULL, 0, &db->write.mdb);
+    }
     if (rc != MDB_SUCCESS) {
         db->write.mdb = NULL;
         return err_from_mdb(rc);

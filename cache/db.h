@@ -19,17 +19,18 @@
 /* One row a table: symbol, its name on disk. "name" is registry/repository; strings
  * in keys end with a NUL where something follows. */
 #define DB_TABLES(ROW)                                                                             \
-    ROW(DB_META, "meta")           /* version of the index */                                      \
-    ROW(DB_BLOBS, "blobs")         /* digest -> blob record */                                     \
-    ROW(DB_MANIFESTS, "manifests") /* digest -> manifest record */                                 \
-    ROW(DB_TAGS, "tags")           /* name:tag -> tag record */                                    \
-    ROW(DB_LINKS, "links")         /* name, digest -> when */                                      \
-    ROW(DB_SOURCES, "sources")     /* digest, name -> size */                                      \
-    ROW(DB_URLS, "urls")           /* digest, number -> url of a foreign layer */                  \
-    ROW(DB_REFERRERS, "referrers") /* name, subject digest, digest -> descriptor */                \
-    ROW(DB_LISTS, "lists")         /* name, query -> kept answer */                                \
-    ROW(DB_PARTIALS, "partials")   /* digest -> size and extents on disk */                        \
-    ROW(DB_LEDGER, "ledger")       /* day, registry -> bytes and requests */
+    ROW(DB_META, "meta")                 /* version of the index */                                \
+    ROW(DB_BLOBS, "blobs")               /* digest -> blob record */                               \
+    ROW(DB_MANIFESTS, "manifests")       /* digest -> manifest record */                           \
+    ROW(DB_TAGS, "tags")                 /* name:tag -> tag record */                              \
+    ROW(DB_LINKS, "links")               /* name, digest -> when */                                \
+    ROW(DB_SOURCES, "sources")           /* digest, name -> size */                                \
+    ROW(DB_URLS, "urls")                 /* digest, number -> url of a foreign layer */            \
+    ROW(DB_REFERRERS, "referrers")       /* name, subject digest, digest -> descriptor */          \
+    ROW(DB_LISTS, "lists")               /* name, query -> kept answer */                          \
+    ROW(DB_PARTIALS, "partials")         /* digest -> size and extents on disk */                  \
+    ROW(DB_LEDGER, "ledger")             /* day, registry -> bytes and requests */                 \
+    ROW(DB_REPOSITORIES, "repositories") /* name -> public or private */
 
 enum db_table {
 #define DB_ENUM(symbol, name) symbol,
@@ -61,7 +62,8 @@ void db_close(struct db **db);
 MUST_CHECK int db_reader_new(struct db *db, struct db_reader **r);
 void db_reader_free(struct db_reader **r);
 /* Begin a read on the newest commit; the transaction belongs to the reader and
- * ends with db_read_end. */
+ * ends with db_read_end. While a commit is under way, LMDB may show it to one read
+ * and not yet to the next; once db_commit has returned, every new read sees it. */
 MUST_CHECK int db_read(struct db_reader *r, struct db_txn **txn);
 void db_read_end(struct db_reader *r);
 

@@ -82,6 +82,18 @@ struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *cr
     return f;
 }
 
+struct fetch *fetch_find(struct fetch_table *t, const struct digest *d)
+{
+    struct fetch *f;
+
+    pthread_mutex_lock(&t->lock);
+    HASH_FIND(hh, t->fetches, d, sizeof *d, f);
+    if (f)
+        f->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return f;
+}
+
 struct fetch *fetch_ref(struct fetch *f)
 {
     pthread_mutex_lock(&f->table->lock);

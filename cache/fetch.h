@@ -48,6 +48,8 @@ unsigned fetch_table_count(struct fetch_table *t);
 /* Join the fetch of a digest, or create it: `*created` says that the caller must
  * set it going. The caller owns one reference. */
 struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *created);
+/* The fetch of a digest if there is one, with a reference for the caller; or NULL. */
+struct fetch *fetch_find(struct fetch_table *t, const struct digest *d);
 struct fetch *fetch_ref(struct fetch *f);
 /* Give the reference back and leave NULL. The last one closes the descriptor. */
 void fetch_unref(struct fetch **f);

@@ -2,8 +2,8 @@
 #include "cache/json.h"
 
 #include <jansson.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cache/err.h"
 
@@ -89,6 +89,37 @@ int json_parse(struct json_t **json, const void *data, size_t len, char *why, si
     }
     *json = parsed;
     return 0;
+}
+
+const char *json_member_text(const struct json_t *json, const char *name)
+{
+    return json_string_value(json_object_get(json, name));
+}
+
+bool json_member_number(const struct json_t *json, const char *name, int64_t *value)
+{
+    const json_t *member = json_object_get(json, name);
+
+    if (!json_is_integer(member)) {
+        return false;
+    }
+    *value = json_integer_value(member);
+    return true;
+}
+
+void json_wipe(struct json_t **json)
+{
+    const char *name;
+    json_t *member;
+
+    json_object_foreach(*json, name, member) {
+        if (json_is_string(member)) {
+            explicit_bzero((char *)(uintptr_t)json_string_value(member),
+                           json_string_length(member));
+        }
+    }
+    json_decref(*json);
+    *json = NULL;
 }
 
 char *json_quote(const char *text)

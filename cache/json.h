@@ -7,7 +7,9 @@
 #ifndef CACHE_JSON_H
 #define CACHE_JSON_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "cache/check.h"
 
@@ -21,6 +23,15 @@ struct json_t;
  * printable ASCII in `why`. */
 MUST_CHECK int json_parse(struct json_t **json, const void *data, size_t len, char *why,
                           size_t why_size);
+
+/* For who does not walk the tree: a member of the object that is a string, as long as
+ * the tree lives, or NULL; one that is a whole number, or false. */
+const char *json_member_text(const struct json_t *json, const char *name);
+bool json_member_number(const struct json_t *json, const char *name, int64_t *value);
+
+/* Free a tree that json_parse made, and leave none of the strings that are members of
+ * its object in memory. Leaves NULL. */
+void json_wipe(struct json_t **json);
 
 /* The text as a JSON string with its quotes, owned by the caller; NULL when it is
  * not UTF-8. */

@@ -26,7 +26,7 @@ static void read_head(struct record_in *in, struct db_value value, struct manife
 {
     record_open(in, value, MANIFEST_RECORD_VERSION);
     r->size_bytes = record_get_u64(in);
-    r->is_index = record_get_u8(in) != 0;
+    r->is_index = record_get_flag(in);
     record_copy_text(in, r->media_type, sizeof(r->media_type));
     record_require(in, r->size_bytes <= MANIFEST_SIZE_MAX);
 }

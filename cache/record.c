@@ -147,6 +147,14 @@ int64_t record_get_i64(struct record_in *in)
     return (int64_t)record_get_u64(in);
 }
 
+bool record_get_flag(struct record_in *in)
+{
+    uint8_t v = record_get_u8(in);
+
+    record_require(in, v <= 1);
+    return v == 1;
+}
+
 /* The string and its length, or NULL. */
 static const char *text_in_place(struct record_in *in, size_t *len)
 {

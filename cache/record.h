@@ -53,6 +53,8 @@ uint16_t record_get_u16(struct record_in *in);
 uint32_t record_get_u32(struct record_in *in);
 uint64_t record_get_u64(struct record_in *in);
 int64_t record_get_i64(struct record_in *in);
+/* A byte that is 0 or 1; any other is bad. */
+bool record_get_flag(struct record_in *in);
 /* The next `len` bytes in place, NULL once the record is bad. */
 const void *record_get_bytes(struct record_in *in, size_t len);
 /* The string in place; "" once the record is bad, also for a NUL within it. */

@@ -19,6 +19,11 @@
 
 static const char layout_file[] = "oci-layout";
 static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}\n";
+/* Without a tag; layout.c rewrites it. */
+static const char index_file[] = "index.json";
+static const char index_text[] =
+    "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\","
+    "\"manifests\":[]}\n";
 
 struct store {
     char *path;
@@ -95,8 +100,8 @@ static int root_open(struct store *s, const struct why *why)
  * leaves, and what mkfs does. */
 static bool is_expected(const char *name)
 {
-    static const char *const expected[] = {".",  "..",   "blobs",     "partial",
-                                           "db", "lock", "lost+found"};
+    static const char *const expected[] = {".",    "..",         "blobs",      "partial", "db",
+                                           "lock", "lost+found", "index.json"};
 
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         if (strcmp(name, expected[i]) == 0) {
@@ -200,27 +205,35 @@ static int dir_open(const struct store *s, int parent_fd, const char *name, int 
     return *fd >= 0 ? 0 : refuse_errno(why, "open", s->path, name);
 }
 
-static int write_layout(const struct store *s, const struct why *why)
+static int write_text(const struct store *s, const char *name, const char *text,
+                      const struct why *why)
 {
     struct tempfile t;
     int err = tempfile_open(&t, s->partial_fd);
 
     if (err == 0) {
-        err = file_write(t.fd, layout_text, sizeof(layout_text) - 1, 0);
+        err = file_write(t.fd, text, strlen(text), 0);
         if (err == 0) {
-            err = tempfile_publish(&t, s->root_fd, layout_file);
+            err = tempfile_publish(&t, s->root_fd, name);
         } else {
             tempfile_discard(&t);
         }
     }
-    return err == 0
-               ? 0
-               : refuse(why, err, "cannot write %s/%s: %s", s->path, layout_file, err_text(err));
+    return err == 0 ? 0
+                    : refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
+}
+
+/* oci-layout comes last: where it is, the rest is. */
+static int write_layout(const struct store *s, const struct why *why)
+{
+    int err = write_text(s, index_file, index_text, why);
+
+    return err == 0 ? write_text(s, layout_file, layout_text, why) : err;
 }
 
 static int dirs_open(struct store *s, const struct why *why)
 {
-    int blobs_fd;
+    int blobs_fd = -1;
     int err = dir_open(s, s->root_fd, "partial", &s->partial_fd, why);
 
     if (err == 0) {

@@ -32,7 +32,7 @@ static int tag_decode(struct db_value value, struct tag_record *r)
     record_copy_text(&in, r->media_type, sizeof(r->media_type));
     r->checked_at_s = record_get_i64(&in);
     r->changed_at_s = record_get_i64(&in);
-    if (record_get_u8(&in) != 0) {
+    if (record_get_flag(&in)) {
         record_get_digest(&in, &r->previous);
     } else {
         memset(&r->previous, 0, sizeof(r->previous));

@@ -36,7 +36,7 @@ struct config_listener {
 };
 
 struct config_upstream {
-    char *registry; /* canonical host[:port] */
+    char *registry;              /* canonical host[:port] */
     char *urls[CONFIG_URLS_MAX]; /* "https://registry-1.docker.io", no slash at the end */
     unsigned url_count;
     int64_t tag_ttl_s;
@@ -92,8 +92,8 @@ void config_dump(const struct config *c, FILE *out);
 struct config_option {
     const char *section; /* "cache", "listener", "upstream", "log", "admin" */
     const char *name;
-    const char *value;   /* default, as text; empty when none */
-    const char *form;    /* accepted form, for people: "size, e.g. 8GiB" */
+    const char *value; /* default, as text; empty when none */
+    const char *form;  /* accepted form, for people: "size, e.g. 8GiB" */
     const char *help;
 };
 /* Row `i` of the table; NULL past its end. */

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "proxy/request.h"
 
 #define DROP_BODY_MAX (64u * 1024)   /* of a body that no endpoint reads */
 #define LINGER_BYTES_MAX (1024u * 1024)
@@ -36,6 +35,14 @@ static void want_read(struct conn *c, bool want)
         return;
     c->is_reading = want;
     CHECK((want ? event_add(&c->read_event, NULL) : event_del(&c->read_event)) == 0);
+}
+
+void conn_want_closed(struct conn *c, bool want)
+{
+    if (want == c->is_watching)
+        return;
+    c->is_watching = want;
+    CHECK((want ? event_add(&c->closed_event, NULL) : event_del(&c->closed_event)) == 0);
 }
 
 void conn_want_write(struct conn *c, bool want)
@@ -90,7 +97,7 @@ void conn_end_request(struct conn *c, enum outcome why)
     if (!r)
         return;
     c->request = NULL;
-    request_end(r, why, c->body_sent);
+    c->calls->end(r, why, c->body_sent);
 }
 
 static void conn_close_why(struct conn *c, enum outcome why)
@@ -101,6 +108,7 @@ static void conn_close_why(struct conn *c, enum outcome why)
     c->closed = true;
     want_read(c, false);
     conn_want_write(c, false);
+    conn_want_closed(c, false);
     shutdown(c->fd, SHUT_RDWR);
     /* A disk helper still uses the request's descriptor: its answer ends it. */
     if (!c->disk_pending)
@@ -191,6 +199,7 @@ static void begin_request(struct conn *c, const struct http_head *h)
     c->body_sent = 0;
     c->body_fd = -1;
     c->keep_alive = h->keep_alive && !c->draining;
+    c->is_old = h->minor_version == 0;
     c->dropping = h->chunked || h->content_length > 0;
     c->drop_chunked = h->chunked;
     c->drop_left = h->chunked ? DROP_BODY_MAX : (uint64_t)h->content_length;
@@ -199,9 +208,9 @@ static void begin_request(struct conn *c, const struct http_head *h)
     if (!h->chunked && h->content_length > (int64_t)DROP_BODY_MAX) {
         c->dropping = false;
         c->keep_alive = false;
-        request_refuse(c, &c->request, OUT_BODY_TOO_LARGE);
+        c->calls->refuse(c, &c->request, OUT_BODY_TOO_LARGE);
     } else {
-        request_begin(c, &c->request, h);
+        c->calls->begin(c, &c->request, h);
     }
 }
 
@@ -212,7 +221,7 @@ static void refuse_head(struct conn *c, enum outcome why)
     c->body_fd = -1;
     c->keep_alive = false;
     c->dropping = false;
-    request_refuse(c, &c->request, why);
+    c->calls->refuse(c, &c->request, why);
 }
 
 static enum outcome refusal(enum http_result res)
@@ -261,6 +270,8 @@ static void conn_process(struct conn *c, size_t len)
     if (!c->closed && c->state != CONN_LINGERING) {
         save_input(c, in + used, len - used);
         want_read(c, c->state == CONN_READING);
+        if (c->state == CONN_HANDLING)
+            conn_want_closed(c, true);
     }
     c->processing = false;
 }
@@ -313,14 +324,26 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     conn_settle(c);
 }
 
+/* While nothing is read or written, only this tells that the peer has gone. */
+static void on_closed(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    (void)what;
+    worker_clock(c->worker);
+    conn_close(c);
+}
+
 /* --- life --- */
 
-void conn_new(struct worker *w, int fd, struct config *config, const struct config_listener *l,
+static void conn_new(struct worker *w, int fd, struct config *config, const struct config_listener *l,
               const char *peer)
 {
     struct conn *c = mem_new(sizeof *c);
 
     c->worker = w;
+    c->calls = w->parts.requests;
     c->config = config_ref(config);
     c->listener = l;
     c->fd = fd;
@@ -329,12 +352,13 @@ void conn_new(struct worker *w, int fd, struct config *config, const struct conf
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     CHECK(event_assign(&c->read_event, w->base, fd, EV_READ | EV_PERSIST, on_readable, c) == 0);
     CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) == 0);
+    CHECK(event_assign(&c->closed_event, w->base, fd, EV_CLOSED | EV_PERSIST, on_closed, c) == 0);
     TAILQ_INSERT_TAIL(&w->conns, c, link);
     w->conn_count++;
     want_read(c, true);
 }
 
-void conn_check_time(struct conn *c)
+static void conn_check_time(struct conn *c)
 {
     const struct config_listener *l = c->listener;
     int64_t age_ms = c->worker->now_ms - c->since_ms;
@@ -353,22 +377,51 @@ void conn_check_time(struct conn *c)
             conn_close(c);
         break;
     case CONN_HANDLING:
-        request_check_time(c->request);
+        c->calls->check_time(c->request);
         break;
     }
 }
 
-void conn_drain(struct conn *c)
+static void conn_drain(struct conn *c)
 {
     c->draining = true;
     if (c->state == CONN_READING && c->saved_len == 0)
         conn_close(c);
 }
 
-struct conn *conn_next(struct conn *c)
+static void for_each(struct worker *w, void (*call)(struct conn *c))
 {
-    return TAILQ_NEXT(c, link);
+    struct conn *c = TAILQ_FIRST(&w->conns);
+
+    while (c) {
+        struct conn *next = TAILQ_NEXT(c, link);
+
+        call(c);
+        c = next;
+    }
 }
+
+static void check_time_all(struct worker *w)
+{
+    for_each(w, conn_check_time);
+}
+
+static void drain_all(struct worker *w)
+{
+    for_each(w, conn_drain);
+}
+
+static void close_all(struct worker *w)
+{
+    for_each(w, conn_close);
+}
+
+const struct worker_calls conn_worker_calls = {
+    .take = conn_new,
+    .check_time = check_time_all,
+    .drain = drain_all,
+    .close = close_all,
+};
 
 struct worker *conn_worker(struct conn *c)
 {
@@ -388,6 +441,11 @@ const char *conn_peer(const struct conn *c)
 bool conn_keeps_alive(const struct conn *c)
 {
     return c->keep_alive && !c->draining;
+}
+
+bool conn_is_old(const struct conn *c)
+{
+    return c->is_old;
 }
 
 void conn_forbid_keep_alive(struct conn *c)

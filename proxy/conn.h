@@ -4,11 +4,11 @@
  * request at a time. Knows HTTP framing, no registry.
  *
  *   READING   waiting for, or within, a request head (or a body to be dropped)
- *      | request_begin
+ *      | begin
  *   HANDLING  the request works on its answer; nothing is sent yet
  *      | conn_send
  *   SENDING   head and body go out; PAUSED while a body waits for its source
- *      | request_sent
+ *      | end
  *   READING again, or
  *   LINGERING sent all that will be sent; input is dropped until the peer closes,
  *             so that it reads the answer instead of a reset
@@ -21,29 +21,45 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proxy/outcome.h"
 #include "proxy/worker.h"
 
-/* Take over a connection; runs in the worker's thread. */
-void conn_new(struct worker *w, int fd, struct config *c, const struct config_listener *l,
-              const char *peer);
+struct request;
+
+/* What a connection asks of requests: upcalls into the module above. A slot is
+ * where the connection keeps its request; `begin` and `refuse` fill it. */
+struct request_calls {
+    /* A head was parsed: answer it by conn_send, now or later. The head's spans are
+     * valid during the call only. */
+    void (*begin)(struct conn *c, struct request **slot, const struct http_head *h);
+    /* A head could not be parsed: answer it; the connection closes after it. */
+    void (*refuse)(struct conn *c, struct request **slot, enum outcome why);
+    /* The body was sent up to its limit. */
+    void (*more)(struct request *r);
+    /* The clock has ticked and the request is not answered yet. */
+    void (*check_time)(struct request *r);
+    /* The response has ended, whole (OUT_LOCAL) or not: the request is gone. */
+    void (*end)(struct request *r, enum outcome why, uint64_t body_bytes);
+};
+
+/* For worker_parts. */
+extern const struct worker_calls conn_worker_calls;
+
 /* Close at once, whatever it does; its request is told. */
 void conn_close(struct conn *c);
-/* What the clock asks for: head, idle, stall and linger timeouts. */
-void conn_check_time(struct conn *c);
-/* Close when idle; else after the response under way. */
-void conn_drain(struct conn *c);
 
-struct conn *conn_next(struct conn *c);
 struct worker *conn_worker(struct conn *c);
 const struct config_listener *conn_listener(const struct conn *c);
 const char *conn_peer(const struct conn *c);
 /* Whether the connection goes on after the response; a request may forbid it. */
 bool conn_keeps_alive(const struct conn *c);
+/* Whether the request came by HTTP/1.0. */
+bool conn_is_old(const struct conn *c);
 void conn_forbid_keep_alive(struct conn *c);
 
 /* A response. The head and a body in memory are sent or copied before the return.
  * A body in a file: bytes [start, end) of `fd`, of which those below `limit` are
- * there now; the descriptor stays open until request_sent or conn_close. */
+ * there now; the descriptor stays open until the request has ended. */
 struct conn_body {
     const void *memory;
     size_t memory_len;
@@ -51,8 +67,8 @@ struct conn_body {
     uint64_t start, limit, end;
 };
 
-/* Send it (once a request). The end comes as request_sent, perhaps before the
- * return; then the request is gone. */
+/* Send it (once a request). The end may come before the return; then the request
+ * is gone. */
 void conn_send(struct conn *c, const char *head, size_t head_len, const struct conn_body *b);
 
 /* The body has sent up to its limit and waits: the request raises the limit

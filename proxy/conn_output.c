@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 
 #include "proxy/conn_private.h"
-#include "proxy/request.h"
 
 #define QUANTUM_BYTES (1024u * 1024) /* one sendfile */
 #define QUANTA_MAX 4                 /* in one callback: then others have their turn */
@@ -129,9 +128,11 @@ static void conn_pump(struct conn *c)
             return;
         }
         c->paused = true;
-        request_more(c->request);
-        if (c->paused)
+        c->calls->more(c->request);
+        if (c->paused) {
             conn_want_write(c, false);
+            conn_want_closed(c, true);
+        }
         if (c->paused || c->state != CONN_SENDING)
             return;
     }
@@ -170,6 +171,7 @@ void conn_send(struct conn *c, const char *head, size_t head_len, const struct c
     CHECK(b->fd < 0 || (b->start <= b->limit && b->limit <= b->end));
     conn_hold(c);
     conn_enter(c, CONN_SENDING);
+    conn_want_closed(c, false);
     c->body_fd = b->fd;
     c->body_at = b->start;
     c->body_limit = b->limit;
@@ -197,8 +199,9 @@ void conn_extend(struct conn *c, uint64_t limit)
     CHECK(c->paused && limit > c->body_limit && limit <= c->body_end);
     c->body_limit = limit;
     c->paused = false;
+    conn_want_closed(c, false);
     c->since_ms = c->worker->now_ms;
-    /* Within request_more it is conn_pump that goes on. */
+    /* Within `more` it is conn_pump that goes on. */
     if (c->busy > 0)
         return;
     conn_hold(c);
@@ -210,6 +213,7 @@ void conn_cut(struct conn *c)
 {
     CHECK(c->paused);
     c->paused = false;
+    conn_want_closed(c, false);
     conn_hold(c);
     conn_finish(c, OUT_CUT);
     conn_settle(c);

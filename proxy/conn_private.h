@@ -14,6 +14,7 @@ enum conn_state { CONN_READING, CONN_HANDLING, CONN_SENDING, CONN_LINGERING };
 struct conn {
     TAILQ_ENTRY(conn) link;
     struct worker *worker;
+    const struct request_calls *calls;
     struct config *config;
     const struct config_listener *listener;
     struct request *request;
@@ -25,7 +26,9 @@ struct conn {
     bool resume;         /* a response ended outside of it: input may wait in `saved` */
     bool is_reading;     /* read_event is added */
     bool is_writing;     /* write_event is added */
+    bool is_watching;    /* closed_event is added */
     bool keep_alive;
+    bool is_old;         /* the request came by HTTP/1.0 */
     bool draining;
     bool paused;         /* SENDING: the body waits for its source */
     bool disk_pending;   /* SENDING: the body waits for a disk helper */
@@ -42,7 +45,7 @@ struct conn {
     uint64_t body_at, body_limit, body_end;
     uint64_t body_sent;
     uint64_t head_left;  /* of `out`, bytes that are head: not counted as body */
-    struct event read_event, write_event;
+    struct event read_event, write_event, closed_event;
     struct disk_read disk_read;
     char peer[SOCKET_PEER_MAX];
 };
@@ -58,6 +61,8 @@ void conn_enter(struct conn *c, enum conn_state next);
 
 /* Whether the write event is wanted. */
 void conn_want_write(struct conn *c, bool want);
+/* Whether to watch for a peer that leaves: while a request waits. */
+void conn_want_closed(struct conn *c, bool want);
 /* The write event's callback. */
 void conn_on_writable(evutil_socket_t fd, short what, void *arg);
 

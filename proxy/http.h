@@ -45,7 +45,8 @@ struct http_head {
     bool chunked;       /* Transfer-Encoding: chunked */
     bool expect_continue;
     int64_t content_length; /* -1: no such field */
-    /* Fields that cachalot reads; p is NULL when absent. */
+    /* Fields that cachalot reads; p is NULL when absent. Of accept, if_none_match and
+     * user_agent the first one, when they come in several. */
     struct span host, range, if_none_match, if_range, accept, authorization, user_agent,
         content_type, content_range;
 };
@@ -61,12 +62,15 @@ enum http_result {
 
 /* Parse a request head (RFC 9112 sections 2 to 6) at the start of the buffer.
  * HTTP_DONE sets `*used` to its length; the spans point into the buffer. One
- * empty line before the request line is skipped (section 2.2).
+ * empty line before the request line is skipped (section 2.2). A verdict other than
+ * HTTP_MORE on the start of a head is the verdict on the whole of it.
  * HTTP_BAD for: bare CR or LF, NUL or control bytes, obs-fold, white space before
- * a colon, an empty or non-token field name, no Host or two in HTTP/1.1, two
- * Content-Length fields or one that is not plain digits, Transfer-Encoding that
- * is not exactly "chunked", both together, Transfer-Encoding in HTTP/1.0, a target
- * with bytes outside of visible ASCII or with a fragment, two Range fields. */
+ * a colon, an empty or non-token field name, no Host in HTTP/1.1, one that is no host,
+ * a second Host, Content-Length, Range, If-Range, Authorization, Content-Type or
+ * Content-Range, a Content-Length that is not plain digits below 2^63,
+ * Transfer-Encoding that is not exactly "chunked" once, together with Content-Length or
+ * in HTTP/1.0, Connection that is no list of tokens, Expect other than 100-continue, a
+ * target that is not http_is_target or has bytes outside of visible ASCII. */
 MUST_CHECK enum http_result http_parse_head(struct http_head *h, const char *buf, size_t len,
                                             size_t *used);
 

@@ -57,6 +57,9 @@ bool http_is_authority(struct span s, bool port_required)
 struct span http_target_origin(struct span target)
 {
     static const char *const schemes[] = {"http://", "https://"};
+    if (target.len > 0 && target.p[0] == '/') {
+        return target;
+    }
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
         size_t len = strlen(schemes[i]);
         if (target.len > len && span_equal_fold((struct span){target.p, len}, schemes[i])) {

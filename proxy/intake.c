@@ -119,9 +119,8 @@ void intake_append(struct intake *i, const void *data, size_t len)
 
 bool intake_is_full(const struct intake *i)
 {
-    return i->staged_bytes > INTAKE_STAGED_MAX ||
-           (i->staged_bytes > INTAKE_PIECE_BYTES &&
-            i->hasher->staged_bytes > INTAKE_STAGED_ALL_MAX);
+    return i->staged_bytes > INTAKE_STAGED_MAX || (i->staged_bytes > INTAKE_PIECE_BYTES &&
+                                                   i->hasher->staged_bytes > INTAKE_STAGED_ALL_MAX);
 }
 
 void intake_end(struct intake *i)

@@ -413,8 +413,8 @@ static void verify(struct intake *i)
     log_event(i->hasher->log, LOG_ERROR, "%s sent wrong content for %s of %s: its digest is %s",
               i->name.registry, digest_text(want, want_text), i->name.repository,
               digest_text(&got, got_text));
-    snprintf(why.text, sizeof why.text, "%.80s sent content whose digest is %s",
-             i->name.registry, got_text);
+    snprintf(why.text, sizeof why.text, "%.80s sent content whose digest is %s", i->name.registry,
+             got_text);
     i->discard = true;
     fail(i, &why);
 }

@@ -34,7 +34,7 @@ struct order {
     bool verify;    /* of an end: false when abandoned */
     bool discard;
     struct fetch_failure why;
-    int err;        /* of the answer */
+    int err; /* of the answer */
 };
 
 struct hasher {
@@ -95,20 +95,20 @@ struct intake {
     struct partial *partial;
     struct hash *hash;
     uint64_t size_bytes;
-    bool is_begun;           /* the size is known */
-    uint64_t kept_bytes;     /* of an earlier run, while OPENING */
-    uint64_t written_bytes;  /* hashed too */
-    uint64_t told_bytes;     /* to the readers */
+    bool is_begun;          /* the size is known */
+    uint64_t kept_bytes;    /* of an earlier run, while OPENING */
+    uint64_t written_bytes; /* hashed too */
+    uint64_t told_bytes;    /* to the readers */
     int64_t told_at_ms;
     bool is_lagging;
     LIST_ENTRY(intake) lagging;
-    uint64_t pushed_bytes;   /* given to the disk early */
+    uint64_t pushed_bytes; /* given to the disk early */
     int64_t started_at_s;
     bool is_recorded;
     bool discard;
-    struct order *end;       /* the end has come; it waits for a checkpoint */
+    struct order *end; /* the end has come; it waits for a checkpoint */
     struct checkpoint checkpoint;
-    struct msg broken;       /* to the upstream thread */
+    struct msg broken; /* to the upstream thread */
     int broken_err;
 };
 

@@ -54,8 +54,7 @@ static void publish_done(struct storage_job *j, int err)
     if (err == 0) {
         STATS_ADD(p->stats, blobs_stored, 1);
         log_event(p->log, LOG_INFO, "stored %s of %s/%s, %llu bytes", digest_text(d, text),
-                  p->name.registry, p->name.repository,
-                  (unsigned long long)p->record.size_bytes);
+                  p->name.registry, p->name.repository, (unsigned long long)p->record.size_bytes);
     } else {
         log_event(p->log, LOG_ERROR, "%s of %s/%s was not stored: %s", digest_text(d, text),
                   p->name.registry, p->name.repository, err_text(err));
@@ -72,8 +71,8 @@ static void publish_done(struct storage_job *j, int err)
     free(p);
 }
 
-void publish_post(struct hasher *h, struct partial *partial, struct fetch *f,
-                  const struct name *n, uint64_t size_bytes)
+void publish_post(struct hasher *h, struct partial *partial, struct fetch *f, const struct name *n,
+                  uint64_t size_bytes)
 {
     struct publish *p = mem_new(sizeof *p);
     int64_t now_s = time(NULL);

@@ -62,10 +62,14 @@ static int open_output(const char *path, int *fd)
 static bool is_journal(int fd)
 {
     const char *value = getenv("JOURNAL_STREAM");
-    unsigned long long dev, ino;
     struct stat st;
-    return value != NULL && sscanf(value, "%llu:%llu", &dev, &ino) == 2 && fstat(fd, &st) == 0 &&
-           st.st_dev == dev && st.st_ino == ino;
+    if (value == NULL || fstat(fd, &st) != 0)
+        return false;
+    char *device_and_inode =
+        mem_format("%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+    bool same = strcmp(value, device_and_inode) == 0;
+    free(device_and_inode);
+    return same;
 }
 
 static void apply(struct log *log, enum log_format format, enum log_level level, bool access)

@@ -265,6 +265,13 @@ static void send_blob_head(struct request *r, uint64_t size_bytes, enum outcome 
     request_content(r, o, &c);
 }
 
+static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
+{
+    r->outcome = o;
+    if (!request_wait_fetch(r, f))
+        pull_joined(r);
+}
+
 static void join_fetch(struct request *r, uint64_t size_bytes)
 {
     struct worker_parts *p = &r->worker->parts;
@@ -273,9 +280,17 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
 
     if (created)
         upstream_fetch(p->upstream, f, &r->target.name, size_bytes);
-    r->outcome = created ? OUT_MISS : OUT_COLLAPSED;
-    if (!request_wait_fetch(r, f, FETCH_ASKING))
-        pull_joined(r);
+    wait_for_fetch(r, f, created ? OUT_MISS : OUT_COLLAPSED);
+}
+
+/* HEAD of a blob that is being fetched: its size is known, or soon will be. */
+static bool head_of_fetch(struct request *r)
+{
+    struct fetch *f = fetch_find(r->worker->parts.fetches, &r->target.digest);
+
+    if (f)
+        wait_for_fetch(r, f, OUT_COLLAPSED);
+    return f != NULL;
 }
 
 void pull_joined(struct request *r)
@@ -326,7 +341,7 @@ static void begin_blob(struct request *r)
         join_fetch(r, size_bytes);
     } else if (is_known) {
         send_blob_head(r, size_bytes, OUT_HIT);
-    } else {
+    } else if (!head_of_fetch(r)) {
         char text[DIGEST_TEXT_MAX];
 
         ask(r, ASK_BLOB, digest_text(&t->digest, text));

@@ -88,10 +88,12 @@ void reply_field_number(struct reply *r, const char *name, uint64_t value)
     reply_field(r, name, p);
 }
 
-void reply_end(struct reply *r, bool keep_alive)
+void reply_end(struct reply *r, bool keep_alive, bool is_old)
 {
     if (!keep_alive)
         append(r, "Connection: close\r\n", 19);
+    else if (is_old)
+        append(r, "Connection: keep-alive\r\n", 24);
     append(r, "\r\n", 2);
 }
 

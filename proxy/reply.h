@@ -24,8 +24,9 @@ void reply_begin(struct reply *r, int status, const char *date);
 /* A field; the value must be free of CR, LF and NUL (CHECKed). */
 void reply_field(struct reply *r, const char *name, const char *value);
 void reply_field_number(struct reply *r, const char *name, uint64_t value);
-/* Connection: close when not kept alive, and the empty line. */
-void reply_end(struct reply *r, bool keep_alive);
+/* Connection, unless it is the version's default (RFC 9112 section 9.3; `is_old`:
+ * HTTP/1.0), and the empty line. */
+void reply_end(struct reply *r, bool keep_alive, bool is_old);
 
 /* The OCI error document (distribution-spec 1.1.1 "Error Codes"): code and text of
  * the outcome's row, `detail` (may be NULL) escaped. Returns its length. */

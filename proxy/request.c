@@ -34,6 +34,9 @@ static void request_free(struct request *r)
     free(r);
 }
 
+static void request_more(struct request *r);
+static bool wait_answerable(struct request *r);
+
 static void on_wake(struct msg *m, void *owner)
 {
     struct request *r = (struct request *)((char *)m - offsetof(struct request, wake));
@@ -46,7 +49,8 @@ static void on_wake(struct msg *m, void *owner)
         pull_answered(r);
         break;
     case REQUEST_JOINED:
-        pull_joined(r);
+        if (!wait_answerable(r))
+            pull_joined(r);
         break;
     case REQUEST_SENDING:
         request_more(r);
@@ -84,17 +88,29 @@ bool request_wait_ask(struct request *r, struct ask *a)
     return ask_wait(&r->asker, a);
 }
 
-bool request_wait_fetch(struct request *r, struct fetch *f, enum fetch_state have)
+/* Whether the fetch can be answered: its size is known. Of an empty blob nothing
+ * could be held back, so that one must be verified first. */
+static bool wait_answerable(struct request *r)
 {
-    if (r->fetch != f) {
-        fetch_unref(&r->fetch);
-        r->fetch = f;
-    }
-    request_enter(r, REQUEST_JOINED);
-    return reader_wait(&r->reader, f, have, 0);
+    struct fetch_view view;
+
+    do {
+        fetch_look(r->fetch, &view);
+        if (view.state > FETCH_STREAMING ||
+            (view.state == FETCH_STREAMING && view.size_bytes > 0))
+            return false;
+    } while (!reader_wait(&r->reader, r->fetch, view.state, 0));
+    return true;
 }
 
-void request_more(struct request *r)
+bool request_wait_fetch(struct request *r, struct fetch *f)
+{
+    r->fetch = f;
+    request_enter(r, REQUEST_JOINED);
+    return wait_answerable(r);
+}
+
+static void request_more(struct request *r)
 {
     struct fetch_view view;
 
@@ -144,7 +160,7 @@ static void begin_reply(struct request *r, struct reply *reply, int status)
 
 static void send_reply(struct request *r, struct reply *reply, const struct conn_body *body)
 {
-    reply_end(reply, conn_keeps_alive(r->conn));
+    reply_end(reply, conn_keeps_alive(r->conn), conn_is_old(r->conn));
     request_enter(r, REQUEST_SENDING);
     conn_send(r->conn, reply->text, reply->len, body);
 }
@@ -415,7 +431,7 @@ static void dispatch(struct request *r, const struct http_head *h)
     }
 }
 
-void request_begin(struct conn *c, struct request **slot, const struct http_head *h)
+static void request_begin(struct conn *c, struct request **slot, const struct http_head *h)
 {
     struct request *r = request_new(c, h->method);
     struct span path = h->target;
@@ -431,7 +447,7 @@ void request_begin(struct conn *c, struct request **slot, const struct http_head
     dispatch(r, h);
 }
 
-void request_refuse(struct conn *c, struct request **slot, enum outcome why)
+static void request_refuse(struct conn *c, struct request **slot, enum outcome why)
 {
     struct request *r = request_new(c, HTTP_OTHER);
 
@@ -439,7 +455,7 @@ void request_refuse(struct conn *c, struct request **slot, enum outcome why)
     request_error(r, why, NULL, 0);
 }
 
-void request_check_time(struct request *r)
+static void request_check_time(struct request *r)
 {
     if (r->state == REQUEST_ASKING)
         pull_check_time(r);
@@ -489,7 +505,7 @@ static void count_request(struct request *r, uint64_t body_bytes)
         atomic_fetch_add_explicit(&r->registry->hits, 1, memory_order_relaxed);
 }
 
-void request_end(struct request *r, enum outcome why, uint64_t body_bytes)
+static void request_end(struct request *r, enum outcome why, uint64_t body_bytes)
 {
     if (why != OUT_LOCAL)
         r->outcome = why;
@@ -505,3 +521,11 @@ void request_end(struct request *r, enum outcome why, uint64_t body_bytes)
     if (!r->wake_posted)
         request_free(r);
 }
+
+const struct request_calls request_calls = {
+    .begin = request_begin,
+    .refuse = request_refuse,
+    .more = request_more,
+    .check_time = request_check_time,
+    .end = request_end,
+};

@@ -5,7 +5,7 @@
  *
  *   REQUEST_NEW        parsed, nothing decided
  *   REQUEST_ASKING     waits for an ask (tag, manifest, blob or list)
- *   REQUEST_JOINED     waits for the size of a fetch
+ *   REQUEST_JOINED     waits for the size of a fetch (an empty one: for its digest)
  *   REQUEST_SENDING    the connection sends; with a fetch, its bytes as they come
  *   REQUEST_ENDED      logged; lives on only for a wake that is still in the queue
  */
@@ -69,10 +69,10 @@ struct request {
 /* The only writer of the state. */
 void request_enter(struct request *r, enum request_state next);
 
-/* Wait for an ask or a fetch: the request owns the reference from here on. False
- * when there is nothing to wait for. */
+/* Wait for the end of an ask, or until the size of a fetch is known: the request
+ * owns the reference from here on. False when there is nothing to wait for. */
 bool request_wait_ask(struct request *r, struct ask *a);
-bool request_wait_fetch(struct request *r, struct fetch *f, enum fetch_state have);
+bool request_wait_fetch(struct request *r, struct fetch *f);
 
 /* --- answers; each is the last thing that a caller does with the request --- */
 

@@ -44,10 +44,15 @@ static bool normalise(struct span *path, char *out)
 
 static bool is_normal(struct span path)
 {
-    return memchr(path.p, '%', path.len) == NULL && memmem(path.p, path.len, "//", 2) == NULL;
+    for (size_t i = 1; i < path.len; i++) {
+        if (path.p[i] == '/' && path.p[i - 1] == '/') {
+            return false;
+        }
+    }
+    return memchr(path.p, '%', path.len) == NULL;
 }
 
-/* Whether the name of a path is there, and which part of the path it is. */
+/* The parts of a path that names are in. */
 struct shape {
     struct span host;      /* of /<host>/v2/...; p is NULL without */
     struct span name;      /* as it stands in the path, perhaps with a registry */
@@ -260,7 +265,7 @@ enum outcome route_parse(struct target *t, struct span target, enum role role,
     if (!is_normal(path) && !normalise(&path, normal)) {
         return OUT_BAD_REQUEST;
     }
-    struct shape shape = {.name = {"", 0}};
+    struct shape shape = {.name = {"", 0}, .reference = {"", 0}};
     enum outcome o = parse_path(t, path, role, &shape);
     if (o != OUT_LOCAL || t->door == DOOR_ADMIN) {
         return o;

@@ -109,8 +109,10 @@ unsigned sd_sockets(struct sd_socket *sockets, unsigned max)
     const char *names = getenv("LISTEN_FDNAMES");
     for (long i = 0; i < count; i++) {
         int fd = FIRST_FD + (int)i;
-        if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
             break; /* the count was wrong: there is nothing behind this number */
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK);
         if (taken == max) {
             close(fd);
             continue;

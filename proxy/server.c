@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "proxy/conn.h"
 #include "proxy/listener.h"
+#include "proxy/request.h"
 #include "proxy/sd.h"
 #include "proxy/version.h"
 #include "proxy/worker.h"
@@ -231,6 +233,8 @@ static void start_threads(struct server *s)
 {
     struct worker_parts *p = &s->parts;
 
+    p->conns = &conn_worker_calls;
+    p->requests = &request_calls;
     p->stats = &s->stats;
     p->log = s->log;
     p->storage = storage_start(p->store, &s->stats, s->log);

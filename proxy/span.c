@@ -3,11 +3,6 @@
 
 #include <string.h>
 
-bool span_equal(struct span s, const char *text)
-{
-    return strlen(text) == s.len && (s.len == 0 || memcmp(s.p, text, s.len) == 0);
-}
-
 static bool char_equal_fold(char a, char b)
 {
     char lower = (char)(a | 0x20);
@@ -22,11 +17,6 @@ bool span_equal_fold(struct span s, const char *text)
         }
     }
     return text[s.len] == '\0';
-}
-
-struct span span_from(struct span s, size_t at)
-{
-    return (struct span){s.p + at, s.len - at};
 }
 
 struct span span_cut(struct span *s, char at)

@@ -120,7 +120,7 @@ static int apply_jobs(struct storage *st, struct job_list *batch, struct db_txn 
         err = db_write(st->db, txn);
         if (err != 0)
             return err;
-        STAILQ_FOREACH(j, batch, link) {
+        STAILQ_FOREACH (j, batch, link) {
             if (!j->apply || (err = j->apply(j, *txn)) == 0)
                 continue;
             db_abort(txn);

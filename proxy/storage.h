@@ -25,10 +25,10 @@
 struct storage;
 
 struct storage_job {
-    struct msg msg; /* the storage thread's */
-    int (*prepare)(struct storage_job *j, struct store *s);    /* may be NULL */
-    int (*apply)(struct storage_job *j, struct db_txn *txn);   /* may be NULL */
-    void (*done)(struct storage_job *j, int err);              /* owns and frees the job */
+    struct msg msg;                                          /* the storage thread's */
+    int (*prepare)(struct storage_job *j, struct store *s);  /* may be NULL */
+    int (*apply)(struct storage_job *j, struct db_txn *txn); /* may be NULL */
+    void (*done)(struct storage_job *j, int err);            /* owns and frees the job */
     int err;
     STAILQ_ENTRY(storage_job) link;
 };

@@ -17,23 +17,23 @@ struct block {
 
 /* IANA special-purpose registries, RFC 6890 and its updates. */
 static const struct block blocks_v4[] = {
-    {{0}, 8},               /* "this network" */
-    {{10}, 8},              /* private */
-    {{100, 64}, 10},        /* shared, RFC 6598: some clouds keep metadata there */
-    {{127}, 8},             /* loopback */
-    {{169, 254}, 16},       /* link-local, metadata */
-    {{172, 16}, 12},        /* private */
-    {{192, 0, 0}, 24},      /* protocol assignments */
-    {{192, 168}, 16},       /* private */
-    {{198, 18}, 15},        /* benchmarks */
-    {{224}, 3},             /* multicast, reserved, broadcast */
+    {{0}, 8},          /* "this network" */
+    {{10}, 8},         /* private */
+    {{100, 64}, 10},   /* shared, RFC 6598: some clouds keep metadata there */
+    {{127}, 8},        /* loopback */
+    {{169, 254}, 16},  /* link-local, metadata */
+    {{172, 16}, 12},   /* private */
+    {{192, 0, 0}, 24}, /* protocol assignments */
+    {{192, 168}, 16},  /* private */
+    {{198, 18}, 15},   /* benchmarks */
+    {{224}, 3},        /* multicast, reserved, broadcast */
 };
 
 static const struct block blocks_v6[] = {
-    {{0}, 96},              /* unspecified, loopback, v4-compatible */
-    {{0xfc}, 7},            /* unique local */
-    {{0xfe, 0x80}, 9},      /* link-local and site-local */
-    {{0xff}, 8},            /* multicast */
+    {{0}, 96},         /* unspecified, loopback, v4-compatible */
+    {{0xfc}, 7},       /* unique local */
+    {{0xfe, 0x80}, 9}, /* link-local and site-local */
+    {{0xff}, 8},       /* multicast */
 };
 
 /* IPv6 addresses that stand for an IPv4 address, and where it is in them. */

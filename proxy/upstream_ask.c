@@ -305,10 +305,12 @@ static void refuse(struct question *q, enum outcome o, const char *why)
 
 void upstream_drain_questions(struct upstream *u)
 {
-    struct question *q;
+    struct question *q, *next;
 
-    while ((q = LIST_FIRST(&u->questions)))
+    for (q = LIST_FIRST(&u->questions); q; q = next) {
+        next = LIST_NEXT(q, link);
         refuse(q, OUT_DRAINING, "cachalot is shutting down");
+    }
 }
 
 static void begin(struct msg *m, void *owner)
@@ -318,8 +320,7 @@ static void begin(struct msg *m, void *owner)
 
     LIST_INSERT_HEAD(&u->questions, q, link);
     q->config = config_ref(u->config);
-    const struct config_upstream *to =
-        config_find_upstream(q->config, ask_name(q->ask)->registry);
+    const struct config_upstream *to = config_find_upstream(q->config, ask_name(q->ask)->registry);
     if (u->stopping) {
         refuse(q, OUT_DRAINING, "cachalot is shutting down");
         return;

@@ -48,15 +48,15 @@ struct download {
     struct transfer *transfer;
     struct event *retry;
     struct attempts attempts;
-    uint64_t size_bytes;     /* as a manifest or a head said, or SIZE_UNKNOWN */
-    bool is_begun;           /* the intake was told the size */
-    uint64_t have_bytes;     /* kept and appended */
-    uint64_t skip_bytes;     /* of the answer under way: we have them already */
-    uint64_t attempt_bytes;  /* new ones that this attempt brought */
-    bool is_ranged;          /* this attempt asked for a range */
-    bool without_range;      /* ranges were answered badly */
-    bool ask_again;          /* at once: the answer was of no use, the next may be */
-    bool discard;            /* what we have cannot be right */
+    uint64_t size_bytes;    /* as a manifest or a head said, or SIZE_UNKNOWN */
+    bool is_begun;          /* the intake was told the size */
+    uint64_t have_bytes;    /* kept and appended */
+    uint64_t skip_bytes;    /* of the answer under way: we have them already */
+    uint64_t attempt_bytes; /* new ones that this attempt brought */
+    bool is_ranged;         /* this attempt asked for a range */
+    bool without_range;     /* ranges were answered badly */
+    bool ask_again;         /* at once: the answer was of no use, the next may be */
+    bool discard;           /* what we have cannot be right */
 };
 
 static void attempt(struct download *d);
@@ -87,9 +87,8 @@ static void give_up(struct download *d, const struct failure *f)
 
     snprintf(why.text, sizeof why.text, "%s", f->why);
     log_event(d->upstream->parts.log, f->outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
-              "the fetch of %s of %s/%s failed: %s",
-              digest_text(fetch_digest(d->fetch), text), d->name.registry, d->name.repository,
-              f->why);
+              "the fetch of %s of %s/%s failed: %s", digest_text(fetch_digest(d->fetch), text),
+              d->name.registry, d->name.repository, f->why);
     transfer_cancel(&d->transfer);
     event_del(d->retry);
     download_enter(d, DOWNLOAD_ENDING);
@@ -385,7 +384,7 @@ void upstream_resume_downloads(struct upstream *u)
 {
     struct download *d;
 
-    LIST_FOREACH(d, &u->downloads, link) {
+    LIST_FOREACH (d, &u->downloads, link) {
         if (d->transfer && !intake_is_full(d->intake))
             transfer_resume(d->transfer);
     }
@@ -397,7 +396,7 @@ void upstream_drain_downloads(struct upstream *u)
     struct failure f;
 
     failure_set(&f, OUT_DRAINING, false, "cachalot is shutting down");
-    LIST_FOREACH(d, &u->downloads, link) {
+    LIST_FOREACH (d, &u->downloads, link) {
         if (d->state != DOWNLOAD_ENDING)
             give_up(d, &f);
     }
@@ -438,8 +437,7 @@ static void begin(struct msg *m, void *owner)
     d->intake = intake_new(u->hasher, d->fetch, &d->name, &intake_calls, d);
 }
 
-void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n,
-                    uint64_t size_bytes)
+void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, uint64_t size_bytes)
 {
     struct download *d = mem_new(sizeof *d);
 

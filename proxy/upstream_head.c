@@ -184,8 +184,8 @@ static bool take_status_line(struct head *h, struct span line)
     head_clear(h);
     h->bytes = bytes;
     const char *space = memchr(line.p, ' ', line.len);
-    struct span rest = space ? trim((struct span){space, line.len - (size_t)(space - line.p)})
-                             : (struct span){0};
+    struct span rest =
+        space ? trim((struct span){space, line.len - (size_t)(space - line.p)}) : (struct span){0};
     if (!take_number(&rest, &status) || status < 100 || status > 999)
         h->bad = true;
     h->status = (int)status;

@@ -53,8 +53,12 @@ static void act(struct loop *l, curl_socket_t s, int what)
 static void socket_ready(evutil_socket_t s, short what, void *arg)
 {
     struct watch *w = arg;
-    int flags = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+    int flags = 0;
 
+    if (what & EV_READ)
+        flags |= CURL_CSELECT_IN;
+    if (what & EV_WRITE)
+        flags |= CURL_CSELECT_OUT;
     act(w->loop, s, flags);
 }
 

@@ -49,9 +49,9 @@ struct upstream {
  * over, and another may follow after a while. */
 struct attempts {
     const struct config_upstream *to;
-    unsigned url;         /* of the next attempt */
-    unsigned not_found;   /* urls of this round that said 404 */
-    bool may_pass;        /* one of this round's failures may */
+    unsigned url;       /* of the next attempt */
+    unsigned not_found; /* urls of this round that said 404 */
+    bool may_pass;      /* one of this round's failures may */
     int64_t rounds_left;
     unsigned rounds_failed;
     struct failure worst; /* of this round: what to say in the end */

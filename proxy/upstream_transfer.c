@@ -30,12 +30,11 @@
 
 #define ADDRESS_TEXT_MAX 64
 
-static const char accept_manifests[] =
-    "Accept: application/vnd.oci.image.index.v1+json, "
-    "application/vnd.docker.distribution.manifest.list.v2+json, "
-    "application/vnd.oci.image.manifest.v1+json, "
-    "application/vnd.docker.distribution.manifest.v2+json, "
-    "application/vnd.oci.artifact.manifest.v1+json";
+static const char accept_manifests[] = "Accept: application/vnd.oci.image.index.v1+json, "
+                                       "application/vnd.docker.distribution.manifest.list.v2+json, "
+                                       "application/vnd.oci.image.manifest.v1+json, "
+                                       "application/vnd.docker.distribution.manifest.v2+json, "
+                                       "application/vnd.oci.artifact.manifest.v1+json";
 
 struct transfer {
     struct upstream *upstream;
@@ -48,20 +47,20 @@ struct transfer {
     bool has_range;
     enum outcome not_found;
 
-    CURLU *url;          /* of the hop under way */
-    char *own_host;      /* of the url in the configuration */
-    char host[256];      /* of the hop: for messages */
+    CURLU *url;     /* of the hop under way */
+    char *own_host; /* of the url in the configuration */
+    char host[256]; /* of the hop: for messages */
     char own_address[ADDRESS_TEXT_MAX];
     unsigned hops;
-    bool is_guarded;     /* the hop may lead to public addresses only */
+    bool is_guarded; /* the hop may lead to public addresses only */
 
     struct head head;
-    bool has_body;       /* the head was taken: what follows is content */
+    bool has_body; /* the head was taken: what follows is content */
     uint64_t dropped_bytes;
     bool is_connected;
     bool is_paused;
     struct event *stall;
-    uint64_t bytes;      /* since the last look */
+    uint64_t bytes; /* since the last look */
     unsigned slow_looks;
     bool has_failed;
     struct failure failure;
@@ -262,8 +261,8 @@ void transfer_ended(void *easy, int code)
     if (code != CURLE_OK && !(is_redirect(t) && t->dropped_bytes > DROPPED_BODY_MAX))
         refuse_code(t, (CURLcode)code);
     if (!t->has_failed && is_redirect(t)) {
-        if (t->hops == 0 &&
-            curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address) == CURLE_OK && address)
+        if (t->hops == 0 && curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
+            address)
             snprintf(t->own_address, sizeof t->own_address, "%s", address);
         if (take_redirect(t)) {
             start_hop(t);
@@ -284,8 +283,8 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
 
     (void)purpose;
     if (t->is_guarded && !address_is_public(&a->addr)) {
-        refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: a redirect leads to an address that is not public",
-               t->host);
+        refuse(t, OUT_UPSTREAM_BROKEN, false,
+               "%s: a redirect leads to an address that is not public", t->host);
         return CURL_SOCKET_BAD;
     }
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);

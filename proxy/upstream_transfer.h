@@ -54,7 +54,7 @@ struct head {
     int64_t content_length; /* -1: not said */
     bool chunked;
     struct content_range range;
-    int64_t retry_after_s;  /* 0: not said */
+    int64_t retry_after_s;             /* 0: not said */
     char content_type[MEDIA_TYPE_MAX]; /* without parameters; empty: not said */
     char digest[DIGEST_TEXT_MAX];      /* Docker-Content-Digest; empty: not said */
     char *location;                    /* owned; NULL: not said */

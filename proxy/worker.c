@@ -10,7 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "proxy/conn.h"
 #include "proxy/socket.h"
 #include "proxy/thread.h"
 
@@ -66,7 +65,7 @@ static void on_take(struct msg *m, void *owner)
     STATS_ADD(w->parts.stats, connections_total, 1);
     STATS_ADD(w->parts.stats, connections, 1);
     worker_clock(w);
-    conn_new(w, t->fd, t->config, t->listener, t->peer);
+    w->parts.conns->take(w, t->fd, t->config, t->listener, t->peer);
     config_unref(&t->config);
     free(t);
 }
@@ -132,18 +131,6 @@ void worker_set_config(struct worker *w, struct config *c)
     queue_post(w->queue, &m->msg);
 }
 
-static void for_each_conn(struct worker *w, void (*call)(struct conn *c))
-{
-    struct conn *c = TAILQ_FIRST(&w->conns);
-
-    while (c) {
-        struct conn *next = conn_next(c);
-
-        call(c);
-        c = next;
-    }
-}
-
 struct drain_msg {
     struct msg msg;
     struct msg *drained;
@@ -159,7 +146,7 @@ static void on_drain(struct msg *m, void *owner)
     outer(w)->drained_queue = d->drained_queue;
     free(d);
     w->draining = true;
-    for_each_conn(w, conn_drain);
+    w->parts.conns->drain(w);
     post_drained(outer(w));
 }
 
@@ -191,7 +178,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     worker_clock(w);
-    for_each_conn(w, conn_check_time);
+    w->parts.conns->check_time(w);
     log_flush(w->access);
 }
 
@@ -212,7 +199,7 @@ static void *worker_main(void *arg)
     worker_clock(w);
     while (!t->stopping)
         CHECK(event_base_dispatch(w->base) >= 0);
-    for_each_conn(w, conn_close);
+    w->parts.conns->close(w);
     /* Disk helpers and wakes that were posted still name connections and requests. */
     while (w->conn_count > 0 || w->requests > 0) {
         queue_wait(w->queue, -1);

@@ -30,10 +30,23 @@
 #define WORKER_INPUT_BYTES (64u * 1024)
 
 struct conn;
-struct request;
+struct worker;
+struct request_calls;
+
+/* What a worker has done with its connections: upcalls, so that the modules above
+ * it (conn, then request) know it, and it not them. Run in the worker's thread. */
+struct worker_calls {
+    void (*take)(struct worker *w, int fd, struct config *c, const struct config_listener *l,
+                 const char *peer);
+    void (*check_time)(struct worker *w); /* the clock has ticked */
+    void (*drain)(struct worker *w);
+    void (*close)(struct worker *w); /* all of them, at once */
+};
 
 /* What every worker shares; all of it is safe to call from any thread. */
 struct worker_parts {
+    const struct worker_calls *conns;
+    const struct request_calls *requests; /* conn.h */
     struct store *store;
     struct storage *storage;
     struct fetch_table *fetches;

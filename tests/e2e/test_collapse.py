@@ -55,7 +55,7 @@ def test_first_bytes_before_the_last(hub, daemon, data, path):
         assert c.read_some(SIZE // 2) == data[:SIZE // 2]
         assert not gate.opened.is_set()
         gate.open()
-        assert c.read_some(SIZE) == data[SIZE // 2:]
+        assert c.read_some(SIZE - SIZE // 2) == data[SIZE // 2:]
     assert hub.count() == 1
 
 
@@ -122,7 +122,7 @@ def test_only_client_leaves(hub, daemon, data, path):
         c.request(path)
         c.read_head()
     gate.open()
-    daemon.wait_metric("blobs_stored", 1)
+    daemon.wait_metric("blobs_stored_total", 1)
     got = daemon.get(path)
     assert got.body == data and "hit" in got["Cache-Status"]
     assert hub.count() == 1
@@ -136,7 +136,7 @@ def test_slow_reader(hub, daemon):
         slow.request(path)
         assert slow.read_head().status == 200
         assert daemon.get(path).body == big
-        daemon.wait_metric("blobs_stored", 1)
+        daemon.wait_metric("blobs_stored_total", 1)
         assert slow.read_some(len(big)) == big
     assert hub.count() == 1
 
@@ -172,4 +172,4 @@ def test_head_of_a_blob_under_way(hub, daemon, data, path):
     assert got.status == 200 and got.length == SIZE
     gate.open()
     crowd.join()
-    assert hub.count("GET") == 1
+    assert hub.count() == 1

@@ -8,6 +8,7 @@ import pytest
 from lib import image
 from lib.image import ACCEPT
 from lib.paths import HUB, blob, manifest
+from lib.wait import until
 
 
 @pytest.fixture
@@ -21,8 +22,8 @@ def daemon(hub, item, cachalot):
     d.get(manifest("library/app", "1"), fields=ACCEPT)
     for each in item.all_blobs():
         d.get(blob("library/app", each.digest))
-    d.wait_metric("blobs_stored", len(item.all_blobs()))
-    d.wait_metric("manifests_stored", 1)
+    d.wait_metric("blobs_stored_total", len(item.all_blobs()))
+    d.wait_metric("manifests_stored_total", 1)
     return d
 
 
@@ -46,12 +47,83 @@ def test_ls(daemon, item):
 
 
 def test_without_a_daemon(daemon):
-    """status without a daemon fails and says so; ls reads the directory."""
+    """Without a daemon both read the directory, and status says that none answers; with
+    -q its exit code says so."""
+    assert daemon.command("status", "-q").returncode == 0
     daemon.stop()
     done = daemon.command("status")
-    assert done.returncode == 1 and done.stderr, done
+    assert done.returncode == 0 and "no answer" in done.stdout, done
+    assert daemon.command("status", "-q").returncode == 1
     done = daemon.command("ls")
     assert done.returncode == 0 and "docker.io/library/app" in done.stdout, done
+
+
+def test_status_numbers(daemon, item):
+    """What is held is counted while the daemon runs; what was saved is there when it has
+    ended."""
+    daemon.get(blob("library/app", item.layers[0].digest))
+    said = json.loads(daemon.command("status", "--format", "json").stdout)
+    held = [item, *item.all_blobs()]
+    assert said["held"]["blobs"] == len(held) and said["held"]["tags"] == 1
+    assert said["held"]["bytes"] == sum(len(x.data) for x in held)
+    assert said["daemon"]["running"] and said["daemon"]["fetches"] == 0
+    now = said["daemon"]["since_start"]
+    assert 0 < now["line_bytes"] < now["lan_bytes"] and now["hits"] >= 1
+    assert now["saved_bytes"] == now["lan_bytes"] - now["line_bytes"]
+    daemon.stop()
+    said = json.loads(daemon.command("status", "--format", "json").stdout)
+    assert not said["daemon"]["running"]
+    for period in ("today", "month", "all"):
+        assert said["ledger"][period]["lan_bytes"] == now["lan_bytes"], said
+        assert said["ledger"][period]["hit_ratio"] == now["hit_ratio"]
+
+
+def test_ls_platforms(hub, cachalot):
+    """Of an index, `ls` says which platforms are held, and which in part."""
+    amd64, arm64 = (image.image(f"ls-{a}", (1000, 2000), architecture=a)
+                    for a in ("amd64", "arm64"))
+    windows = image.image("ls-windows", (3000,), os="windows", os_version="10.0.17763.1")
+    hub.hold(image.index([amd64, arm64, windows]), "library/multi", "1")
+    daemon = cachalot({HUB: hub.url})
+    daemon.get(manifest("library/multi", "1"), fields=ACCEPT)
+
+    def listed():
+        row, = json.loads(daemon.command("ls", "multi", "--format", "json").stdout)
+        return row
+
+    until("the tag is listed", lambda: daemon.command("ls", "multi").returncode == 0)
+    assert listed()["held"] == "none of 3 platforms"
+    for each in (amd64, windows):
+        daemon.get(manifest("library/multi", each.digest), fields=ACCEPT)
+        for b in each.blobs:
+            daemon.get(blob("library/multi", b.digest))
+    daemon.get(manifest("library/multi", arm64.digest), fields=ACCEPT)
+    daemon.get(blob("library/multi", arm64.blobs[0].digest))
+    names = ["linux/amd64", "linux/arm64 (1 of 3 blobs)", "windows/amd64:10.0.17763.1"]
+    until("what was pulled is listed", lambda: listed()["platforms"] == names)
+    assert listed()["held"] == ", ".join(names)
+    for b in arm64.blobs:
+        daemon.get(blob("library/multi", b.digest))
+    until("all is listed", lambda: listed()["held"] == "complete, 3 platforms")
+    row = listed()
+    assert row["held_bytes"] == row["total_bytes"] and row["held_blobs"] == row["total_blobs"]
+
+
+def test_ls_pattern(daemon):
+    """A pattern without wildcards may stand anywhere; one that matches nothing is 5."""
+    for pattern in ("app", "library/app:1", "docker.io/*", "*:?"):
+        assert daemon.command("ls", pattern).returncode == 0, pattern
+    for pattern in ("nginx", "app*", "library/?pp:1"):
+        done = daemon.command("ls", pattern)
+        assert done.returncode == 5 and pattern in done.stderr and not done.stdout, done
+
+
+def test_no_cache(daemon, tmp_path):
+    """A directory that is not a cache, or not there: 1, what is wrong and what to do."""
+    (tmp_path / "other").mkdir()
+    for path in (tmp_path / "other", tmp_path / "none"):
+        done = daemon.command("-C", path, "ls")
+        assert done.returncode == 1 and str(path) in done.stderr and "-C" in done.stderr, done
 
 
 @pytest.mark.parametrize("arguments, code", [

@@ -34,7 +34,7 @@ def test_damaged_blob(upstream, daemon, damage):
     """The file of a blob is gone, cut or replaced: it is fetched again, once, and never
     a short 200."""
     assert daemon.get(BLOB).body == DATA
-    daemon.wait_metric("blobs_stored", 1)
+    daemon.wait_metric("blobs_stored_total", 1)
     path = daemon.blob_path(DIGEST)
     if damage in ("deleted", "directory"):
         path.unlink()
@@ -52,7 +52,7 @@ def test_damaged_blob(upstream, daemon, damage):
         if path.is_dir():
             path.rmdir()
         return
-    daemon.wait_metric("blobs_stored", 2)
+    daemon.wait_metric("blobs_stored_total", 2)
     assert daemon.get(BLOB).body == DATA
     assert upstream.count() == 2
 
@@ -60,7 +60,7 @@ def test_damaged_blob(upstream, daemon, damage):
 def test_damaged_blob_range(upstream, daemon):
     """The same for a Range beyond what is left of the file, and for a HEAD."""
     daemon.get(BLOB)
-    daemon.wait_metric("blobs_stored", 1)
+    daemon.wait_metric("blobs_stored_total", 1)
     os.truncate(daemon.blob_path(DIGEST), 1000)
     got = daemon.get(BLOB, fields=[("Range", "bytes=999000-")])
     assert got.status == 206 and got.body == DATA[999_000:]
@@ -72,7 +72,7 @@ def test_damaged_manifest(upstream, daemon, damage):
     item = upstream.hold(image.image("damaged", (100,)), "library/app", "1")
     path = manifest("library/app", "1")
     daemon.get(path, fields=ACCEPT)
-    daemon.wait_metric("manifests_stored", 1)
+    daemon.wait_metric("manifests_stored_total", 1)
     if damage == "deleted":
         daemon.blob_path(item.digest).unlink()
     else:
@@ -197,7 +197,7 @@ def test_becomes_read_only(upstream, cachalot, small_disk):
     is not is an honest answer, and the daemon lives."""
     daemon = make(cachalot, upstream, small_disk / "cache").start()
     assert daemon.get(BLOB).body == DATA
-    daemon.wait_metric("blobs_stored", 1)
+    daemon.wait_metric("blobs_stored_total", 1)
     # A file that is open for writing forbids the remount.
     done = subprocess.run(["mount", "-o", "remount,ro", "tmpfs", small_disk], check=False)
     if done.returncode != 0:

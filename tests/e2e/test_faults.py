@@ -11,8 +11,9 @@ from lib.crowd import Crowd, together
 from lib.hub import Hub
 from lib.image import ACCEPT, noise
 from lib.paths import HUB, blob, manifest
+from lib.wait import until
 
-SIZE = 1_000_000
+SIZE = 1_100_000
 DATA = noise(SIZE, "faults")
 DIGEST = image.digest_of(DATA)
 BLOB = blob("library/app", DIGEST)
@@ -112,7 +113,7 @@ def test_wrong_bytes_are_counted(upstream, daemon):
     assert not got.complete or got.status == 502
     assert daemon.metric("verify_failures_total") >= 1
     assert daemon.metric("fetch_failures_total") >= 1
-    assert daemon.partials() == []
+    until("the partial is removed", lambda: daemon.partials() == [])
 
 
 @pytest.mark.parametrize("switches", [{"chunked": True}, {"no_length": True}], ids=str)
@@ -147,13 +148,13 @@ def test_resumed(upstream, daemon, reset):
 
 
 def test_resumed_again_and_again(upstream, cachalot):
-    """A line that breaks every 100 kB and gets on each time: five requests with three
-    retries allowed would not do if progress did not count."""
+    """A line that breaks every 150 kB and gets on each time: eight requests; three
+    retries would not do if progress did not count."""
     daemon = cachalot({HUB: {"url": upstream.url, "retries": 3}})
     upstream.fault("/blobs/", truncate_after=150_000)
     got = daemon.get(BLOB)
     assert got.status == 200 and got.body == DATA
-    assert upstream.count() == 7 and upstream.bytes_sent() == SIZE
+    assert upstream.count() == 8 and upstream.bytes_sent() == SIZE
 
 
 def test_stall_is_resumed(upstream, daemon):
@@ -166,9 +167,9 @@ def test_stall_is_resumed(upstream, daemon):
 
 @pytest.mark.parametrize("wrong", [
     {"ignore_range": True},
-    {"content_range": f"bytes 0-599999/{SIZE}"},
-    {"content_range": f"bytes 400000-999999/{SIZE + 1}"},
-    {"content_range": "bytes 400000-999999/*"},
+    {"content_range": f"bytes 0-699999/{SIZE}"},
+    {"content_range": f"bytes 400000-1099999/{SIZE + 1}"},
+    {"content_range": "bytes 400000-1099999/*"},
     {"content_range": "pages 1-2/3"},
     {"status": 416},
 ], ids=str)
@@ -221,11 +222,11 @@ def error_of(got):
 
 
 def test_refused(upstream, daemon):
-    """Connection refused: 502 that names the upstream and the cause."""
+    """Connection refused: 502 that says that the upstream cannot be reached."""
     upstream.down()
     for path in (BLOB, manifest("library/app", "1")):
         got = daemon.get(path)
-        assert got.status == 502 and "refused" in json.dumps(error_of(got)).lower()
+        assert got.status == 502 and "cannot be reached" in json.dumps(error_of(got))
     upstream.up()
     assert daemon.get(BLOB).body == DATA
 
@@ -373,14 +374,14 @@ def test_bad_redirects(upstream, daemon, where):
     upstream.fault("/blobs/", redirect=where)
     got = daemon.get(BLOB)
     assert got.status == 502, got
-    assert upstream.count() <= 3
+    assert upstream.count() <= 8
 
 
 def test_redirect_loop(upstream, daemon):
     """A redirect to itself ends."""
     upstream.fault("/blobs/", redirect=f"{upstream.url}/v2/library/app/blobs/{DIGEST}")
     assert daemon.get(BLOB).status == 502
-    assert upstream.count() <= 33
+    assert upstream.count() <= 24
 
 
 def test_redirect_to_cachalot(upstream, daemon):

@@ -27,9 +27,9 @@ def daemon(tmp_path_factory):
     d.start()
     assert d.get(BLOB).body == DATA
     assert d.get(MANIFEST, fields=ACCEPT).body == ITEM.data
-    d.wait_metric("manifests_stored", 1)
+    d.wait_metric("manifests_stored_total", 1)
     d.wait_idle()
-    d.wait_metric("blobs_stored", 1)
+    d.wait_metric("blobs_stored_total", 1)
     hub.close()
     yield d
     d.close()

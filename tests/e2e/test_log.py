@@ -15,7 +15,9 @@ def test_outcomes(hub, cachalot):
     """A line a request, in order, with the words of what happened; and each counted."""
     item = hub.hold(image.image("log", (1000,)), "library/app", "1")
     path = blob("library/app", hub.hold_blob("library/app", DATA))
-    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "0s", "retries": 0}})
+    # One worker: each has lines of its own.
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "0s", "retries": 0}},
+                      {"cache": {"workers": 1}})
     tag = manifest("library/app", "1")
     asked = [
         (path, "miss"), (path, "hit"), (tag, "miss"), (tag, "revalidated"),
@@ -88,7 +90,7 @@ def test_client_left(hub, cachalot):
     line, = daemon.wait_access(1)
     assert line["outcome"] == "client-left" and line["status"] == 200
     gate.open()
-    daemon.wait_metric("blobs_stored", 1)
+    daemon.wait_metric("blobs_stored_total", 1)
 
     other = noise(200_000, "cut")
     digest = hub.hold_blob("library/app", other)
@@ -141,6 +143,7 @@ def test_metrics(hub, cachalot):
     for name in {re.match(r"[a-z0-9_]+", x)[0] for x in text.splitlines() if x[:1] not in "#"}:
         assert f"# HELP {name} " in text and f"# TYPE {name} " in text
         assert name.startswith("cachalot_")
+    daemon.wait_metric("blobs_stored_total", 1)
     assert "library/app" not in text and "127.0.0.1" not in text
     metrics = daemon.metrics()
     assert metrics["cachalot_client_bytes_total"] == 3 * len(DATA)

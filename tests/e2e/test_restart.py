@@ -50,7 +50,7 @@ def test_kill_and_resume(hub, daemon):
     assert len(ranges) == 2 and ranges[0] is None
     start = int(ranges[1].removeprefix("bytes=").split("-")[0])
     assert SIZE // 4 < start <= SIZE // 2
-    daemon.wait_metric("blobs_stored", 1)
+    daemon.wait_metric("blobs_stored_total", 1)
     assert daemon.partials() == []
 
 

@@ -144,7 +144,7 @@ def test_unknown_tag(hub, daemon, first):
 def test_tag_survives_a_restart(hub, fresh, first):
     """A tag that is fresh is fresh after a restart: the upstream is not asked."""
     tag(fresh)
-    fresh.wait_metric("manifests_stored", 1)
+    fresh.wait_metric("manifests_stored_total", 1)
     assert fresh.stop() == 0
     hub.forget()
     fresh.start()

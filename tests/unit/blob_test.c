@@ -36,9 +36,10 @@ static unsigned partial_files(const struct scratch *s)
 
 static void test_record(void **state)
 {
-    static const struct blob_record stored = {
-        .size_bytes = 1500000000000, .origin = BLOB_PRIVATE, .stored_at_s = 1700000000,
-        .used_at_s = -1};
+    static const struct blob_record stored = {.size_bytes = 1500000000000,
+                                              .origin = BLOB_PRIVATE,
+                                              .stored_at_s = 1700000000,
+                                              .used_at_s = -1};
     struct digest d = scratch_digest("x");
     struct digest other = scratch_digest("y");
     struct blob_record r;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: ISC */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
+#include "cache/check.h"
 #include "cache/err.h"
 #include "tests/unit/scratch.h"
 
@@ -265,6 +268,67 @@ static int read_beside(const char *dir)
     return 0;
 }
 
+/* Reads before and after the daemon has opened a larger map and filled it: a byte
+ * on standard input says when. */
+static int read_beside_a_growing_map(const char *dir)
+{
+    struct db *db;
+    struct db_reader *r;
+    struct db_txn *txn;
+    struct db_value value;
+    char byte;
+
+    if (db_open(&db, dir, 0, true) != 0 || db_reader_new(db, &r) != 0 || db_read(r, &txn) != 0) {
+        return 1;
+    }
+    db_read_end(r);
+    if (read(STDIN_FILENO, &byte, 1) != 1) {
+        return 2;
+    }
+    if (db_read(r, &txn) != 0 || db_get(txn, DB_BLOBS, "large", 5, &value) != 0) {
+        return 3;
+    }
+    int err = value.size != 4 * MAP_BYTES || ((const char *)value.data)[value.size - 1] != 'x';
+
+    db_read_end(r);
+    db_reader_free(&r);
+    db_close(&db);
+    return err;
+}
+
+static void test_a_command_follows_a_map_that_grows(void **state)
+{
+    struct db *db = open_db(*state);
+    struct db_txn *txn;
+    int status;
+    int pipe_fds[2];
+    char *large = malloc(4 * MAP_BYTES);
+
+    assert_non_null(large);
+    memset(large, 'x', 4 * MAP_BYTES);
+    put(db, DB_BLOBS, "k", "v");
+    db_close(&db);
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(pipe_fds[0], STDIN_FILENO);
+        _exit(read_beside_a_growing_map(*state));
+    }
+    assert_int_equal(db_open(&db, *state, 16 * MAP_BYTES, false), 0);
+    assert_int_equal(db_write(db, &txn), 0);
+    assert_int_equal(db_put(txn, DB_BLOBS, "large", 5, large, 4 * MAP_BYTES), 0);
+    assert_int_equal(db_commit(&txn), 0);
+    assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    free(large);
+    db_close(&db);
+}
+
 /* Dies within a read transaction and leaves its slot taken. */
 static int die_reading(const char *dir)
 {
@@ -288,6 +352,80 @@ static void test_a_command_reads_beside_the_daemon(void **state)
     put(db, DB_BLOBS, "k", "one");
     assert_int_equal(in_child(read_beside, *state), 0);
     db_close(&db);
+}
+
+/* The map holds 1 MiB: pages that stay pinned would fill it. */
+static void test_a_killed_command_pins_nothing(void **state)
+{
+    struct db *db = open_db(*state);
+    struct db_txn *txn;
+    static const char value[16384];
+
+    put(db, DB_BLOBS, "k", "one");
+    assert_int_equal(in_child(die_reading, *state), 0);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(db_write(db, &txn), 0);
+        assert_int_equal(db_put(txn, DB_BLOBS, "k", 1, value, sizeof(value)), 0);
+        assert_int_equal(db_commit(&txn), 0);
+    }
+    db_close(&db);
+}
+
+struct reading {
+    struct db *db;
+    atomic_bool stop;
+    atomic_uint reads;
+};
+
+static uint64_t number(struct db_txn *txn, const char *key)
+{
+    struct db_value value;
+    uint64_t n;
+
+    CHECK(db_get(txn, DB_BLOBS, key, 1, &value) == 0 && value.size == sizeof(n));
+    memcpy(&n, value.data, sizeof(n));
+    return n;
+}
+
+static void *read_pairs(void *arg)
+{
+    struct reading *reading = arg;
+    struct db_reader *r;
+    struct db_txn *txn;
+
+    CHECK(db_reader_new(reading->db, &r) == 0);
+    while (!atomic_load(&reading->stop)) {
+        CHECK(db_read(r, &txn) == 0);
+        CHECK(number(txn, "a") == number(txn, "b"));
+        db_read_end(r);
+        atomic_fetch_add(&reading->reads, 1);
+    }
+    db_reader_free(&r);
+    return NULL;
+}
+
+static void test_threads_read_whole_commits(void **state)
+{
+    struct reading reading = {0};
+    pthread_t threads[3];
+    struct db_txn *txn;
+
+    /* Room for what a reader pins that is not let run for a while. */
+    assert_int_equal(db_open(&reading.db, *state, SCRATCH_MAP_BYTES, false), 0);
+    for (uint64_t n = 0; n < 100 || atomic_load(&reading.reads) < 1000; n++) {
+        assert_int_equal(db_write(reading.db, &txn), 0);
+        assert_int_equal(db_put(txn, DB_BLOBS, "a", 1, &n, sizeof(n)), 0);
+        assert_int_equal(db_put(txn, DB_BLOBS, "b", 1, &n, sizeof(n)), 0);
+        assert_int_equal(db_commit(&txn), 0);
+        for (size_t i = 0; n == 0 && i < 3; i++) {
+            assert_int_equal(pthread_create(&threads[i], NULL, read_pairs, &reading), 0);
+        }
+    }
+    atomic_store(&reading.stop, true);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    db_close(&reading.db);
 }
 
 static void test_read_only_creates_nothing(void **state)
@@ -354,6 +492,9 @@ int main(void)
         TEST(test_full_map_is_an_error_and_no_more),
         TEST(test_too_many_readers),
         TEST(test_a_command_reads_beside_the_daemon),
+        TEST(test_a_command_follows_a_map_that_grows),
+        TEST(test_a_killed_command_pins_nothing),
+        TEST(test_threads_read_whole_commits),
         TEST(test_read_only_creates_nothing),
         TEST(test_version),
         TEST(test_damaged_files),

@@ -70,7 +70,8 @@ static void test_bad_texts(void **state)
         BAD(" sha256:" HEX64),
         BAD("sha256:" HEX32 "0123456789abcde/0123456789abcdef"),
         BAD("sha256:" HEX32 "0123456789abcdeg0123456789abcdef"),
-        BAD("sha256:" HEX32 "0123456789abcde\0" "0123456789abcdef"),
+        BAD("sha256:" HEX32 "0123456789abcde\0"
+            "0123456789abcdef"),
         BAD("sha256:../../../../../../../../../../../../../../../../../../etc/passwd"),
 #undef BAD
     };
@@ -88,9 +89,9 @@ static void test_looks_like(void **state)
     static const char *const yes[] = {"sha256:" HEX64, "md5:00", "sha256:short",
                                       "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX",
                                       "a.b_c-d+e:Z=_-"};
-    static const char *const no[] = {"",       "latest", ":",      "a:",    ":b",
-                                     "A:b",    "a+:b",   "+a:b",   "a++b:c", "a:b:c",
-                                     "a:b/c",  "v1.2.3", "a b:c",  "sha256:../x"};
+    static const char *const no[] = {"",      "latest", ":",     "a:",         ":b",
+                                     "A:b",   "a+:b",   "+a:b",  "a++b:c",     "a:b:c",
+                                     "a:b/c", "v1.2.3", "a b:c", "sha256:../x"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {

@@ -26,15 +26,22 @@ static void expect_each(predicate *is, bool expected, const char *const *texts, 
 
 static void test_repository(void **state)
 {
-    static const char *const good[] = {"alpine",       "library/alpine",  "windows/servercore",
-                                       "a/b/c/d",      "a.b",             "a_b",
-                                       "a__b",         "a-b",             "a---b",
-                                       "0",            "a1.b2-c3__d4/e5", "v2/blobs/uploads"};
-    static const char *const bad[] = {"",       "/",     "a/",    "/a",    "a//b",  "A",
-                                      "a/B",    "..",    "a/..",  "../a",  "a/../b", ".a",
-                                      "a.",     "a..b",  "a._b",  "a___b", "a_-b",  "-a",
-                                      "a-",     "_a",    "a_",    "a b",   "a%2e",  "a:b",
-                                      "a@b",    "a\\b",  "a\n",   "\xc3\xa9"};
+    static const char *const good[] = {"alpine",
+                                       "library/alpine",
+                                       "windows/servercore",
+                                       "a/b/c/d",
+                                       "a.b",
+                                       "a_b",
+                                       "a__b",
+                                       "a-b",
+                                       "a---b",
+                                       "0",
+                                       "a1.b2-c3__d4/e5",
+                                       "v2/blobs/uploads"};
+    static const char *const bad[] = {"",     "/",     "a/",   "/a",     "a//b", "A",   "a/B",
+                                      "..",   "a/..",  "../a", "a/../b", ".a",   "a.",  "a..b",
+                                      "a._b", "a___b", "a_-b", "-a",     "a-",   "_a",  "a_",
+                                      "a b",  "a%2e",  "a:b",  "a@b",    "a\\b", "a\n", "\xc3\xa9"};
     char text[NAME_MAX_SIZE + 1];
 
     (void)state;
@@ -64,16 +71,17 @@ static void test_tag(void **state)
 
 static void test_registry(void **state)
 {
-    static const char *const good[] = {
-        "docker.io", "MCR.Microsoft.com", "localhost",     "localhost:5000", "10.0.0.1:65535",
-        "[::1]",     "[fe80::1]:443",     "a-b.example:1", "registry",       "xn--bcher-kva.example"};
+    static const char *const good[] = {"docker.io",      "MCR.Microsoft.com",
+                                       "localhost",      "localhost:5000",
+                                       "10.0.0.1:65535", "[::1]",
+                                       "[fe80::1]:443",  "a-b.example:1",
+                                       "registry",       "xn--bcher-kva.example"};
     static const char *const bad[] = {
-        "",         ".",           "a.",          ".a",       "a..b",        "-a.b",
-        "a-.b",     "a.b-",        "a:",          ":80",      "a:0",         "a:65536",
-        "a:080",    "a:99999999",  "a:8x",        "a:-1",     "a b",         "a/b",
-        "a@b",      "[::1",        "[]",          "[::g]",    "[::1]x",      "[::1]:",
-        "[1.2.3]",  "[fe80::1%1]", "a_b.example", "a:1:2",    "..",          "%2e%2e",
-        "[::1]:0",  "\xc3\xa9.com"};
+        "",      ".",      "a.",      ".a",          "a..b",        "-a.b",        "a-.b",
+        "a.b-",  "a:",     ":80",     "a:0",         "a:65536",     "a:080",       "a:99999999",
+        "a:8x",  "a:-1",   "a b",     "a/b",         "a@b",         "[::1",        "[]",
+        "[::g]", "[::1]x", "[::1]:",  "[1.2.3]",     "[fe80::1%1]", "a_b.example", "a:1:2",
+        "..",    "%2e%2e", "[::1]:0", "\xc3\xa9.com"};
     char text[300];
 
     (void)state;
@@ -97,10 +105,11 @@ static void test_registry(void **state)
 
 static void test_looks_like_registry(void **state)
 {
-    static const char *const yes[] = {"docker.io/library/alpine", "localhost/x", "localhost:5000/x",
-                                      "host:1/x", "mcr.microsoft.com", "[::1]/x"};
+    static const char *const yes[] = {"docker.io/library/alpine", "localhost/x",
+                                      "localhost:5000/x",         "host:1/x",
+                                      "mcr.microsoft.com",        "[::1]/x"};
     static const char *const no[] = {"library/alpine", "alpine", "windows/server.core",
-                                     "localhosts/x", "", "/a.b"};
+                                     "localhosts/x",   "",       "/a.b"};
 
     (void)state;
     expect_each(name_looks_like_registry, true, yes, COUNT(yes));
@@ -174,12 +183,9 @@ static void test_equal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_repository),
-        cmocka_unit_test(test_tag),
-        cmocka_unit_test(test_registry),
-        cmocka_unit_test(test_looks_like_registry),
-        cmocka_unit_test(test_canonical),
-        cmocka_unit_test(test_set_refuses),
+        cmocka_unit_test(test_repository), cmocka_unit_test(test_tag),
+        cmocka_unit_test(test_registry),   cmocka_unit_test(test_looks_like_registry),
+        cmocka_unit_test(test_canonical),  cmocka_unit_test(test_set_refuses),
         cmocka_unit_test(test_equal),
     };
 

@@ -272,14 +272,10 @@ static void test_sweep(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_grow_and_publish),
-        TEST(test_room_is_not_readable),
-        TEST(test_absurd_sizes),
-        TEST(test_discard_after_publish_keeps_the_blob),
-        TEST(test_what_is_no_file),
-        TEST(test_record),
-        TEST(test_damaged_extents),
-        TEST(test_sweep),
+        TEST(test_grow_and_publish), TEST(test_room_is_not_readable),
+        TEST(test_absurd_sizes),     TEST(test_discard_after_publish_keeps_the_blob),
+        TEST(test_what_is_no_file),  TEST(test_record),
+        TEST(test_damaged_extents),  TEST(test_sweep),
         TEST(test_a_full_disk),
     };
 

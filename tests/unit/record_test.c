@@ -175,6 +175,20 @@ static void test_long_text_is_refused(void **state)
     free(buf);
 }
 
+static void test_flags(void **state)
+{
+    static const uint8_t buf[] = {VERSION, 0, 1, 2};
+    struct record_in in;
+
+    (void)state;
+    record_open(&in, (struct db_value){buf, sizeof(buf)}, VERSION);
+    assert_false(record_get_flag(&in));
+    assert_true(record_get_flag(&in));
+    assert_int_equal(record_check(&in), 0);
+    assert_false(record_get_flag(&in));
+    assert_int_equal(record_check(&in), ERR_DAMAGED);
+}
+
 static void test_require(void **state)
 {
     static const uint8_t buf[] = {VERSION};
@@ -192,9 +206,13 @@ static void test_require(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),        cmocka_unit_test(test_every_cut_is_damage),
-        cmocka_unit_test(test_too_small_buffers), cmocka_unit_test(test_version),
-        cmocka_unit_test(test_texts),             cmocka_unit_test(test_long_text_is_refused),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_every_cut_is_damage),
+        cmocka_unit_test(test_too_small_buffers),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_long_text_is_refused),
+        cmocka_unit_test(test_flags),
         cmocka_unit_test(test_require),
     };
 

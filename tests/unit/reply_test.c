@@ -21,7 +21,7 @@ static void test_head(void **state)
     reply_field(&r, "ETag", "\"x\"");
     reply_field_number(&r, "Content-Length", 0);
     reply_field_number(&r, "X-Large", UINT64_MAX);
-    reply_end(&r, false);
+    reply_end(&r, false, false);
     r.text[r.len] = '\0';
     assert_string_equal(r.text, "HTTP/1.1 206 Partial Content\r\n"
                                 "Date: Tue, 24 Nov 2026 05:53:41 GMT\r\n"
@@ -44,7 +44,7 @@ static void test_head_is_bounded(void **state)
     reply_begin(&r, 200, date);
     for (int i = 0; i < 20; i++)
         reply_field(&r, "X-Long", value);
-    reply_end(&r, false);
+    reply_end(&r, false, false);
     assert_true(r.len <= REPLY_HEAD_MAX);
     assert_memory_equal(r.text + r.len - 4, "\r\n\r\n", 4);
 }

@@ -76,11 +76,11 @@ static inline long scratch_file_size(const char *dir, const char *name)
 
 static inline struct store *scratch_store(const char *dir)
 {
-    char why[512] = "";
+    char refusal[512] = "";
     struct store *store;
 
-    if (store_open(&store, dir, STORE_OWN, SCRATCH_MAP_BYTES, why, sizeof(why)) != 0) {
-        fail_msg("%s", why);
+    if (store_open(&store, dir, STORE_OWN, SCRATCH_MAP_BYTES, refusal, sizeof(refusal)) != 0) {
+        fail_msg("%s", refusal);
     }
     return store;
 }

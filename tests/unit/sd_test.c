@@ -128,8 +128,9 @@ static void check_environment_gone(void)
 static int take_sockets(void)
 {
     struct sd_socket s[2] = {{0}};
+    int made = fcntl(socket(AF_UNIX, SOCK_STREAM, 0), F_DUPFD, 10);
     for (int fd = 3; fd < 6; fd++) {
-        if (dup2(STDIN_FILENO, fd) != fd)
+        if (dup2(made, fd) != fd)
             return 1;
     }
     set_environment(getpid(), "3", "registry::x");
@@ -139,6 +140,8 @@ static int take_sockets(void)
         return 3;
     if (fcntl(3, F_GETFD) != FD_CLOEXEC || fcntl(4, F_GETFD) != FD_CLOEXEC)
         return 4;
+    if ((fcntl(3, F_GETFL) & O_NONBLOCK) == 0)
+        return 7;
     if (fcntl(5, F_GETFD) != -1 || getenv("LISTEN_FDS") != NULL)
         return 5;
     set_environment(getpid(), "9", NULL);

@@ -67,7 +67,7 @@ static int teardown(void **state)
 
 static void test_a_new_cache(void **state)
 {
-    static const char *const dirs[] = {"c", "c/blobs", "c/blobs/sha256", "c/blobs/sha512",
+    static const char *const dirs[] = {"c",         "c/blobs", "c/blobs/sha256", "c/blobs/sha512",
                                        "c/partial", "c/db"};
     char path[128];
     char layout[128] = "";

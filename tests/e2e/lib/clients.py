@@ -29,6 +29,12 @@ def registries_conf(path, registry, mirror):
     return path
 
 
+def short_directory():
+    """podman refuses a runroot of more than 50 characters, and dockerd makes sockets
+    deep in its exec-root."""
+    return tempfile.mkdtemp(prefix="e2e-", dir="/tmp")
+
+
 class Skopeo:
     def __init__(self, directory, registry=None, mirror=None):
         self.directory = directory
@@ -68,8 +74,7 @@ class Podman:
         policy = directory / "policy.json"
         policy.write_text(POLICY)
         self.policy = policy
-        # podman refuses a runroot of more than 50 characters.
-        self.run_root = tempfile.mkdtemp(prefix="e2e-", dir="/tmp")
+        self.run_root = short_directory()
         self.options = ["--root", directory / "podman-root", "--runroot", self.run_root,
                         "--storage-driver", "vfs", "--events-backend", "none",
                         "--cgroup-manager", "cgroupfs", "--tmpdir", directory / "podman-tmp"]
@@ -137,9 +142,10 @@ class Dockerd(Process):
         super().__init__("dockerd", directory)
         self.socket = directory / "docker.sock"
         self.home = directory / "docker-home"
+        self.exec_root = short_directory()
         config = directory / "daemon.json"
         config.write_text(json.dumps({
-            "data-root": f"{directory}/docker-data", "exec-root": f"{directory}/docker-exec",
+            "data-root": f"{directory}/docker-data", "exec-root": self.exec_root,
             "pidfile": f"{directory}/docker.pid", "hosts": [f"unix://{self.socket}"],
             "containerd": str(containerd.socket), "storage-driver": "vfs",
             "iptables": False, "ip6tables": False, "bridge": "none",
@@ -159,3 +165,4 @@ class Dockerd(Process):
 
     def close(self):
         self.stop(timeout=60)
+        shutil.rmtree(self.exec_root, ignore_errors=True)

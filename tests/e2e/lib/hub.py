@@ -281,7 +281,7 @@ class Hub:
         return self.send(c, request, answer, f)
 
     def answer(self, request, f):
-        if f.redirect:
+        if f.redirect is not None:
             return Answer(307, [("Location", f.redirect)])
         if f.status:
             return error(f.status, {429: "TOOMANYREQUESTS", 404: "MANIFEST_UNKNOWN",

@@ -95,18 +95,13 @@ class Connection:
         if method == "HEAD" or response.status in (204, 304):
             response.complete = True
             return response
-        parts = [response.body]
-        left = response.length - len(response.body)
-        try:
-            while left > 0:
-                data = self.buffer[:left] or self.socket.recv(1 << 20)[:left]
-                self.buffer = self.buffer[left:]
-                if not data:
-                    break
-                parts.append(data)
-                left -= len(data)
-        finally:
-            response.body = b"".join(parts)
+        parts = []
+        left = response.length
+        while left > 0 and (self.buffer or self.receive()):
+            parts.append(self.buffer[:left])
+            self.buffer = self.buffer[left:]
+            left -= len(parts[-1])
+        response.body = b"".join(parts)
         response.complete = left == 0
         return response
 

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: ISC */
+/* Index records: the input is the value of a record in every table. Each decoder
+ * reads it or says that it is damaged, and what was read is written back as the
+ * same bytes. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/blob.h"
+#include "cache/err.h"
+#include "cache/ledger.h"
+#include "cache/link.h"
+#include "cache/manifest.h"
+#include "cache/partial.h"
+#include "cache/tag.h"
+#include "tests/fuzz/fuzz_db.h"
+
+#define KEY_MAX (NAME_MAX_SIZE + DIGEST_KEY_MAX)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct name name = {.registry = "docker.io", .repository = "library/alpine"};
+
+struct input {
+    struct db_txn *txn;
+    const uint8_t *data;
+    size_t size;
+    struct digest digest;
+};
+
+static void put(const struct input *in, enum db_table table, const void *key, size_t key_len)
+{
+    CHECK(db_put(in->txn, table, key, key_len, in->data, in->size) == 0);
+}
+
+static void expect_same(const struct input *in, enum db_table table, const void *key,
+                        size_t key_len)
+{
+    struct db_value value;
+
+    CHECK(db_get(in->txn, table, key, key_len, &value) == 0);
+    CHECK(value.size == in->size && memcmp(value.data, in->data, in->size) == 0);
+}
+
+static bool is_read(int err)
+{
+    CHECK(err == 0 || err == ERR_DAMAGED);
+    return err == 0;
+}
+
+static void check_blob(const struct input *in, const uint8_t *key, size_t len)
+{
+    struct blob_record r;
+
+    put(in, DB_BLOBS, key, len);
+    if (is_read(blob_get(in->txn, &in->digest, &r))) {
+        CHECK(blob_put(in->txn, &in->digest, &r) == 0);
+        expect_same(in, DB_BLOBS, key, len);
+        CHECK(blob_touch(in->txn, &in->digest, r.used_at_s) == 0);
+        CHECK(blob_touch(in->txn, &in->digest, INT64_MAX) == 0);
+    }
+}
+
+static void check_partial(const struct input *in, const uint8_t *key, size_t len)
+{
+    static struct partial_record r;
+
+    put(in, DB_PARTIALS, key, len);
+    if (is_read(partial_get(in->txn, &in->digest, &r))) {
+        CHECK(partial_put(in->txn, &in->digest, &r) == 0);
+        expect_same(in, DB_PARTIALS, key, len);
+    }
+}
+
+static int visit_child(void *arg, const struct manifest_child *child)
+{
+    (void)arg;
+    CHECK(digest_size(&child->digest) >= 32);
+    CHECK(memchr(child->platform, '\0', sizeof(child->platform)) != NULL);
+    return 0;
+}
+
+static void check_manifest(const struct input *in, const uint8_t *key, size_t len)
+{
+    struct manifest_record r;
+
+    put(in, DB_MANIFESTS, key, len);
+    bool head = is_read(manifest_get(in->txn, &in->digest, &r));
+
+    CHECK(!head || memchr(r.media_type, '\0', sizeof(r.media_type)) != NULL);
+    CHECK(!is_read(manifest_walk(in->txn, &in->digest, visit_child, NULL)) || head);
+}
+
+static int visit_tag(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
+{
+    (void)n;
+    CHECK(strcmp(tag, "latest") == 0 && memchr(r->media_type, '\0', sizeof(r->media_type)) != NULL);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static void check_tag(const struct input *in)
+{
+    static const char key[] = "docker.io/library/alpine:latest";
+    struct tag_record r;
+    unsigned visited = 0;
+
+    put(in, DB_TAGS, key, strlen(key));
+    bool read = is_read(tag_get(in->txn, &name, "latest", &r));
+
+    CHECK(tag_walk(in->txn, visit_tag, &visited) == 0 && visited == (read ? 1 : 0));
+    if (read) {
+        (void)tag_is_fresh(&r, INT64_MIN, INT64_MAX);
+        (void)tag_is_fresh(&r, INT64_MAX, INT64_MAX);
+        CHECK(tag_put(in->txn, &name, "latest", &r) == 0);
+        expect_same(in, DB_TAGS, key, strlen(key));
+    }
+}
+
+static void check_links(const struct input *in, const uint8_t *digest_key, size_t len)
+{
+    static const char text[] = "docker.io/library/alpine";
+    uint8_t key[KEY_MAX];
+    uint64_t size_bytes;
+
+    memcpy(key, text, sizeof(text));
+    memcpy(key + sizeof(text), digest_key, len);
+    put(in, DB_LINKS, key, sizeof(text) + len);
+    (void)is_read(link_get(in->txn, &name, &in->digest));
+
+    memcpy(key, digest_key, len);
+    memcpy(key + len, text, sizeof(text) - 1);
+    put(in, DB_SOURCES, key, len + sizeof(text) - 1);
+    if (is_read(source_get(in->txn, &in->digest, &name, &size_bytes))) {
+        CHECK(source_put(in->txn, &in->digest, &name, size_bytes) == 0);
+        expect_same(in, DB_SOURCES, key, len + sizeof(text) - 1);
+    }
+}
+
+static void check_list(const struct input *in)
+{
+    static const char key[] = "docker.io/library/alpine\0tags";
+    struct list_record r;
+
+    put(in, DB_LISTS, key, sizeof(key) - 1);
+    if (is_read(list_get(in->txn, &name, "tags", &r))) {
+        /* The record points into the value that the put replaces. */
+        CHECK(list_put(in->txn, &name, "other", &r) == 0);
+        CHECK(list_get(in->txn, &name, "other", &r) == 0);
+        expect_same(in, DB_LISTS, "docker.io/library/alpine\0other", sizeof(key));
+    }
+}
+
+static int visit_day(void *arg, uint32_t day, const char *registry, const struct ledger_record *r)
+{
+    (void)day, (void)r;
+    CHECK(strlen(registry) < NAME_MAX_SIZE);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static void check_ledger(const struct input *in)
+{
+    static const struct ledger_record one = {1, 1, 1, 1, 1};
+    unsigned visited = 0;
+
+    put(in, DB_LEDGER, "\0\0\0\1docker.io", 13);
+    CHECK(ledger_walk(in->txn, visit_day, &visited) == 0 && visited <= 1);
+    CHECK(ledger_add(in->txn, 1, "docker.io", &one) == 0);
+    visited = 0;
+    CHECK(ledger_walk(in->txn, visit_day, &visited) == 0 && visited == 1);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {.txn = fuzz_db_write(), .data = data, .size = size};
+    uint8_t key[DIGEST_KEY_MAX];
+
+    digest_of(DIGEST_SHA256, "", 0, &in.digest);
+    size_t len = digest_to_key(&in.digest, key);
+
+    check_blob(&in, key, len);
+    check_partial(&in, key, len);
+    check_manifest(&in, key, len);
+    check_tag(&in);
+    check_links(&in, key, len);
+    check_list(&in);
+    check_ledger(&in);
+    db_abort(&in.txn);
+    return 0;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/err.h"
+#include "cache/link.h"
+#include "tests/unit/scratch.h"
+
+static void test_links(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_name("quay.io", "a");
+    struct name ab = scratch_name("quay.io", "a/b");
+    struct digest x = scratch_digest("x");
+    struct digest y;
+
+    digest_of(DIGEST_SHA512, "x", 1, &y);
+    assert_int_equal(link_get(txn, &a, &x), ERR_NOT_FOUND);
+    assert_int_equal(link_put(txn, &a, &x, 100), 0);
+    assert_int_equal(link_put(txn, &a, &x, 200), 0);
+    assert_int_equal(link_get(txn, &a, &x), 0);
+    assert_int_equal(link_get(txn, &a, &y), ERR_NOT_FOUND);
+    assert_int_equal(link_get(txn, &ab, &x), ERR_NOT_FOUND);
+    assert_int_equal(link_put(txn, &ab, &y, 100), 0);
+    assert_int_equal(link_get(txn, &ab, &y), 0);
+    db_abort(&txn);
+}
+
+static void test_sources(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_name("quay.io", "a");
+    struct name ab = scratch_name("quay.io", "ab");
+    struct digest x = scratch_digest("x");
+    uint64_t size_bytes;
+
+    assert_int_equal(source_get(txn, &x, &a, &size_bytes), ERR_NOT_FOUND);
+    assert_int_equal(source_put(txn, &x, &a, 1700000000000), 0);
+    assert_int_equal(source_get(txn, &x, &a, &size_bytes), 0);
+    assert_true(size_bytes == 1700000000000);
+    assert_int_equal(source_get(txn, &x, &ab, &size_bytes), ERR_NOT_FOUND);
+    db_abort(&txn);
+}
+
+static void test_lists(void **state)
+{
+    static const struct list_record stored = {.fetched_at_s = 77,
+                                              .content_type = "application/json",
+                                              .link = "</v2/a/tags/list?n=2&last=b>; rel=\"next\"",
+                                              .body = "{\"tags\":[\"a\",\"b\"]}",
+                                              .body_len = 18};
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_name("quay.io", "a");
+    struct name ab = scratch_name("quay.io", "ab");
+    struct list_record r;
+
+    assert_int_equal(list_get(txn, &a, "tags?n=2", &r), ERR_NOT_FOUND);
+    assert_int_equal(list_put(txn, &a, "tags?n=2", &stored), 0);
+    assert_int_equal(list_get(txn, &a, "tags?n=2", &r), 0);
+    assert_int_equal(r.fetched_at_s, 77);
+    assert_string_equal(r.content_type, stored.content_type);
+    assert_string_equal(r.link, stored.link);
+    assert_int_equal(r.body_len, stored.body_len);
+    assert_memory_equal(r.body, stored.body, r.body_len);
+    assert_int_equal(list_get(txn, &a, "tags?n=20", &r), ERR_NOT_FOUND);
+    assert_int_equal(list_get(txn, &ab, "tags?n=2", &r), ERR_NOT_FOUND);
+    db_abort(&txn);
+}
+
+static void test_list_limits(void **state)
+{
+    struct list_record stored = {.content_type = "", .link = "", .body = "", .body_len = 0};
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_name("quay.io", "a");
+    struct list_record r;
+    char query[DB_KEY_MAX];
+    size_t longest = DB_KEY_MAX - strlen("quay.io/a") - 1;
+
+    memset(query, 'q', sizeof(query));
+    query[longest] = '\0';
+    assert_int_equal(list_put(txn, &a, query, &stored), 0);
+    assert_int_equal(list_get(txn, &a, query, &r), 0);
+    assert_int_equal(r.body_len, 0);
+    query[longest] = 'q';
+    query[longest + 1] = '\0';
+    assert_int_equal(list_put(txn, &a, query, &stored), ERR_TOO_LARGE);
+    assert_int_equal(list_get(txn, &a, query, &r), ERR_TOO_LARGE);
+
+    char *large = calloc(1, LIST_BODY_MAX + 1);
+
+    assert_non_null(large);
+    stored.body = large;
+    stored.body_len = LIST_BODY_MAX + 1;
+    assert_int_equal(list_put(txn, &a, "q", &stored), ERR_TOO_LARGE);
+    stored.body_len = LIST_BODY_MAX;
+    assert_int_equal(list_put(txn, &a, "q", &stored), 0);
+    memset(large, 'x', 70000);
+    stored.link = large;
+    assert_int_equal(list_put(txn, &a, "q2", &stored), ERR_TOO_LARGE);
+    free(large);
+    db_abort(&txn);
+}
+
+static void test_damage(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_name("quay.io", "a");
+    struct digest x = scratch_digest("x");
+    static const uint8_t huge[] = {1, 0, 0, 0, 0, 0, 0, 0, 0x80};
+    static const char list_key[] = "quay.io/a\0q";
+    uint8_t key[NAME_MAX_SIZE + DIGEST_KEY_MAX];
+    size_t len = digest_to_key(&x, key);
+    uint64_t size_bytes;
+    struct list_record r;
+
+    memcpy(key + len, "quay.io/a", 9);
+    assert_int_equal(db_put(txn, DB_SOURCES, key, len + 9, huge, sizeof(huge)), 0);
+    assert_int_equal(source_get(txn, &x, &a, &size_bytes), ERR_DAMAGED);
+    memcpy(key, "quay.io/a", 10);
+    len = 10 + digest_to_key(&x, key + 10);
+    assert_int_equal(db_put(txn, DB_LINKS, key, len, huge, 3), 0);
+    assert_int_equal(link_get(txn, &a, &x), ERR_DAMAGED);
+    assert_int_equal(db_put(txn, DB_LISTS, list_key, sizeof(list_key) - 1, huge, sizeof(huge)), 0);
+    assert_int_equal(list_get(txn, &a, "q", &r), ERR_DAMAGED);
+    db_abort(&txn);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_links),       TEST(test_sources), TEST(test_lists),
+        TEST(test_list_limits), TEST(test_damage),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
