@@ -39,10 +39,15 @@ int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_recor
     uint8_t key[DIGEST_KEY_MAX];
     uint8_t buf[BLOB_RECORD_MAX];
     struct record_out out;
+    struct blob_record old;
+    enum blob_origin origin = r->origin;
 
+    if (blob_get(txn, d, &old) == 0 && old.origin < origin) {
+        origin = old.origin;
+    }
     record_start(&out, buf, sizeof(buf), BLOB_RECORD_VERSION);
     record_put_u64(&out, r->size_bytes);
-    record_put_u8(&out, (uint8_t)r->origin);
+    record_put_u8(&out, (uint8_t)origin);
     record_put_i64(&out, r->stored_at_s);
     record_put_i64(&out, r->used_at_s);
     CHECK(record_finish(&out) == 0);

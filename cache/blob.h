@@ -20,7 +20,8 @@
 #include "cache/partial.h"
 #include "cache/store.h"
 
-/* Where the bytes came from: decides who may see them. */
+/* Where the bytes came from: decides who may see them. The more open one is the
+ * smaller, and stays: bytes that were public once are no secret. */
 enum blob_origin {
     BLOB_PUBLIC = 1,  /* an upstream, asked anonymously or with public content */
     BLOB_PRIVATE = 2, /* an upstream, with credentials */
@@ -35,6 +36,7 @@ struct blob_record {
 };
 
 MUST_CHECK int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r);
+/* The origin becomes the more open one of the record's and of that which is there. */
 MUST_CHECK int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_record *r);
 /* Forget the record (the file is the caller's matter). ERR_NOT_FOUND if none. */
 MUST_CHECK int blob_forget(struct db_txn *txn, const struct digest *d);

@@ -13,7 +13,9 @@
 
 struct fetch {
     struct digest digest;
-    pthread_mutex_t lock; /* guards all that follows but refs */
+    bool is_private;
+    struct name only_for;
+    pthread_mutex_t lock; /* guards what follows, down to `table` */
     enum fetch_state state;
     int fd;
     uint64_t size_bytes;
@@ -60,7 +62,8 @@ unsigned fetch_table_count(struct fetch_table *t)
     return count;
 }
 
-struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *created)
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d,
+                         const struct name *only_for, bool *created)
 {
     struct fetch *f;
 
@@ -70,6 +73,9 @@ struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *cr
     if (!f) {
         f = mem_new(sizeof *f);
         f->digest = *d;
+        f->is_private = only_for != NULL;
+        if (only_for)
+            f->only_for = *only_for;
         f->fd = -1;
         f->table = t;
         f->refs = 1; /* the table's, until fetch_retire */
@@ -125,6 +131,16 @@ void fetch_unref(struct fetch **fp)
 const struct digest *fetch_digest(const struct fetch *f)
 {
     return &f->digest;
+}
+
+bool fetch_is_private(const struct fetch *f)
+{
+    return f->is_private;
+}
+
+bool fetch_admits(const struct fetch *f, const struct name *n)
+{
+    return !f->is_private || name_equal(&f->only_for, n);
 }
 
 static uint64_t sendable_bytes(const struct fetch *f)

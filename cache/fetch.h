@@ -24,6 +24,7 @@
 
 #include "cache/check.h"
 #include "cache/digest.h"
+#include "cache/name.h"
 
 #define FETCH_HOLD_BYTES (64u * 1024)
 
@@ -37,6 +38,7 @@ struct fetch_failure {
     int code;
     int retry_after_s;
     char text[256];
+    char challenge[512]; /* to pass on with the answer; empty when there is none */
 };
 
 struct fetch_table *fetch_table_new(void);
@@ -46,8 +48,11 @@ void fetch_table_free(struct fetch_table **t);
 unsigned fetch_table_count(struct fetch_table *t);
 
 /* Join the fetch of a digest, or create it: `*created` says that the caller must
- * set it going. The caller owns one reference. */
-struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, bool *created);
+ * set it going. `only_for` makes a new one private: its bytes are for those alone
+ * who may read that repository (NULL: for everybody). The caller owns one
+ * reference, and asks fetch_admits before it reads. */
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d,
+                         const struct name *only_for, bool *created);
 /* The fetch of a digest if there is one, with a reference for the caller; or NULL. */
 struct fetch *fetch_find(struct fetch_table *t, const struct digest *d);
 struct fetch *fetch_ref(struct fetch *f);
@@ -55,6 +60,9 @@ struct fetch *fetch_ref(struct fetch *f);
 void fetch_unref(struct fetch **f);
 
 const struct digest *fetch_digest(const struct fetch *f);
+bool fetch_is_private(const struct fetch *f);
+/* Whether who may read repository `n` may read it. */
+bool fetch_admits(const struct fetch *f, const struct name *n);
 
 /* --- the writer --- */
 

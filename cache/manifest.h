@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cache/blob.h"
 #include "cache/check.h"
 #include "cache/db.h"
 #include "cache/digest.h"
@@ -73,11 +74,12 @@ struct manifest_record {
 MUST_CHECK int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_record *r);
 
 /* Record a manifest that repository `n` has, whose blob is published already:
- * blob record (public origin unless it exists), manifest record with children,
+ * blob record (of this origin, see blob_put), manifest record with children,
  * link (n -> digest), a source for each child (n and size), the urls of foreign
  * layers, a referrer when it has a subject. */
 MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
-                            const struct manifest *m, uint64_t size_bytes, int64_t now_s);
+                            const struct manifest *m, enum blob_origin origin,
+                            uint64_t size_bytes, int64_t now_s);
 
 /* Visit the children recorded for a held manifest, in their order, without
  * reading its file. A result other than 0 ends the walk and is returned. */

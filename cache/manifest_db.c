@@ -149,18 +149,20 @@ static int put_record(struct db_txn *txn, const struct digest *d, const struct m
     return err;
 }
 
-static int put_blob(struct db_txn *txn, const struct digest *d, uint64_t size_bytes, int64_t now_s)
+static int put_blob(struct db_txn *txn, const struct digest *d, enum blob_origin origin,
+                    uint64_t size_bytes, int64_t now_s)
 {
     struct blob_record r;
     int err = blob_get(txn, d, &r);
 
-    if (err != ERR_NOT_FOUND && err != ERR_DAMAGED) {
+    if (err == ERR_NOT_FOUND || err == ERR_DAMAGED) {
+        r.size_bytes = size_bytes;
+        r.stored_at_s = now_s;
+        r.used_at_s = now_s;
+    } else if (err != 0) {
         return err;
     }
-    r.size_bytes = size_bytes;
-    r.origin = BLOB_PUBLIC;
-    r.stored_at_s = now_s;
-    r.used_at_s = now_s;
+    r.origin = origin;
     return blob_put(txn, d, &r);
 }
 
@@ -207,9 +209,10 @@ static int put_referrer(struct db_txn *txn, const struct name *n, const struct d
 }
 
 int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
-                 const struct manifest *m, uint64_t size_bytes, int64_t now_s)
+                 const struct manifest *m, enum blob_origin origin, uint64_t size_bytes,
+                 int64_t now_s)
 {
-    int err = put_blob(txn, d, size_bytes, now_s);
+    int err = put_blob(txn, d, origin, size_bytes, now_s);
 
     if (err == 0) {
         err = put_record(txn, d, m, size_bytes);

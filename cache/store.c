@@ -100,8 +100,8 @@ static int root_open(struct store *s, const struct why *why)
  * leaves, and what mkfs does. */
 static bool is_expected(const char *name)
 {
-    static const char *const expected[] = {".",    "..",         "blobs",      "partial", "db",
-                                           "lock", "lost+found", "index.json"};
+    static const char *const expected[] = {".",  "..",   "blobs",      "partial",
+                                           "db", "lock", "lost+found", "index.json"};
 
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         if (strcmp(name, expected[i]) == 0) {
@@ -219,8 +219,7 @@ static int write_text(const struct store *s, const char *name, const char *text,
             tempfile_discard(&t);
         }
     }
-    return err == 0 ? 0
-                    : refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
+    return err == 0 ? 0 : refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
 }
 
 /* oci-layout comes last: where it is, the rest is. */

@@ -11,7 +11,7 @@
 #include <uthash.h>
 
 /* The key of the table: what two askers must agree in to share one answer. */
-#define ASK_KEY_MAX (NAME_MAX_SIZE + ASK_REFERENCE_MAX + 8)
+#define ASK_KEY_MAX (NAME_MAX_SIZE + ASK_REFERENCE_MAX + 8 + DIGEST_TEXT_MAX)
 
 struct ask {
     struct ask_table *table;
@@ -22,6 +22,7 @@ struct ask {
     enum ask_kind kind;
     struct name name;
     char reference[ASK_REFERENCE_MAX];
+    struct behalf behalf;
     struct ask_result result;
     size_t key_len;
     char key[ASK_KEY_MAX];
@@ -52,17 +53,31 @@ void ask_table_free(struct ask_table **tp)
     free(t);
 }
 
+static size_t make_key(char key[ASK_KEY_MAX], enum ask_kind kind, const struct name *n,
+                       const char *reference, const char *authorization)
+{
+    char credential[DIGEST_TEXT_MAX] = "";
+    struct digest d;
+
+    if (authorization) {
+        digest_of(DIGEST_SHA256, authorization, strlen(authorization), &d);
+        digest_text(&d, credential);
+    }
+    int len = snprintf(key, ASK_KEY_MAX, "%d %s/%s %s %s", (int)kind, n->registry, n->repository,
+                       reference, credential);
+    CHECK(len > 0 && len < ASK_KEY_MAX);
+    return (size_t)len;
+}
+
 struct ask *ask_join(struct ask_table *t, enum ask_kind kind, const struct name *n,
-                     const char *reference, bool *created)
+                     const char *reference, const struct behalf *b, bool *created)
 {
     char key[ASK_KEY_MAX];
     struct ask *a;
-    int len = snprintf(key, sizeof key, "%d %s/%s %s", (int)kind, n->registry, n->repository,
-                       reference);
+    size_t len = make_key(key, kind, n, reference, b->authorization);
 
-    CHECK(len > 0 && (size_t)len < sizeof key);
     pthread_mutex_lock(&t->lock);
-    HASH_FIND(hh, t->asks, key, (size_t)len, a);
+    HASH_FIND(hh, t->asks, key, len, a);
     *created = !a;
     if (!a) {
         a = mem_new(sizeof *a);
@@ -71,8 +86,9 @@ struct ask *ask_join(struct ask_table *t, enum ask_kind kind, const struct name 
         a->name = *n;
         a->refs = 1; /* the table's, until ask_finish */
         snprintf(a->reference, sizeof a->reference, "%s", reference);
-        memcpy(a->key, key, (size_t)len);
-        a->key_len = (size_t)len;
+        a->behalf = behalf_copy(b);
+        memcpy(a->key, key, len);
+        a->key_len = len;
         HASH_ADD(hh, t->asks, key, a->key_len, a);
     }
     a->refs++;
@@ -101,6 +117,7 @@ void ask_unref(struct ask **ap)
     if (!last)
         return;
     CHECK(a->done && LIST_EMPTY(&a->askers));
+    behalf_clear(&a->behalf);
     free(a->result.link);
     free(a->result.body);
     free(a);
@@ -119,6 +136,11 @@ const struct name *ask_name(const struct ask *a)
 const char *ask_reference(const struct ask *a)
 {
     return a->reference;
+}
+
+const struct behalf *ask_behalf(const struct ask *a)
+{
+    return &a->behalf;
 }
 
 bool ask_wait(struct asker *w, struct ask *a)

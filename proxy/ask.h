@@ -18,26 +18,30 @@
 #include "cache/digest.h"
 #include "cache/manifest.h"
 #include "cache/name.h"
+#include "proxy/behalf.h"
 #include "proxy/outcome.h"
 
 enum ask_kind {
     ASK_TAG,      /* what does the tag point to: HEAD, GET when HEAD is no use. The tag record is
                      written before the end; so is the manifest when a GET brought it */
     ASK_MANIFEST, /* a manifest by digest: GET, verified, stored if it can be, body in the result */
-    ASK_BLOB,     /* is there such a blob, how large: HEAD */
+    ASK_EXISTS,   /* is there such a blob or manifest, how large: HEAD; kept is only who may read */
     ASK_LIST,     /* tags or referrers: GET; the answer is kept in the lists */
 };
 
 #define ASK_REFERENCE_MAX 768
+#define ASK_CHALLENGE_MAX 512
 #define ASK_LIST_MAX (8u * 1024 * 1024) /* bytes of a list's body */
 
 struct ask_result {
     enum outcome outcome; /* OUT_MISS: answered; else an error row */
     int retry_after_s;    /* of a 429 or 503; 0 when not said */
     char why[256];        /* of an error: names host and cause */
-    struct digest digest; /* ASK_TAG, ASK_MANIFEST, ASK_BLOB */
+    char challenge[ASK_CHALLENGE_MAX]; /* WWW-Authenticate of a 401, to pass on; or empty */
+    struct digest digest;              /* ASK_TAG, ASK_MANIFEST */
     uint64_t size_bytes;
     char media_type[MEDIA_TYPE_MAX];
+    char filters[64];     /* ASK_LIST: OCI-Filters-Applied, or empty */
     char *link;           /* ASK_LIST: the Link field or NULL; owned by the ask */
     void *body;           /* owned by the ask; NULL when there is none */
     size_t body_len;
@@ -60,16 +64,19 @@ void ask_table_free(struct ask_table **t);
 
 /* Join the ask of this kind about `reference` in `n`, or create it: `*created`
  * says that the caller must hand it to upstream_ask. `reference` is a tag, a
- * digest as text, or for ASK_LIST "tags/list?n=..." or "referrers/<digest>?...":
- * what follows the name in the path. The caller owns one reference. */
+ * digest as text, or for ASK_EXISTS "blobs/<digest>" or "manifests/<digest>", for
+ * ASK_LIST "tags/list?n=..." or "referrers/<digest>?...": what follows the name in
+ * the path. Questions with different credentials of clients are never one ask;
+ * `b` is copied. The caller owns one reference. */
 struct ask *ask_join(struct ask_table *t, enum ask_kind kind, const struct name *n,
-                     const char *reference, bool *created);
+                     const char *reference, const struct behalf *b, bool *created);
 struct ask *ask_ref(struct ask *a);
 void ask_unref(struct ask **a);
 
 enum ask_kind ask_kind(const struct ask *a);
 const struct name *ask_name(const struct ask *a);
 const char *ask_reference(const struct ask *a);
+const struct behalf *ask_behalf(const struct ask *a);
 
 /* Wait for the end; false, and no wait, when it has come already. */
 bool ask_wait(struct asker *w, struct ask *a);

@@ -13,7 +13,10 @@ static const struct {
     size_t at;
     size_t size;
 } params[] = {
-#define PARAM(field) {#field, offsetof(struct challenge, field), sizeof((struct challenge){0}.field)}
+#define PARAM(field)                                                                               \
+    {                                                                                              \
+#field, offsetof(struct challenge, field), sizeof((struct challenge){0}.field)             \
+    }
     PARAM(realm),
     PARAM(service),
     PARAM(scope),

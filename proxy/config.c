@@ -15,13 +15,22 @@
 
 #include "cache/err.h"
 
-static const char shipped_upstreams[] = "[upstream docker.io]\n"
-                                        "url = https://registry-1.docker.io\n"
-                                        "[upstream mcr.microsoft.com]\n"
-                                        "[upstream ghcr.io]\n"
-                                        "[upstream quay.io]\n"
-                                        "[upstream registry.k8s.io]\n"
-                                        "[upstream gcr.io]\n";
+static const char shipped_upstreams[] =
+    "[upstream docker.io]\n"
+    "url = https://registry-1.docker.io\n"
+    "realm-hosts = auth.docker.io\n"
+    "redirect-hosts = production.cloudflare.docker.com production.cloudfront.docker.com\n"
+    "redirect-hosts = *.r2.cloudflarestorage.com\n"
+    "[upstream mcr.microsoft.com]\n"
+    "redirect-hosts = *.data.mcr.microsoft.com\n"
+    "[upstream ghcr.io]\n"
+    "redirect-hosts = pkg-containers.githubusercontent.com\n"
+    "[upstream quay.io]\n"
+    "redirect-hosts = cdn.quay.io cdn01.quay.io cdn02.quay.io cdn03.quay.io *.amazonaws.com\n"
+    "[upstream registry.k8s.io]\n"
+    "redirect-hosts = *.pkg.dev *.googleapis.com storage.googleapis.com *.amazonaws.com\n"
+    "[upstream gcr.io]\n"
+    "redirect-hosts = *.googleapis.com storage.googleapis.com\n";
 
 static const char shipped_listeners[] = "[listener registry]\n"
                                         "role = registry\n"
@@ -75,114 +84,12 @@ static void load_folder(struct loader *l, const char *path)
         loader_complain(l, "%s: cannot be read: %s", folder, strerror(errno));
     for (int i = 0; i < count; i++) {
         char *file = mem_format("%s/%s", folder, entries[i]->d_name);
-        /* seen.where and errors copy the name; nothing keeps it. */
-        if (load_file(l, file) != 0)
-            l->error_count += l->error_count == 0;
+        (void)load_file(l, file); /* it has complained */
         free(file);
         free(entries[i]);
     }
     free(entries);
     free(folder);
-}
-
-static bool was_set(const struct seen *seen, const char *option)
-{
-    size_t count;
-    const struct option_row *rows = option_rows(&count);
-    for (size_t r = 0; r < count; r++) {
-        if (rows[r].section == seen->kind && strcmp(rows[r].doc.name, option) == 0)
-            return seen->source[r] != 0;
-    }
-    return false;
-}
-
-static void finish_listener(struct loader *l, const struct seen *seen)
-{
-    struct config_listener *listener = &l->config->listeners[seen->i];
-    if (listener->address_count == 0)
-        loader_complain(l,
-                        "%s: listener.address: [listener %s] has none; accepted: address = PORT, "
-                        "IPV4:PORT, [IPV6]:PORT or unix:/PATH",
-                        seen->where, listener->name);
-    if (listener->role != ROLE_MIRROR) {
-        if (was_set(seen, "upstream"))
-            loader_complain(
-                l,
-                "%s: listener.upstream: [listener %s] is not a mirror; accepted: upstream "
-                "together with role = mirror",
-                seen->where, listener->name);
-        free(listener->mirror_of);
-        listener->mirror_of = NULL;
-    } else if (config_find_upstream(l->config, listener->mirror_of) == NULL) {
-        loader_complain(
-            l,
-            "%s: listener.upstream: the upstream %s of [listener %s] is not configured; add "
-            "a section [upstream %s]",
-            seen->where, listener->mirror_of, listener->name, listener->mirror_of);
-    }
-}
-
-/* Complain once of each address that an earlier listener, or the same, has. */
-static void finish_addresses(struct loader *l, const struct seen *seen)
-{
-    const struct config_listener *mine = &l->config->listeners[seen->i];
-    for (unsigned a = 0; a < mine->address_count; a++) {
-        for (unsigned i = 0; i <= seen->i; i++) {
-            const struct config_listener *other = &l->config->listeners[i];
-            unsigned count = i < seen->i ? other->address_count : a;
-            for (unsigned b = 0; b < count; b++) {
-                if (address_overlaps(mine->addresses[a], other->addresses[b]))
-                    loader_complain(l,
-                                    "%s: listener.address: %s of [listener %s] is taken by %s of "
-                                    "[listener %s]; accepted: each address once",
-                                    seen->where, mine->addresses[a], mine->name,
-                                    other->addresses[b], other->name);
-            }
-        }
-    }
-}
-
-static void finish_upstream(struct config_upstream *u)
-{
-    if (u->url_count == 0)
-        u->urls[u->url_count++] = mem_format("https://%s", u->registry);
-}
-
-static void finish_socket(struct loader *l)
-{
-    struct config *c = l->config;
-    if (c->admin_socket != NULL && strcmp(c->admin_socket, "none") == 0) {
-        free(c->admin_socket);
-        c->admin_socket = NULL;
-        return;
-    }
-    if (c->admin_socket != NULL)
-        return;
-    c->admin_socket = mem_format("%s/cachalot.sock", c->path);
-    if (strlen(c->admin_socket) > SOCKET_PATH_MAX)
-        loader_complain(
-            l,
-            "admin.socket: %s is longer than the %d characters of a socket's path; accepted: "
-            "a shorter one in [admin] socket, or none",
-            c->admin_socket, SOCKET_PATH_MAX);
-}
-
-/* What an option means together with others. */
-static void finish(struct loader *l)
-{
-    if (l->config->listener_count == 0)
-        load_text(l, shipped_listeners);
-    for (unsigned s = 0; s < l->seen_count; s++) {
-        if (l->seen[s].kind == SECTION_UPSTREAM)
-            finish_upstream(&l->config->upstreams[l->seen[s].i]);
-    }
-    for (unsigned s = 0; s < l->seen_count; s++) {
-        if (l->seen[s].kind != SECTION_LISTENER)
-            continue;
-        finish_listener(l, &l->seen[s]);
-        finish_addresses(l, &l->seen[s]);
-    }
-    finish_socket(l);
 }
 
 static void begin(struct loader *l, FILE *errors)
@@ -196,7 +103,9 @@ static void begin(struct loader *l, FILE *errors)
 
 static int end(struct loader *l, struct config **c)
 {
-    finish(l);
+    if (l->config->listener_count == 0)
+        load_text(l, shipped_listeners);
+    loader_check(l);
     for (unsigned s = 0; s < l->seen_count; s++)
         free(l->seen[s].where);
     free(l->seen);

@@ -17,10 +17,23 @@
 
 #include "cache/check.h"
 #include "proxy/log.h"
+#include "proxy/rate.h"
 #include "proxy/route.h"
 
 #define CONFIG_URLS_MAX 8
 #define CONFIG_ADDRESSES_MAX 8
+#define CONFIG_HOSTS_MAX 16
+
+/* Who may have what an upstream gives to the configured credentials: every client, or
+ * those whom local access rules let. */
+enum visibility { VISIBILITY_PUBLIC, VISIBILITY_PRIVATE };
+
+/* What an upstream's addresses may be. */
+enum address_family { ADDRESSES_ANY, ADDRESSES_IPV4, ADDRESSES_IPV6 };
+
+/* The door by which an upstream that is another cachalot is asked: /v2/HOST/REPOSITORY
+ * or /v2/REPOSITORY?ns=HOST. */
+enum parent { PARENT_NO, PARENT_PREFIX, PARENT_NS };
 
 struct config_listener {
     char *name;
@@ -39,11 +52,38 @@ struct config_upstream {
     char *registry;              /* canonical host[:port] */
     char *urls[CONFIG_URLS_MAX]; /* "https://registry-1.docker.io", no slash at the end */
     unsigned url_count;
+    enum parent parent;
+    bool offline; /* never asked; struct config has one for all */
+    /* Credentials; each NULL when not given, and then never one alone of a pair. */
+    char *username;
+    char *password_file;
+    char *credential_helper; /* absolute path of a program */
+    enum visibility visibility;
+    /* Patterns for config_host_matches. Its own host need not be among them. */
+    char *realm_hosts[CONFIG_HOSTS_MAX];
+    unsigned realm_host_count;
+    char *redirect_hosts[CONFIG_HOSTS_MAX]; /* none: any public host */
+    unsigned redirect_host_count;
+    char *foreign_hosts[CONFIG_HOSTS_MAX];
+    unsigned foreign_host_count;
     int64_t tag_ttl_s;
+    int64_t not_found_ttl_ms;
+    int64_t proof_ttl_ms;     /* of a client's right to private content */
+    int64_t offline_grace_ms; /* longer than proof_ttl_ms while the upstream is down */
     int64_t connect_timeout_ms;
-    int64_t stall_timeout_ms; /* no bytes for so long: the connection is given up */
-    int64_t retries;          /* of one fetch or request, after the first try */
-    char *ca_file;            /* NULL: the system's */
+    int64_t request_timeout_ms; /* of a small request in total */
+    int64_t stall_timeout_ms;   /* no bytes for so long: the connection is given up */
+    int64_t retries;            /* of one fetch or request, after the first try */
+    int64_t connections;        /* of one blob in pieces */
+    struct rate rate;
+    struct rate background_rate;
+    enum address_family addresses;
+    char *proxy; /* "http://HOST:PORT", NULL: none */
+    char *proxy_username;
+    char *proxy_password_file;
+    char *ca_file; /* NULL: the system's */
+    char *certificate;
+    char *key;
 };
 
 struct config {
@@ -53,6 +93,9 @@ struct config {
     int64_t index_size_bytes;
     int64_t workers; /* 0: one a processor */
     int64_t drain_timeout_ms;
+    bool offline;     /* no upstream is asked */
+    struct rate rate; /* of all upstreams together */
+    struct rate background_rate;
     /* [log] */
     char *log_file; /* NULL: standard error */
     enum log_format log_format;
@@ -84,6 +127,11 @@ void config_unref(struct config **c);
 
 /* The upstream of a canonical registry, or NULL. */
 const struct config_upstream *config_find_upstream(const struct config *c, const char *registry);
+
+/* Whether `host`, with its port in effect as host:port, is one of the patterns: the
+ * same name, or for "*.NAME" one that ends in ".NAME"; any port unless the pattern has
+ * one. Letters match in either case. */
+bool config_host_matches(char *const *patterns, unsigned count, const char *host);
 
 /* Write the whole in effect as an ini file that config_load takes back. */
 void config_dump(const struct config *c, FILE *out);

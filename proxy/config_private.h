@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: ISC */
-/* Shared by config.c (sources, what belongs together, the dump), config_read.c
- * (the lines of one source) and config_table.c (the options: their values read,
- * kept, written and freed). */
+/* Shared by config.c (sources, the dump), config_check.c (what belongs together),
+ * config_read.c (the lines of one source), config_table.c (the options),
+ * config_value.c (their values read, kept, written and freed) and config_host.c
+ * (addresses, urls and hosts). */
 #ifndef PROXY_CONFIG_PRIVATE_H
 #define PROXY_CONFIG_PRIVATE_H
 
 #include "proxy/config.h"
+
+#define KIB INT64_C(1024)
+#define MIB (KIB * 1024)
+#define GIB (MIB * 1024)
+#define TIB (GIB * 1024)
+#define SECOND INT64_C(1000)
+#define HOUR (3600 * SECOND)
+#define DAY (24 * HOUR)
 
 enum section {
     SECTION_CACHE,
@@ -20,6 +29,8 @@ enum option_type {
     OPTION_PATH,     /* char *: absolute, or NULL when it may be empty */
     OPTION_SOCKET,   /* char *: absolute path, "none", or NULL: to be resolved */
     OPTION_REGISTRY, /* char *: canonical */
+    OPTION_USERNAME, /* char *: without a colon, or NULL */
+    OPTION_PROXY,    /* char *: http://HOST:PORT, or NULL */
     OPTION_SIZE,     /* int64_t, bytes */
     OPTION_MS,       /* int64_t, milliseconds */
     OPTION_SECONDS,  /* int64_t, whole seconds */
@@ -28,6 +39,8 @@ enum option_type {
     OPTION_WORD,     /* an enum whose values are the places in `words` */
     OPTION_ADDRESS,  /* char *[CONFIG_ADDRESSES_MAX] and its count */
     OPTION_URL,      /* char *[CONFIG_URLS_MAX] and its count */
+    OPTION_HOSTS,    /* char *[CONFIG_HOSTS_MAX] and its count: patterns */
+    OPTION_RATE,     /* struct rate */
 };
 
 struct option_row {
@@ -40,7 +53,7 @@ struct option_row {
     const char *const *words;
 };
 
-#define OPTION_ROWS_MAX 32
+#define OPTION_ROWS_MAX 64
 #define WHY_SIZE 200
 #define SOCKET_PATH_MAX 107 /* sun_path without its NUL */
 
@@ -61,6 +74,19 @@ void option_clear(const struct option_row *row, void *base);
 /* Write "name = value" lines that option_set takes back; nothing for an empty one. */
 void option_write(const struct option_row *row, const void *base, FILE *out);
 
+/* Whether the lines of one source add up, rather than being an error. */
+bool option_adds_up(const struct option_row *row);
+
+/* The canonical form of one text, owned by the caller in `*value`, or ERR_INVALID
+ * with what is wrong in `why`. */
+MUST_CHECK int read_address(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_url(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_proxy(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_host(const char *text, char **value, char why[WHY_SIZE]);
+
+/* ERR_INVALID, and `why` is "TEXT" and what is wrong with it. */
+int refuse(char why[WHY_SIZE], const char *what, const char *text);
+
 /* Whether two addresses of listeners cannot both be bound. */
 bool address_overlaps(const char *a, const char *b);
 
@@ -68,10 +94,13 @@ bool address_overlaps(const char *a, const char *b);
 struct seen {
     enum section kind;
     unsigned i;  /* of the listener or upstream */
-    char *where; /* "file:line" of its first heading */
+    char *where; /* "file:line" of its first heading in the last source that has it */
+    unsigned where_source;
     unsigned source[OPTION_ROWS_MAX];
     unsigned line[OPTION_ROWS_MAX];
 };
+
+#define SOURCE_SHIPPED 1 /* the first that is read; 0: none */
 
 struct loader {
     struct config *config;
@@ -97,6 +126,9 @@ void loader_complain(struct loader *l, const char *format, ...)
 
 /* Read one source; whatever is wrong with it is complained of. */
 void loader_read(struct loader *l, const char *file, FILE *in);
+
+/* Complete what is left open, and complain of options that do not go together. */
+void loader_check(struct loader *l);
 
 /* The structure that the options of a section are fields of. */
 void *section_base(struct config *c, enum section kind, unsigned i);

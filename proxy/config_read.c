@@ -79,15 +79,21 @@ static int see(struct loader *l, enum section kind, const char *name)
 {
     struct config *c = l->config;
     for (unsigned s = 0; s < l->seen_count; s++) {
-        const struct seen *old = &l->seen[s];
+        struct seen *old = &l->seen[s];
         if (old->kind != kind)
             continue;
         if ((kind == SECTION_LISTENER && strcmp(c->listeners[old->i].name, name) != 0) ||
             (kind == SECTION_UPSTREAM && strcmp(c->upstreams[old->i].registry, name) != 0))
             continue;
+        if (old->where_source != l->source) {
+            free(old->where);
+            old->where = mem_format("%s:%u", l->file, l->line);
+            old->where_source = l->source;
+        }
         return (int)s;
     }
-    struct seen new = {.kind = kind, .where = mem_format("%s:%u", l->file, l->line)};
+    char *where = mem_format("%s:%u", l->file, l->line);
+    struct seen new = {.kind = kind, .where = where, .where_source = l->source};
     if (kind == SECTION_LISTENER)
         new.i = add_listener(c, name);
     else if (kind == SECTION_UPSTREAM)
@@ -271,14 +277,13 @@ static void take_value(struct loader *l, struct seen *seen, const struct option_
                        const char *value)
 {
     void *base = section_base(l->config, seen->kind, seen->i);
-    bool is_list = row->type == OPTION_ADDRESS || row->type == OPTION_URL;
     bool again = seen->source[r] == l->source;
-    if (again && !is_list) {
+    if (again && !option_adds_up(row)) {
         loader_complain(l, "%s:%u: %s.%s: set twice in this section, first in line %u", l->file,
                         l->line, row->doc.section, row->doc.name, seen->line[r]);
         return;
     }
-    if (!again && is_list)
+    if (!again && option_adds_up(row))
         option_clear(row, base);
     seen->source[r] = l->source;
     seen->line[r] = l->line;

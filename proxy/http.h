@@ -45,10 +45,10 @@ struct http_head {
     bool chunked;       /* Transfer-Encoding: chunked */
     bool expect_continue;
     int64_t content_length; /* -1: no such field */
-    /* Fields that cachalot reads; p is NULL when absent. Of accept, if_none_match and
-     * user_agent the first one, when they come in several. */
+    /* Fields that cachalot reads; p is NULL when absent. Of accept, if_none_match,
+     * user_agent and cdn_loop the first one, when they come in several. */
     struct span host, range, if_none_match, if_range, accept, authorization, user_agent,
-        content_type, content_range;
+        content_type, content_range, cdn_loop;
 };
 
 enum http_result {

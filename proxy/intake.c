@@ -117,10 +117,23 @@ void intake_append(struct intake *i, const void *data, size_t len)
         post_piece(i);
 }
 
+/* Whether more is staged than 1/`part` of the limits. */
+static bool is_beyond(const struct intake *i, unsigned part)
+{
+    if (i->staged_bytes > INTAKE_STAGED_MAX / part)
+        return true;
+    return i->staged_bytes > INTAKE_PIECE_BYTES &&
+           i->hasher->staged_bytes > INTAKE_STAGED_ALL_MAX / part;
+}
+
 bool intake_is_full(const struct intake *i)
 {
-    return i->staged_bytes > INTAKE_STAGED_MAX || (i->staged_bytes > INTAKE_PIECE_BYTES &&
-                                                   i->hasher->staged_bytes > INTAKE_STAGED_ALL_MAX);
+    return is_beyond(i, 1);
+}
+
+bool intake_has_room(const struct intake *i)
+{
+    return !is_beyond(i, 2);
 }
 
 void intake_end(struct intake *i)

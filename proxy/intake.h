@@ -24,7 +24,7 @@
 #define INTAKE_PIECE_BYTES (512u * 1024)
 /* Staged and not yet written: above it a transfer pauses. Of one fetch, and of all
  * together (then only those pause that have more than one piece). */
-#define INTAKE_STAGED_MAX (8u * 1024 * 1024)
+#define INTAKE_STAGED_MAX (4u * 1024 * 1024)
 #define INTAKE_STAGED_ALL_MAX (16u * 1024 * 1024)
 
 struct hasher;
@@ -68,8 +68,11 @@ void intake_size(struct intake *i, uint64_t size_bytes);
  * hash thread, and so does a smaller one when the hash thread has nothing of this
  * fetch to do, so that a slow line is not held back. */
 void intake_append(struct intake *i, const void *data, size_t len);
-/* Whether so much is staged that the transfer should pause until `drained`. */
+/* Whether so much is staged that the transfer should pause. */
 bool intake_is_full(const struct intake *i);
+/* Whether a transfer that paused should go on: half of it is written. Each pause
+ * costs a copy of what curl holds, so there should be few. */
+bool intake_has_room(const struct intake *i);
 
 /* All bytes were appended: compare the digest; then the fetch is verified, and
  * published by the storage thread, or failed. The fetch is retired when its record

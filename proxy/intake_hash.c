@@ -8,7 +8,6 @@
 #include "proxy/intake_private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +26,7 @@
 #define KEPT_STEP_BYTES (8u * 1024 * 1024)
 #define KEPT_READ_BYTES (256u * 1024)
 
-/* The disk is given work early, so that the fsync at the end is short. */
-#define PUSH_BYTES (8u * 1024 * 1024)
-
+/* Each also makes the disk begin with what the fsync at the end would find. */
 #define CHECKPOINT_PERIOD_MS 2000
 /* Smaller ones are not worth a record: they start anew after a restart. */
 #define RECORD_MIN_BYTES (1024u * 1024)
@@ -279,6 +276,7 @@ static void checkpoint(struct intake *i, int64_t now_ms)
     c->record.extents[0] = (struct extent){.start = 0, .end = i->written_bytes};
     /* The first one says only that there is a partial: nothing to wait for. */
     c->job.prepare = i->is_recorded ? checkpoint_prepare : NULL;
+    c->job.is_slow = i->is_recorded;
     c->job.apply = checkpoint_apply;
     c->job.done = checkpoint_done;
     i->is_recorded = true;
@@ -337,7 +335,7 @@ void hasher_size(struct msg *m, void *owner)
         i->size_bytes = o->bytes;
         i->is_begun = true;
         i->told_bytes = i->written_bytes;
-        int err = i->size_bytes > 0 ? partial_reserve(i->partial, i->size_bytes) : 0;
+        int err = partial_reserve(i->partial, i->size_bytes);
         if (err == 0)
             err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->written_bytes);
         if (err == 0)
@@ -346,16 +344,6 @@ void hasher_size(struct msg *m, void *owner)
             break_off(i, err);
     }
     free(o);
-}
-
-/* Start the write-back of what is whole; the range is only a hint to the kernel. */
-static void push(struct intake *i)
-{
-    if (i->written_bytes - i->pushed_bytes < PUSH_BYTES)
-        return;
-    sync_file_range(partial_fd(i->partial), (off_t)i->pushed_bytes,
-                    (off_t)(i->written_bytes - i->pushed_bytes), SYNC_FILE_RANGE_WRITE);
-    i->pushed_bytes = i->written_bytes;
 }
 
 static void take_piece(struct intake *i, const struct piece *p)
@@ -375,7 +363,6 @@ static void take_piece(struct intake *i, const struct piece *p)
             checkpoint(i, now_ms);
     }
     hash_update(i->hash, p->data, p->len);
-    push(i);
 }
 
 void hasher_piece(struct msg *m, void *owner)

@@ -102,7 +102,6 @@ struct intake {
     int64_t told_at_ms;
     bool is_lagging;
     LIST_ENTRY(intake) lagging;
-    uint64_t pushed_bytes; /* given to the disk early */
     int64_t started_at_s;
     bool is_recorded;
     bool discard;

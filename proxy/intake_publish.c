@@ -9,6 +9,9 @@
 #include "cache/err.h"
 #include "cache/link.h"
 
+/* The fsync of a file as large as this is not for others to wait for. */
+#define SLOW_BYTES (1024u * 1024)
+
 struct publish {
     struct storage_job job;
     struct store *store;
@@ -77,6 +80,7 @@ void publish_post(struct hasher *h, struct partial *partial, struct fetch *f, co
     struct publish *p = mem_new(sizeof *p);
     int64_t now_s = time(NULL);
 
+    p->job.is_slow = size_bytes >= SLOW_BYTES;
     p->job.prepare = publish_prepare;
     p->job.apply = publish_apply;
     p->job.done = publish_done;
@@ -89,7 +93,7 @@ void publish_post(struct hasher *h, struct partial *partial, struct fetch *f, co
     p->name = *n;
     p->record = (struct blob_record){
         .size_bytes = size_bytes,
-        .origin = BLOB_PUBLIC,
+        .origin = fetch_is_private(f) ? BLOB_PRIVATE : BLOB_PUBLIC,
         .stored_at_s = now_s,
         .used_at_s = now_s,
     };

@@ -218,8 +218,6 @@ static struct listener *listener_new(struct listeners *ls, struct config *c,
     l->settings = settings;
     l->address = mem_format("%s", address);
     l->fd = fd;
-    /* A socket that was passed in may block, and accepting would then too. */
-    CHECK(evutil_make_socket_nonblocking(fd) == 0);
     l->event = event_new(ls->base, fd, EV_READ | EV_PERSIST, on_acceptable, l);
     CHECK(l->event);
     return l;

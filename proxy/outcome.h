@@ -30,6 +30,8 @@
     ROW(OUT_MANIFEST_UNKNOWN, "manifest-unknown", 404, "MANIFEST_UNKNOWN", "the upstream has no such manifest") \
     ROW(OUT_BLOB_UNKNOWN, "blob-unknown", 404, "BLOB_UNKNOWN", "the upstream has no such blob")   \
     ROW(OUT_UPSTREAM_DENIED, "upstream-denied", 403, "DENIED", "the upstream refused access")     \
+    ROW(OUT_UNAUTHORIZED, "unauthorized", 401, "UNAUTHORIZED", "the upstream wants credentials")   \
+    ROW(OUT_LOOP, "loop", 508, "UNKNOWN", "the request has come back to where it has been")        \
     ROW(OUT_UPSTREAM_LIMITED, "upstream-limited", 429, "TOOMANYREQUESTS", "the upstream limits requests") \
     ROW(OUT_UPSTREAM_UNRESOLVED, "upstream-unresolved", 502, "UNKNOWN", "the upstream's name does not resolve") \
     ROW(OUT_UPSTREAM_REFUSED, "upstream-refused", 502, "UNKNOWN", "the upstream cannot be reached") \

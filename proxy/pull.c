@@ -4,100 +4,75 @@
  *
  *   tag:      fresh record -> manifest; else ASK_TAG -> manifest; no answer: stale
  *   manifest: held -> send; else ASK_MANIFEST -> send its body
- *   blob:     held -> send; HEAD: size from a manifest, else ASK_BLOB;
+ *   blob:     held -> send; HEAD: size from a manifest, else ASK_EXISTS;
  *             GET: join or begin the fetch, send as it comes
  *   list:     ASK_LIST -> send; no answer: what was kept
+ *
+ * Of a private repository nothing is sent before the upstream has accepted the
+ * client: then even what is held is asked for, by HEAD. A refusal without
+ * credentials is asked again with the client's own, if it sent some.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "proxy/pull_private.h"
 
-#include "cache/blob.h"
+#include <stdio.h>
+#include <string.h>
+
 #include "cache/err.h"
 #include "cache/manifest.h"
-#include "proxy/request_private.h"
 
 /* How long a client waits for a revalidation when something stale is at hand. */
 #define STALE_AFTER_MS 5000
-/* How old a last use may get before it is written again. */
-#define TOUCH_AFTER_S 3600
 
-/* --- what is held --- */
+/* --- in common --- */
 
-struct forget {
-    struct storage_job job;
-    struct digest digest;
-    struct store *store;
-};
-
-/* Only if the file is still not what the record says: it may have been fetched
- * anew since. */
-static int forget_apply(struct storage_job *j, struct db_txn *txn)
+struct db_txn *pull_begin_read(struct request *r)
 {
-    struct forget *f = (struct forget *)j;
-    struct blob_record record;
-    int fd;
-    int err = blob_get(txn, &f->digest, &record);
+    struct db_txn *txn;
+    int err = db_read(r->worker->reader, &txn);
 
-    if (err)
-        return err == ERR_NOT_FOUND ? 0 : err;
-    err = blob_open(f->store, &f->digest, record.size_bytes, &fd);
-    if (err == 0) {
-        close(fd);
-        return 0;
-    }
-    return err == ERR_MISMATCH ? blob_forget(txn, &f->digest) : 0;
+    if (err == 0)
+        return txn;
+    log_event(r->worker->parts.log, LOG_ERROR, "the index cannot be read: %s", err_text(err));
+    request_error(r, OUT_STORE_FAILED, err_text(err), 0);
+    return NULL;
 }
 
-static void forget_done(struct storage_job *j, int err)
+void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
 {
-    (void)err;
-    free(j);
+    struct worker_parts *p = &r->worker->parts;
+    struct behalf b = {
+        .authorization = r->with_client ? r->behalf.authorization : NULL,
+        .loop = r->behalf.loop ? r->behalf.loop : p->loop_id,
+    };
+    bool created;
+    struct ask *a = ask_join(p->asks, kind, &r->target.name, reference, &b, &created);
+
+    if (created)
+        upstream_ask(p->upstream, a);
+    r->outcome = created ? OUT_MISS : OUT_COLLAPSED;
+    if (!request_wait_ask(r, a))
+        pull_answered(r);
 }
 
-/* A recorded blob whose file is gone or wrong: it is a miss from now on. */
-static void forget_blob(struct worker *w, const struct digest *d)
+/* A mirror's clients would answer a challenge with credentials that are not for us. */
+void pull_send_error(struct request *r, enum outcome o, const char *why, int retry_after_s,
+                     const char *challenge)
 {
-    struct forget *f = mem_new(sizeof *f);
-    char text[DIGEST_TEXT_MAX];
-
-    STATS_ADD(w->parts.stats, blobs_lost, 1);
-    log_event(w->parts.log, LOG_WARN, "lost blob %s: its file is missing or wrong; fetching anew",
-              digest_text(d, text));
-    f->job.apply = forget_apply;
-    f->job.done = forget_done;
-    f->digest = *d;
-    f->store = w->parts.store;
-    storage_post(w->parts.storage, &f->job);
+    if (challenge[0] && conn_listener(r->conn)->role != ROLE_MIRROR)
+        request_challenge(r, challenge, why);
+    else
+        request_error(r, o, why, retry_after_s);
 }
 
-/* Take the blob into r->held if the store has it, whole. */
-static bool take_held(struct request *r, struct db_txn *txn, const struct digest *d,
-                      bool in_memory)
-{
-    struct worker *w = r->worker;
-    struct blob_record record;
+/* --- manifests --- */
 
-    if (blob_get(txn, d, &record) != 0)
-        return false;
-    int err = shelf_take(w->shelf, d, record.size_bytes, in_memory, &r->held);
-    if (err == ERR_MISMATCH)
-        forget_blob(w, d);
-    if (err)
-        return false;
-    if (w->now_s - record.used_at_s >= TOUCH_AFTER_S)
-        storage_touch(w->parts.storage, d);
-    return true;
-}
-
-/* Send a manifest that is held; false when it is not. */
+/* Send a manifest that is held; false when it is not, or not for this client. */
 static bool send_held_manifest(struct request *r, struct db_txn *txn, const struct digest *d,
                                enum outcome o)
 {
     struct manifest_record record;
 
-    if (manifest_get(txn, d, &record) != 0 || !take_held(r, txn, d, true))
+    if (manifest_get(txn, d, &record) != 0 || !pull_take_held(r, txn, d, true))
         return false;
     db_read_end(r->worker->reader);
     struct content c = {
@@ -112,46 +87,11 @@ static bool send_held_manifest(struct request *r, struct db_txn *txn, const stru
     return true;
 }
 
-/* --- errors --- */
-
-static void send_ask_error(struct request *r, const struct ask_result *result)
-{
-    request_error(r, result->outcome, result->why, result->retry_after_s);
-}
-
-/* Begin a read of the index; an index that cannot be read is answered. */
-static struct db_txn *begin_read(struct request *r)
-{
-    struct db_txn *txn;
-    int err = db_read(r->worker->reader, &txn);
-
-    if (err == 0)
-        return txn;
-    log_event(r->worker->parts.log, LOG_ERROR, "the index cannot be read: %s", err_text(err));
-    request_error(r, OUT_STORE_FAILED, err_text(err), 0);
-    return NULL;
-}
-
-/* --- manifests --- */
-
-/* Ask, or join who asks; when the answer is there already, go on with it. */
-static void ask(struct request *r, enum ask_kind kind, const char *reference)
-{
-    bool created;
-    struct ask *a = ask_join(r->worker->parts.asks, kind, &r->target.name, reference, &created);
-
-    if (created)
-        upstream_ask(r->worker->parts.upstream, a);
-    r->outcome = created ? OUT_MISS : OUT_COLLAPSED;
-    if (!request_wait_ask(r, a))
-        pull_answered(r);
-}
-
 static void ask_manifest(struct request *r, const struct digest *d)
 {
     char text[DIGEST_TEXT_MAX];
 
-    ask(r, ASK_MANIFEST, digest_text(d, text));
+    pull_ask(r, ASK_MANIFEST, digest_text(d, text));
 }
 
 /* The manifest that the tag pointed to, when there is no better answer: the newest
@@ -185,34 +125,46 @@ static void send_manifest_head(struct request *r, const struct tag_record *tag, 
 
 static void begin_tag(struct request *r)
 {
-    struct db_txn *txn = begin_read(r);
+    struct db_txn *txn = pull_begin_read(r);
     const struct target *t = &r->target;
 
     if (!txn)
         return;
+    pull_find_access(r, txn);
     r->has_tag = tag_get(txn, &t->name, t->tag, &r->tag) == 0;
-    if (r->has_tag && tag_is_fresh(&r->tag, r->worker->now_s, r->tag_ttl_s)) {
-        if (send_held_manifest(r, txn, &r->tag.digest, OUT_HIT))
-            return;
-        db_read_end(r->worker->reader);
-        if (r->method == HTTP_HEAD)
-            send_manifest_head(r, &r->tag, OUT_HIT);
-        else
-            ask_manifest(r, &r->tag.digest);
+    bool is_fresh = r->access != ACCESS_PROVE && r->has_tag &&
+                    tag_is_fresh(&r->tag, r->worker->now_s, r->tag_ttl_s);
+    if (is_fresh && send_held_manifest(r, txn, &r->tag.digest, OUT_HIT))
         return;
-    }
     db_read_end(r->worker->reader);
-    ask(r, ASK_TAG, t->tag);
+    if (!is_fresh)
+        pull_ask(r, ASK_TAG, t->tag);
+    else if (r->method == HTTP_HEAD)
+        send_manifest_head(r, &r->tag, OUT_HIT);
+    else
+        ask_manifest(r, &r->tag.digest);
 }
 
 static void begin_manifest(struct request *r)
 {
-    struct db_txn *txn = begin_read(r);
+    struct db_txn *txn = pull_begin_read(r);
+    char digest[DIGEST_TEXT_MAX];
+    char reference[DIGEST_TEXT_MAX + 16];
+    struct manifest_record record;
 
-    if (!txn || send_held_manifest(r, txn, &r->target.digest, OUT_HIT))
+    if (!txn)
         return;
+    pull_find_access(r, txn);
+    if (send_held_manifest(r, txn, &r->target.digest, OUT_HIT))
+        return;
+    bool is_held = manifest_get(txn, &r->target.digest, &record) == 0;
     db_read_end(r->worker->reader);
-    ask_manifest(r, &r->target.digest);
+    if (r->access != ACCESS_PROVE || !is_held) {
+        ask_manifest(r, &r->target.digest);
+        return;
+    }
+    snprintf(reference, sizeof reference, "manifests/%s", digest_text(&r->target.digest, digest));
+    pull_ask(r, ASK_EXISTS, reference);
 }
 
 /* Send what an answered ask brought as its body. */
@@ -240,7 +192,7 @@ static void tag_answered(struct request *r, const struct ask_result *result)
         return;
     }
     memcpy(now.media_type, result->media_type, sizeof now.media_type);
-    struct db_txn *txn = begin_read(r);
+    struct db_txn *txn = pull_begin_read(r);
     if (!txn || send_held_manifest(r, txn, &now.digest, same ? OUT_REVALIDATED : r->outcome))
         return;
     db_read_end(r->worker->reader);
@@ -250,229 +202,85 @@ static void tag_answered(struct request *r, const struct ask_result *result)
         ask_manifest(r, &now.digest);
 }
 
-/* --- blobs --- */
+/* --- answers --- */
 
-static void send_blob_head(struct request *r, uint64_t size_bytes, enum outcome o)
+static void exists_answered(struct request *r, const struct ask_result *result)
 {
-    struct content c = {
-        .media_type = "application/octet-stream",
-        .digest = &r->target.digest,
-        .size_bytes = size_bytes,
-        .fd = -1,
-        .has_ranges = true,
-    };
+    bool was_hidden = r->is_hidden && !r->is_granted && !r->with_client;
 
-    request_content(r, o, &c);
-}
-
-static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
-{
-    r->outcome = o;
-    if (!request_wait_fetch(r, f))
-        pull_joined(r);
-}
-
-static void join_fetch(struct request *r, uint64_t size_bytes)
-{
-    struct worker_parts *p = &r->worker->parts;
-    bool created;
-    struct fetch *f = fetch_join(p->fetches, &r->target.digest, &created);
-
-    if (created)
-        upstream_fetch(p->upstream, f, &r->target.name, size_bytes);
-    wait_for_fetch(r, f, created ? OUT_MISS : OUT_COLLAPSED);
-}
-
-/* HEAD of a blob that is being fetched: its size is known, or soon will be. */
-static bool head_of_fetch(struct request *r)
-{
-    struct fetch *f = fetch_find(r->worker->parts.fetches, &r->target.digest);
-
-    if (f)
-        wait_for_fetch(r, f, OUT_COLLAPSED);
-    return f != NULL;
-}
-
-void pull_joined(struct request *r)
-{
-    struct fetch_view view;
-    struct fetch_failure why;
-
-    fetch_look(r->fetch, &view);
-    if (view.state == FETCH_FAILED) {
-        fetch_why(r->fetch, &why);
-        request_error(r, (enum outcome)why.code, why.text, why.retry_after_s);
-        return;
-    }
-    struct content c = {
-        .media_type = "application/octet-stream",
-        .digest = &r->target.digest,
-        .size_bytes = view.size_bytes,
-        .fd = view.fd,
-        .sendable_bytes = view.sendable_bytes,
-        .has_ranges = true,
-    };
-    request_content(r, r->outcome, &c);
-}
-
-static void begin_blob(struct request *r)
-{
-    const struct target *t = &r->target;
-    struct db_txn *txn = begin_read(r);
-    uint64_t size_bytes = UINT64_MAX;
-
-    if (!txn)
-        return;
-    bool is_held = take_held(r, txn, &t->digest, false);
-    bool is_known = is_held || source_get(txn, &t->digest, &t->name, &size_bytes) == 0;
-    db_read_end(r->worker->reader);
-    if (is_held) {
-        struct content c = {
-            .media_type = "application/octet-stream",
-            .digest = &t->digest,
-            .size_bytes = r->held->size_bytes,
-            .memory = r->held->body,
-            .fd = r->held->fd,
-            .sendable_bytes = r->held->size_bytes,
-            .has_ranges = true,
-        };
-        request_content(r, OUT_HIT, &c);
-    } else if (r->method == HTTP_GET) {
-        join_fetch(r, size_bytes);
-    } else if (is_known) {
-        send_blob_head(r, size_bytes, OUT_HIT);
-    } else if (!head_of_fetch(r)) {
-        char text[DIGEST_TEXT_MAX];
-
-        ask(r, ASK_BLOB, digest_text(&t->digest, text));
-    }
-}
-
-/* --- lists --- */
-
-static void begin_list(struct request *r)
-{
-    const struct target *t = &r->target;
-    char reference[ASK_REFERENCE_MAX];
-    char digest[DIGEST_TEXT_MAX];
-    const char *mark = t->query[0] ? "?" : "";
-
-    if (t->endpoint == ENDPOINT_TAGS)
-        snprintf(reference, sizeof reference, "tags/list%s%s", mark, t->query);
+    r->is_granted = true;
+    if (was_hidden)
+        pull_open_held(r, &r->target.digest);
+    if (r->target.endpoint == ENDPOINT_MANIFEST)
+        begin_manifest(r);
     else
-        snprintf(reference, sizeof reference, "referrers/%s%s%s", digest_text(&t->digest, digest),
-                 mark, t->query);
-    ask(r, ASK_LIST, reference);
+        pull_blob_known(r, result->size_bytes);
 }
 
-/* The upstream's Link names its own path; keep its query, under the path by which
- * this client came. Empty when there is none, or it is not of the usual form. */
-static void rewrite_link(const struct request *r, const char *link, char *out, size_t out_size)
+static void answered_well(struct request *r, const struct ask_result *result)
 {
-    const struct target *t = &r->target;
-    const char *close = link ? strchr(link, '>') : NULL;
-    const char *query = link ? strchr(link, '?') : NULL;
-    char digest[DIGEST_TEXT_MAX];
-    char tail[16 + DIGEST_TEXT_MAX] = "tags/list";
-
-    out[0] = '\0';
-    if (!close || link[0] != '<' || !query || query > close)
-        return;
-    if (t->endpoint == ENDPOINT_REFERRERS)
-        snprintf(tail, sizeof tail, "referrers/%s", digest_text(&t->digest, digest));
-    bool with_registry = t->door == DOOR_PREFIX;
-    int n = snprintf(out, out_size, "</v2/%s%s%s/%s%.*s%s%s>; rel=\"next\"",
-                     with_registry ? t->name.registry : "", with_registry ? "/" : "",
-                     t->name.repository, tail, (int)(close - query), query,
-                     t->ns[0] ? "&ns=" : "", t->ns);
-    if (n < 0 || (size_t)n >= out_size || strcspn(out, "\r\n") != (size_t)n)
-        out[0] = '\0';
+    pull_access_proved(r);
+    switch (ask_kind(r->ask)) {
+    case ASK_TAG:
+        tag_answered(r, result);
+        break;
+    case ASK_MANIFEST:
+        send_ask_body(r, result);
+        break;
+    case ASK_EXISTS:
+        exists_answered(r, result);
+        break;
+    case ASK_LIST:
+        pull_list_answered(r, result);
+        break;
+    }
 }
 
-static void send_list(struct request *r, enum outcome o, const char *media_type, const char *link,
-                      const void *body, size_t body_len)
+/* Go on without an answer of the upstream, by what is held. False when nothing is. */
+static bool answer_by_held(struct request *r)
 {
-    char rewritten[2048];
-    struct content c = {
-        .media_type = media_type,
-        .size_bytes = body_len,
-        .memory = body_len ? body : "",
-        .fd = -1,
-    };
-
-    rewrite_link(r, link, rewritten, sizeof rewritten);
-    c.link = rewritten[0] ? rewritten : NULL;
-    request_content(r, o, &c);
+    switch (ask_kind(r->ask)) {
+    case ASK_TAG:
+    case ASK_MANIFEST:
+        return send_stale(r);
+    case ASK_LIST:
+        return pull_send_kept_list(r);
+    case ASK_EXISTS:
+        break;
+    }
+    return false;
 }
 
-static void list_answered(struct request *r, const struct ask_result *result)
+/* Ask the same again, now with the client's credentials. */
+static void ask_again(struct request *r)
 {
-    struct list_record kept;
-    struct db_txn *txn;
+    struct ask *old = ask_ref(r->ask);
 
-    if (result->outcome == OUT_MISS) {
-        send_list(r, r->outcome, result->media_type, result->link, result->body,
-                  result->body_len);
-        return;
-    }
-    if (db_read(r->worker->reader, &txn) != 0) {
-        send_ask_error(r, result);
-        return;
-    }
-    if (list_get(txn, &r->target.name, ask_reference(r->ask), &kept) != 0) {
-        db_read_end(r->worker->reader);
-        send_ask_error(r, result);
-        return;
-    }
-    /* Copied: sending may go on to the next request, which reads the index too. */
-    char *body = mem_copy(kept.body, kept.body_len);
-    char *media_type = mem_format("%s", kept.content_type);
-    char *link = mem_format("%s", kept.link);
-    size_t len = kept.body_len;
-    db_read_end(r->worker->reader);
-    send_list(r, OUT_STALE, media_type, link, body, len);
-    free(body);
-    free(media_type);
-    free(link);
+    pull_ask(r, ask_kind(old), ask_reference(old));
+    ask_unref(&old);
 }
 
-/* --- entries --- */
+static void pull_step(struct request *r);
 
 void pull_answered(struct request *r)
 {
     const struct ask_result *result = ask_result(r->ask);
-    bool failed = result->outcome != OUT_MISS;
 
-    switch (ask_kind(r->ask)) {
-    case ASK_TAG:
-        if (!failed)
-            tag_answered(r, result);
-        else if (!send_stale(r))
-            send_ask_error(r, result);
-        break;
-    case ASK_MANIFEST:
-        if (!failed)
-            send_ask_body(r, result);
-        else if (!send_stale(r))
-            send_ask_error(r, result);
-        break;
-    case ASK_BLOB:
-        if (failed)
-            send_ask_error(r, result);
-        else
-            send_blob_head(r, result->size_bytes, r->outcome);
-        break;
-    case ASK_LIST:
-        list_answered(r, result);
-        break;
-    }
+    if (result->outcome == OUT_MISS)
+        answered_well(r, result);
+    else if (pull_may_ask_again(r, result->outcome))
+        ask_again(r);
+    else if (pull_access_in_grace(r, result->outcome) && ask_kind(r->ask) == ASK_EXISTS)
+        pull_step(r);
+    else if (!answer_by_held(r))
+        pull_send_error(r, result->outcome, result->why, result->retry_after_s,
+                        result->challenge);
 }
 
 void pull_check_time(struct request *r)
 {
-    if (ask_kind(r->ask) != ASK_TAG || r->worker->now_ms - r->since_ms < STALE_AFTER_MS)
-        return;
-    if (!r->has_tag)
+    if (ask_kind(r->ask) != ASK_TAG || !r->has_tag || r->access == ACCESS_PROVE ||
+        r->worker->now_ms - r->since_ms < STALE_AFTER_MS)
         return;
     /* The ask goes on without this client; its answer serves the next one. */
     ask_cancel(&r->asker);
@@ -483,9 +291,10 @@ void pull_check_time(struct request *r)
         pull_answered(r);
 }
 
-void pull_begin(struct request *r, const struct config_upstream *u)
+/* --- the beginning --- */
+
+static void pull_step(struct request *r)
 {
-    r->tag_ttl_s = u->tag_ttl_s;
     switch (r->target.endpoint) {
     case ENDPOINT_MANIFEST:
         if (r->target.by_digest)
@@ -494,15 +303,29 @@ void pull_begin(struct request *r, const struct config_upstream *u)
             begin_tag(r);
         break;
     case ENDPOINT_BLOB:
-        begin_blob(r);
+        pull_begin_blob(r);
         break;
     case ENDPOINT_TAGS:
     case ENDPOINT_REFERRERS:
-        begin_list(r);
+        pull_begin_list(r);
         break;
     case ENDPOINT_PING:
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
         CHECK(!"not a pull");
     }
+}
+
+void pull_begin(struct request *r, const struct config_upstream *u)
+{
+    r->tag_ttl_s = u->tag_ttl_s;
+    r->proof_ttl_ms = u->proof_ttl_ms;
+    r->offline_grace_ms = u->offline_grace_ms;
+    if (u->visibility == VISIBILITY_PRIVATE)
+        request_error(r, OUT_UPSTREAM_DENIED,
+                      "this upstream's content is private (visibility = private) and no access "
+                      "rule opens it",
+                      0);
+    else
+        pull_step(r);
 }

@@ -7,11 +7,12 @@
 
 #include "cache/err.h"
 #include "cache/name.h"
+#include "proxy/config.h"
 
 #define PORT_HTTP 80
 #define PORT_HTTPS 443
 
-/* host[:port], of a url or of the list. */
+/* host[:port] */
 struct authority {
     struct span host;
     unsigned port;
@@ -75,15 +76,12 @@ static bool is_same(const struct authority *a, const struct authority *b)
     return a->port == b->port && is_same_name(a->host, b->host);
 }
 
-static bool is_listed(const struct realm_policy *p, const struct parts *realm)
+static bool is_listed(const struct realm_policy *p, const struct authority *a)
 {
-    for (unsigned i = 0; i < p->host_count; i++) {
-        struct span text = {p->hosts[i], strlen(p->hosts[i])};
-        struct authority listed;
-        if (split_authority(text, realm->is_https, &listed) && is_same(&listed, &realm->authority))
-            return true;
-    }
-    return false;
+    char host[NAME_MAX_SIZE + sizeof ":65535"];
+
+    snprintf(host, sizeof host, "%.*s:%u", (int)a->host.len, a->host.p, a->port);
+    return config_host_matches(p->hosts, p->host_count, host);
 }
 
 int realm_check(const struct realm_policy *p, const char *realm, char *why, size_t why_size)
@@ -91,18 +89,18 @@ int realm_check(const struct realm_policy *p, const char *realm, char *why, size
     struct parts r, own;
 
     if (!split_url(realm, &r) || !split_url(p->url, &own)) {
-        snprintf(why, why_size, "%s: no credential is sent to a realm that is not a plain url", p->registry);
+        snprintf(why, why_size, "%s: no credential is sent to a realm that is not a plain url",
+                 p->registry);
         return ERR_INVALID;
     }
     struct span host = realm_authority(realm);
-    if (!r.is_https &&
-        (own.is_https || !is_same_name(r.authority.host, own.authority.host))) {
+    if (!r.is_https && (own.is_https || !is_same_name(r.authority.host, own.authority.host))) {
         snprintf(why, why_size,
                  "%s: no credential is sent to a realm by http, from another host: http://%.*s",
                  p->registry, (int)host.len, host.p);
         return ERR_DENIED;
     }
-    if (is_same(&r.authority, &own.authority) || is_listed(p, &r))
+    if (is_same(&r.authority, &own.authority) || is_listed(p, &r.authority))
         return 0;
     snprintf(why, why_size,
              "%s: no credential is sent to a realm that is not allowed; realm-hosts in "

@@ -13,15 +13,15 @@
 #include "proxy/span.h"
 
 struct realm_policy {
-    const char *registry;     /* canonical: for messages */
-    const char *url;          /* that was asked: http:// or https:// */
-    const char *const *hosts; /* host or host:port, of the option realm-hosts */
+    const char *registry; /* canonical: for messages */
+    const char *url;      /* that was asked: http:// or https:// */
+    char *const *hosts;   /* of the option realm-hosts, as for config_host_matches */
     unsigned host_count;
 };
 
 /* 0 when the realm may be asked: a plain url without user and fragment, https (or
  * http, when the registry itself is asked by http at the same host), at the
- * host and port of `url` or at one of `hosts`; one without a port is the scheme's.
+ * host and port of `url` or at one of `hosts`.
  * ERR_INVALID when it is no such url, ERR_DENIED when it is elsewhere; then a
  * sentence in `why` names the option that would allow it. */
 MUST_CHECK int realm_check(const struct realm_policy *p, const char *realm, char *why,

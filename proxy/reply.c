@@ -16,6 +16,7 @@ static const struct status_row status_rows[] = {
     {206, "HTTP/1.1 206 Partial Content\r\n"},
     {304, "HTTP/1.1 304 Not Modified\r\n"},
     {400, "HTTP/1.1 400 Bad Request\r\n"},
+    {401, "HTTP/1.1 401 Unauthorized\r\n"},
     {403, "HTTP/1.1 403 Forbidden\r\n"},
     {404, "HTTP/1.1 404 Not Found\r\n"},
     {405, "HTTP/1.1 405 Method Not Allowed\r\n"},
@@ -27,6 +28,7 @@ static const struct status_row status_rows[] = {
     {502, "HTTP/1.1 502 Bad Gateway\r\n"},
     {503, "HTTP/1.1 503 Service Unavailable\r\n"},
     {504, "HTTP/1.1 504 Gateway Timeout\r\n"},
+    {508, "HTTP/1.1 508 Loop Detected\r\n"},
     {505, "HTTP/1.1 505 HTTP Version Not Supported\r\n"},
 };
 

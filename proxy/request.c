@@ -19,8 +19,9 @@ static uint64_t monotonic_us(void)
 void request_enter(struct request *r, enum request_state next)
 {
     CHECK(r->state != REQUEST_ENDED);
-    /* One ask may follow another: of a tag, then of its manifest. */
-    CHECK(next > r->state || (next == REQUEST_ASKING && r->state == REQUEST_ASKING));
+    /* Before it sends, a request may wait for one thing after the other: for a tag,
+     * its manifest, a proof of access, a fetch. */
+    CHECK(next > r->state || (next >= REQUEST_ASKING && r->state < REQUEST_SENDING));
     r->state = next;
     r->since_ms = r->worker->now_ms;
 }
@@ -82,6 +83,8 @@ static void wake_reader(struct reader *reader)
 
 bool request_wait_ask(struct request *r, struct ask *a)
 {
+    reader_cancel(&r->reader);
+    fetch_unref(&r->fetch);
     ask_unref(&r->ask);
     r->ask = a;
     request_enter(r, REQUEST_ASKING);
@@ -105,6 +108,7 @@ static bool wait_answerable(struct request *r)
 
 bool request_wait_fetch(struct request *r, struct fetch *f)
 {
+    CHECK(!r->fetch);
     r->fetch = f;
     request_enter(r, REQUEST_JOINED);
     return wait_answerable(r);
@@ -193,6 +197,19 @@ void request_error(struct request *r, enum outcome o, const char *detail, int re
     send_memory(r, &reply, text, len);
 }
 
+void request_challenge(struct request *r, const char *challenge, const char *detail)
+{
+    struct reply reply;
+    char text[REPLY_ERROR_MAX];
+    size_t len = reply_error_body(text, OUT_UNAUTHORIZED, detail);
+
+    r->outcome = OUT_UNAUTHORIZED;
+    begin_reply(r, &reply, outcome_row(OUT_UNAUTHORIZED)->status);
+    reply_field(&reply, "Content-Type", "application/json");
+    reply_field(&reply, "WWW-Authenticate", challenge);
+    send_memory(r, &reply, text, len);
+}
+
 void request_text(struct request *r, const char *media_type, const void *text, size_t len)
 {
     struct reply reply;
@@ -224,6 +241,8 @@ static void content_fields(struct request *r, struct reply *reply, const struct 
         reply_field(reply, "Accept-Ranges", "bytes");
     if (c->link)
         reply_field(reply, "Link", c->link);
+    if (c->filters)
+        reply_field(reply, "OCI-Filters-Applied", c->filters);
 }
 
 static bool is_unmodified(const struct request *r, const struct content *c)
@@ -431,6 +450,23 @@ static void dispatch(struct request *r, const struct http_head *h)
     }
 }
 
+/* Keep what goes on to an upstream. False when the request has been here before. */
+static bool keep_behalf(struct request *r, const struct http_head *h)
+{
+    const char *id = r->worker->parts.loop_id;
+
+    if (h->authorization.p) {
+        r->behalf.authorization = mem_copy(h->authorization.p, h->authorization.len);
+        r->credential = permit_fingerprint(r->worker->parts.permits, r->behalf.authorization);
+    }
+    if (!h->cdn_loop.p)
+        return true;
+    if (memmem(h->cdn_loop.p, h->cdn_loop.len, id, strlen(id)))
+        return false;
+    r->behalf.loop = mem_format("%.*s, %s", (int)h->cdn_loop.len, h->cdn_loop.p, id);
+    return true;
+}
+
 static void request_begin(struct conn *c, struct request **slot, const struct http_head *h)
 {
     struct request *r = request_new(c, h->method);
@@ -444,6 +480,10 @@ static void request_begin(struct conn *c, struct request **slot, const struct ht
     keep_field(r->if_range, h->if_range);
     keep_field(r->if_none_match, h->if_none_match);
     keep_field(r->user_agent, h->user_agent);
+    if (!keep_behalf(r, h)) {
+        request_error(r, OUT_LOOP, "two caches are each other's upstream", 0);
+        return;
+    }
     dispatch(r, h);
 }
 
@@ -516,6 +556,7 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
     ask_unref(&r->ask);
     fetch_unref(&r->fetch);
     shelf_return(&r->held);
+    behalf_clear(&r->behalf);
     r->conn = NULL;
     request_enter(r, REQUEST_ENDED);
     if (!r->wake_posted)

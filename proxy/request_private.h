@@ -16,16 +16,27 @@
 #include <stdint.h>
 
 #include "cache/tag.h"
+#include "proxy/behalf.h"
+#include "proxy/permit.h"
 #include "proxy/reply.h"
 #include "proxy/request.h"
 #include "proxy/route.h"
 
+/* ASKING and JOINED may follow each other any number of times. */
 enum request_state {
     REQUEST_NEW,
     REQUEST_ASKING,
     REQUEST_JOINED,
     REQUEST_SENDING,
     REQUEST_ENDED,
+};
+
+/* What the client may have of the repository. */
+enum access {
+    ACCESS_UNKNOWN, /* not looked up yet */
+    ACCESS_OPEN,    /* what is public; the upstream is asked anonymously */
+    ACCESS_PROVE,   /* nothing, until the upstream has accepted the client */
+    ACCESS_PROVEN,  /* what the repository has: the upstream accepted the client lately */
 };
 
 /* A field that a request keeps: a longer one counts as absent (RFC 9110 lets a
@@ -56,6 +67,14 @@ struct request {
     bool is_reader;          /* counted in the gauge */
     bool has_tag;            /* `tag` is what the index said */
     bool has_target;
+    struct behalf behalf;    /* authorization (NULL: none came) and loop; our own */
+    struct fingerprint credential;
+    enum access access;
+    bool is_public;          /* ACCESS_OPEN, and the upstream said so */
+    bool with_client;        /* asks go with the client's authorization */
+    bool is_hidden;          /* held, but not for this client as far as is known */
+    bool is_granted;         /* the upstream said that the repository has this content */
+    int64_t proof_ttl_ms, offline_grace_ms;
     struct tag_record tag;
     int64_t tag_ttl_s;
     char range[REQUEST_FIELD_MAX];
@@ -78,6 +97,8 @@ bool request_wait_fetch(struct request *r, struct fetch *f);
 
 /* An error row, with what is wrong in this case (may be NULL). */
 void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s);
+/* 401 with the upstream's own challenge, for the client to answer. */
+void request_challenge(struct request *r, const char *challenge, const char *detail);
 /* A text of our own. */
 void request_text(struct request *r, const char *media_type, const void *text, size_t len);
 
@@ -86,6 +107,7 @@ struct content {
     const char *media_type;
     const struct digest *digest; /* NULL for lists */
     const char *link;            /* Link field, or NULL */
+    const char *filters;         /* OCI-Filters-Applied, or NULL */
     uint64_t size_bytes;
     const void *memory;          /* either this or fd; neither for an answer to HEAD */
     int fd;                      /* -1: none */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "cache/err.h"
@@ -23,12 +24,15 @@
 #define WORKERS_MAX 64
 #define DISK_THREADS 2
 #define PASSED_MAX 16
+#define PERMITS_MAX 65536
+#define LOOP_ID_MAX 32
 
 struct server {
     struct event_base *base;
     struct log *log;
     struct config *config;
     const char *config_path;
+    char loop_id[LOOP_ID_MAX];
     struct stats stats;
     struct worker_parts parts;
     struct listeners *listeners;
@@ -229,16 +233,29 @@ static unsigned wanted_workers(const struct config *c)
     return n < WORKERS_MAX ? (unsigned)n : WORKERS_MAX;
 }
 
+/* By it a request that comes back to this daemon is known; another after a restart
+ * does no harm. */
+static void make_loop_id(struct server *s)
+{
+    uint64_t id;
+
+    CHECK(getrandom(&id, sizeof id, 0) == sizeof id);
+    snprintf(s->loop_id, sizeof s->loop_id, "cachalot-%016llx", (unsigned long long)id);
+}
+
 static void start_threads(struct server *s)
 {
     struct worker_parts *p = &s->parts;
 
+    make_loop_id(s);
     p->conns = &conn_worker_calls;
     p->requests = &request_calls;
     p->stats = &s->stats;
     p->log = s->log;
     p->storage = storage_start(p->store, &s->stats, s->log);
     p->disk = disk_start(DISK_THREADS);
+    p->permits = permits_new(PERMITS_MAX);
+    p->loop_id = s->loop_id;
     p->fetches = fetch_table_new();
     p->asks = ask_table_new();
     struct upstream_parts up = {
@@ -310,6 +327,7 @@ void server_stop(struct server **sp)
     disk_stop(&s->parts.disk);
     fetch_table_free(&s->parts.fetches);
     ask_table_free(&s->parts.asks);
+    permits_free(&s->parts.permits);
     store_close(&s->parts.store);
     queue_run(s->queue, s);
     queue_free(&s->queue);

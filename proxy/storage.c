@@ -3,6 +3,7 @@
  * The storage thread's loop: take what is queued as one batch, prepare each job,
  * apply all in one transaction, commit, tell each. While a commit waits for the
  * disk the next batch gathers, so its size follows the disk's latency by itself.
+ * A slow job makes a detour by way of the slow thread and is taken when it returns.
  */
 #include "proxy/storage.h"
 
@@ -56,6 +57,11 @@ struct storage {
     pthread_t thread;
     struct msg stop;
     bool stopping;
+    pthread_t slow_thread;
+    struct queue *slow_queue;
+    struct msg slow_stop;
+    bool slow_stopping; /* of the slow thread */
+    unsigned slow_jobs; /* of the storage thread: with the other, or on the way back */
     _Atomic bool writable;
     _Atomic bool tags_changed;
 
@@ -90,6 +96,15 @@ static void finish_job(struct storage *st, struct storage_job *j, int err)
     j->done(j, err);
 }
 
+static void prepare(struct storage *st, struct storage_job *j)
+{
+    if (!atomic_load(&st->writable))
+        j->err = ERR_IO;
+    else if (j->prepare && (j->err = j->prepare(j, st->store)) == ERR_IO)
+        stop_writing(st, "writing a file");
+    j->is_prepared = true;
+}
+
 static void prepare_jobs(struct storage *st, struct job_list *batch)
 {
     struct job_list ready = STAILQ_HEAD_INITIALIZER(ready);
@@ -97,10 +112,8 @@ static void prepare_jobs(struct storage *st, struct job_list *batch)
 
     while ((j = STAILQ_FIRST(batch))) {
         STAILQ_REMOVE_HEAD(batch, link);
-        if (!atomic_load(&st->writable))
-            j->err = ERR_IO;
-        else if (j->prepare && (j->err = j->prepare(j, st->store)) == ERR_IO)
-            stop_writing(st, "writing a file");
+        if (!j->is_prepared)
+            prepare(st, j);
         if (j->err == 0)
             STAILQ_INSERT_TAIL(&ready, j, link);
         else
@@ -171,6 +184,44 @@ static void do_jobs(struct storage *st)
     }
 }
 
+/* --- the slow thread --- */
+
+static void slow_job_prepared(struct msg *m, void *owner)
+{
+    struct storage *st = owner;
+    struct storage_job *j = (struct storage_job *)m;
+
+    st->slow_jobs--;
+    STAILQ_INSERT_TAIL(&st->waiting, j, link);
+}
+
+/* In the slow thread. */
+static void slow_job_taken(struct msg *m, void *owner)
+{
+    struct storage *st = owner;
+
+    prepare(st, (struct storage_job *)m);
+    m->run = slow_job_prepared;
+    queue_post(st->queue, m);
+}
+
+static void slow_stop_taken(struct msg *m, void *owner)
+{
+    (void)m;
+    ((struct storage *)owner)->slow_stopping = true;
+}
+
+static void *slow_run(void *arg)
+{
+    struct storage *st = arg;
+
+    while (!st->slow_stopping) {
+        queue_wait(st->slow_queue, -1);
+        queue_run(st->slow_queue, st);
+    }
+    return NULL;
+}
+
 static void job_taken(struct msg *m, void *owner)
 {
     struct storage *st = owner;
@@ -178,7 +229,14 @@ static void job_taken(struct msg *m, void *owner)
     struct storage_job *j = (struct storage_job *)m;
 
     j->err = 0;
-    STAILQ_INSERT_TAIL(&st->waiting, j, link);
+    j->is_prepared = false;
+    if (!j->is_slow) {
+        STAILQ_INSERT_TAIL(&st->waiting, j, link);
+        return;
+    }
+    st->slow_jobs++;
+    m->run = slow_job_taken;
+    queue_post(st->slow_queue, m);
 }
 
 void storage_post(struct storage *st, struct storage_job *j)
@@ -393,7 +451,7 @@ static void *storage_run(void *arg)
 {
     struct storage *st = arg;
 
-    while (!st->stopping) {
+    while (!st->stopping || st->slow_jobs > 0) {
         queue_wait(st->queue, wait_ms(st));
         do_due(st, false);
     }
@@ -429,6 +487,8 @@ struct storage *storage_start(struct store *s, struct stats *stats, struct log *
     st->index_due_ms = clock_now_ms() + INDEX_PERIOD_MS;
     CHECK(pthread_mutex_init(&st->touch_lock, NULL) == 0);
     CHECK(db_reader_new(st->db, &st->reader) == 0);
+    st->slow_queue = queue_new();
+    thread_start(&st->slow_thread, "storage-slow", slow_run, st);
     thread_start(&st->thread, "storage", storage_run, st);
     return st;
 }
@@ -451,6 +511,10 @@ void storage_stop(struct storage **stp)
     st->stop.run = stop_taken;
     queue_post(st->queue, &st->stop);
     thread_join(st->thread);
+    st->slow_stop.run = slow_stop_taken;
+    queue_post(st->slow_queue, &st->slow_stop);
+    thread_join(st->slow_thread);
+    queue_free(&st->slow_queue);
     db_reader_free(&st->reader);
     queue_free(&st->queue);
     pthread_mutex_destroy(&st->touch_lock);

@@ -7,7 +7,9 @@
  * the shared write transaction), the commit, done. When prepare fails, apply is
  * left out; when apply fails, the job alone is left out of the commit: the
  * transaction is begun again without it, so apply may be called several times.
- * done always comes, once, with the error or 0. All three run in the storage thread.
+ * done always comes, once, with the error or 0. apply and done run in the storage
+ * thread; so does prepare, unless the job `is_slow`: then it runs in a thread beside
+ * it, one after the other, so that no small job waits for the fsync of a large file.
  *
  * After a failed fsync or commit the daemon stops writing: later jobs are done
  * with ERR_IO, and the log says so once (the state of dirty pages is unknown).
@@ -25,11 +27,13 @@
 struct storage;
 
 struct storage_job {
-    struct msg msg;                                          /* the storage thread's */
+    struct msg msg; /* the storage thread's */
+    bool is_slow;
     int (*prepare)(struct storage_job *j, struct store *s);  /* may be NULL */
     int (*apply)(struct storage_job *j, struct db_txn *txn); /* may be NULL */
     void (*done)(struct storage_job *j, int err);            /* owns and frees the job */
-    int err;
+    int err; /* the storage thread's, as are the next */
+    bool is_prepared;
     STAILQ_ENTRY(storage_job) link;
 };
 

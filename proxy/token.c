@@ -150,9 +150,9 @@ static void put_scope(struct params *p, const char *scope)
 
 char *token_url(const char *realm, const char *service, const char *scope, const char *account)
 {
-    char *url = mem_new(strlen(realm) + param_room("service", service) +
-                        param_room("scope", scope) +
-                        param_room("account", account != NULL ? account : "") + 1);
+    char *url =
+        mem_new(strlen(realm) + param_room("service", service) + param_room("scope", scope) +
+                param_room("account", account != NULL ? account : "") + 1);
     struct params p = {url, strchr(realm, '?') == NULL ? '?' : '&'};
 
     put_text(&p, realm);

@@ -8,6 +8,7 @@
  */
 #include "proxy/upstream_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +68,9 @@ static void give_up(struct question *q, const struct failure *f)
         log_event(p->log, LOG_WARN, "asking for %s of %s/%s failed: %s", ask_reference(q->ask),
                   n->registry, n->repository, f->why);
     ask_fail(q->ask, f->outcome, "%s", f->why);
-    ask_answer(q->ask)->retry_after_s = f->retry_after_s;
+    struct ask_result *r = ask_answer(q->ask);
+    r->retry_after_s = f->retry_after_s;
+    snprintf(r->challenge, sizeof r->challenge, "%s", f->challenge);
     ask_finish(p->asks, q->ask);
     question_free(q);
 }
@@ -116,11 +119,12 @@ static bool on_head(void *arg, const struct head *h, struct failure *f)
 {
     struct question *q = arg;
 
-    if (ask_kind(q->ask) != ASK_BLOB && h->content_length > (int64_t)body_limit(q))
+    if (ask_kind(q->ask) != ASK_EXISTS && h->content_length > (int64_t)body_limit(q))
         return too_large(q, f);
     memcpy(q->media_type, h->content_type, sizeof q->media_type);
     memcpy(q->digest, h->digest, sizeof q->digest);
     q->content_length = h->content_length;
+    memcpy(ask_answer(q->ask)->filters, h->filters, sizeof h->filters);
     if (h->link)
         q->link_field = mem_copy(h->link, strlen(h->link));
     return true;
@@ -192,22 +196,19 @@ static void manifest_came(struct question *q)
     hand_over(q);
 }
 
-static void blob_known(struct question *q)
+static void content_known(struct question *q)
 {
     struct ask_result *r = ask_answer(q->ask);
-    const char *text = ask_reference(q->ask);
     struct failure f;
 
-    if (q->content_length < 0 || digest_parse(&r->digest, text, strlen(text)) != 0) {
-        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: did not say how large the blob is",
+    if (q->content_length < 0) {
+        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: did not say how large the content is",
                     q->attempts.to->registry);
         failed(q, &f);
         return;
     }
-    r->outcome = OUT_MISS;
     r->size_bytes = (uint64_t)q->content_length;
-    ask_finish(q->upstream->parts.asks, q->ask);
-    question_free(q);
+    hand_over(q);
 }
 
 static void answered(struct question *q)
@@ -224,8 +225,8 @@ static void answered(struct question *q)
     case ASK_MANIFEST:
         manifest_came(q);
         break;
-    case ASK_BLOB:
-        blob_known(q);
+    case ASK_EXISTS:
+        content_known(q);
         break;
     case ASK_LIST:
         hand_over(q);
@@ -266,7 +267,7 @@ static const struct {
 } kinds[] = {
     [ASK_TAG] = {"manifests/", true, true, OUT_MANIFEST_UNKNOWN},
     [ASK_MANIFEST] = {"manifests/", false, true, OUT_MANIFEST_UNKNOWN},
-    [ASK_BLOB] = {"blobs/", true, false, OUT_BLOB_UNKNOWN},
+    [ASK_EXISTS] = {"", true, true, OUT_BLOB_UNKNOWN},
     [ASK_LIST] = {"", false, false, OUT_NAME_UNKNOWN},
 };
 
@@ -279,6 +280,7 @@ static void attempt(struct question *q)
         .to = q->attempts.to,
         .registry = ask_name(q->ask)->registry,
         .url = url,
+        .behalf = ask_behalf(q->ask),
         .head_only = q->head_only,
         .accept_manifests = kinds[kind].accept_manifests,
         .not_found = kinds[kind].not_found,

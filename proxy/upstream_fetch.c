@@ -44,6 +44,7 @@ struct download {
     struct config *config;
     struct fetch *fetch;
     struct name name;
+    struct behalf behalf;
     struct intake *intake;
     struct transfer *transfer;
     struct event *retry;
@@ -74,6 +75,7 @@ static void download_free(struct download *d)
     if (d->retry)
         event_free(d->retry);
     fetch_unref(&d->fetch);
+    behalf_clear(&d->behalf);
     config_unref(&d->config);
     free(d);
 }
@@ -86,6 +88,7 @@ static void give_up(struct download *d, const struct failure *f)
     char text[DIGEST_TEXT_MAX];
 
     snprintf(why.text, sizeof why.text, "%s", f->why);
+    snprintf(why.challenge, sizeof why.challenge, "%s", f->challenge);
     log_event(d->upstream->parts.log, f->outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
               "the fetch of %s of %s/%s failed: %s", digest_text(fetch_digest(d->fetch), text),
               d->name.registry, d->name.repository, f->why);
@@ -310,6 +313,7 @@ static void attempt(struct download *d)
         .to = d->attempts.to,
         .registry = d->name.registry,
         .url = url,
+        .behalf = &d->behalf,
         .range_start = d->is_ranged ? d->have_bytes : 0,
         .not_found = OUT_BLOB_UNKNOWN,
     };
@@ -385,7 +389,7 @@ void upstream_resume_downloads(struct upstream *u)
     struct download *d;
 
     LIST_FOREACH (d, &u->downloads, link) {
-        if (d->transfer && !intake_is_full(d->intake))
+        if (d->transfer && intake_has_room(d->intake))
             transfer_resume(d->transfer);
     }
 }
@@ -437,7 +441,8 @@ static void begin(struct msg *m, void *owner)
     d->intake = intake_new(u->hasher, d->fetch, &d->name, &intake_calls, d);
 }
 
-void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, uint64_t size_bytes)
+void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n,
+                    uint64_t size_bytes, const struct behalf *b)
 {
     struct download *d = mem_new(sizeof *d);
 
@@ -445,6 +450,7 @@ void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, u
     d->fetch = fetch_ref(f);
     d->name = *n;
     d->size_bytes = size_bytes;
+    d->behalf = behalf_copy(b);
     d->msg.run = begin;
     queue_post(u->queue, &d->msg);
 }

@@ -21,6 +21,7 @@ void head_clear(struct head *h)
 {
     free(h->location);
     free(h->link);
+    free(h->challenge);
     head_init(h);
 }
 
@@ -137,6 +138,12 @@ static void docker_content_digest(struct head *h, struct span v, int64_t now_s)
     copy(h->digest, sizeof h->digest, v);
 }
 
+static void filters_applied(struct head *h, struct span v, int64_t now_s)
+{
+    (void)now_s;
+    copy(h->filters, sizeof h->filters, v);
+}
+
 static void keep(struct head *h, char **field, struct span v, size_t max)
 {
     if (v.len > max || memchr(v.p, '\0', v.len)) {
@@ -159,6 +166,16 @@ static void link_field(struct head *h, struct span v, int64_t now_s)
     keep(h, &h->link, v, HEAD_LINK_MAX);
 }
 
+/* The first one: what a client is told when it must log in. One that is too long
+ * is as good as none. */
+static void www_authenticate(struct head *h, struct span v, int64_t now_s)
+{
+    (void)now_s;
+    if (h->challenge || v.len >= ASK_CHALLENGE_MAX || memchr(v.p, '\0', v.len))
+        return;
+    h->challenge = mem_copy(v.p, v.len);
+}
+
 static const struct {
     const char *name;
     void (*take)(struct head *h, struct span value, int64_t now_s);
@@ -169,8 +186,10 @@ static const struct {
     {"Docker-Content-Digest", docker_content_digest},
     {"Link", link_field},
     {"Location", location},
+    {"OCI-Filters-Applied", filters_applied},
     {"Retry-After", retry_after},
     {"Transfer-Encoding", transfer_encoding},
+    {"WWW-Authenticate", www_authenticate},
 };
 
 /* "HTTP/1.1 200 OK": a new head begins, e.g. after an interim one. */
@@ -192,6 +211,16 @@ static bool take_status_line(struct head *h, struct span line)
     return true;
 }
 
+/* What an upstream says may be said on to clients: control bytes end here. */
+static bool is_clean(struct span value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        if (!http_is_value_char(value.p[i]))
+            return false;
+    }
+    return true;
+}
+
 bool head_take(struct head *h, const char *line, size_t len, int64_t now_s)
 {
     struct span all = {line, len};
@@ -205,7 +234,11 @@ bool head_take(struct head *h, const char *line, size_t len, int64_t now_s)
     struct span name = {line, (size_t)(colon - line)};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (span_equal_fold(name, fields[i].name)) {
-            fields[i].take(h, trim((struct span){colon + 1, len - name.len - 1}), now_s);
+            struct span value = trim((struct span){colon + 1, len - name.len - 1});
+            if (is_clean(value))
+                fields[i].take(h, value, now_s);
+            else
+                h->bad = true;
             break;
         }
     }

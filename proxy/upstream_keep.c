@@ -13,7 +13,10 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/link.h"
+#include "cache/repository.h"
 #include "cache/tag.h"
+
+#define VISIBILITY_RENEW_S 3600
 
 struct keep {
     struct storage_job job;
@@ -134,6 +137,28 @@ static int apply_tag(struct keep *k, struct db_txn *txn, int64_t now_s)
     return err == 0 ? link_put(txn, ask_name(k->ask), &r->digest, now_s) : err;
 }
 
+/* Whether a client's own credentials opened it. */
+static bool is_private(const struct keep *k)
+{
+    return ask_behalf(k->ask)->authorization != NULL;
+}
+
+/* The upstream answered, so it is known who may read the repository. A record is
+ * renewed when it says something else, or is old. */
+static int apply_visibility(struct keep *k, struct db_txn *txn, int64_t now_s)
+{
+    struct repository_record old;
+    struct repository_record now = {
+        .visibility = is_private(k) ? REPOSITORY_PRIVATE : REPOSITORY_PUBLIC,
+        .checked_at_s = now_s,
+    };
+
+    if (repository_get(txn, ask_name(k->ask), &old) == 0 && old.visibility == now.visibility &&
+        now_s - old.checked_at_s < VISIBILITY_RENEW_S)
+        return 0;
+    return repository_put(txn, ask_name(k->ask), &now);
+}
+
 static int keep_apply(struct storage_job *j, struct db_txn *txn)
 {
     struct keep *k = (struct keep *)j;
@@ -143,10 +168,12 @@ static int keep_apply(struct storage_job *j, struct db_txn *txn)
 
     if (outcome_is_error(r->outcome))
         return 0;
-    if (ask_kind(k->ask) == ASK_LIST)
+    err = apply_visibility(k, txn, now_s);
+    if (err == 0 && ask_kind(k->ask) == ASK_LIST)
         return apply_list(k, txn, now_s);
-    if (k->manifest)
-        err = manifest_put(txn, ask_name(k->ask), &r->digest, k->manifest, r->size_bytes, now_s);
+    if (err == 0 && k->manifest)
+        err = manifest_put(txn, ask_name(k->ask), &r->digest, k->manifest,
+                           is_private(k) ? BLOB_PRIVATE : BLOB_PUBLIC, r->size_bytes, now_s);
     if (err == 0 && ask_kind(k->ask) == ASK_TAG)
         err = apply_tag(k, txn, now_s);
     return err;

@@ -44,6 +44,9 @@ struct transfer {
     CURL *easy;
     struct curl_slist *fields;
     struct registry_stats *registry;
+    struct behalf behalf;
+    bool accept_manifests;
+    uint64_t range_start;
     bool has_range;
     enum outcome not_found;
 
@@ -83,6 +86,7 @@ static void transfer_free(struct transfer *t)
 {
     curl_easy_cleanup(t->easy);
     curl_slist_free_all(t->fields);
+    behalf_clear(&t->behalf);
     curl_url_cleanup(t->url);
     event_free(t->stall);
     free(t->own_host);
@@ -187,6 +191,43 @@ static bool is_own_host(const struct transfer *t, const char *host)
     return t->own_address[0] && strcmp(host, t->own_address) == 0;
 }
 
+static void add_field(struct transfer *t, const char *line)
+{
+    t->fields = curl_slist_append(t->fields, line);
+    CHECK(t->fields);
+}
+
+static void add_field_value(struct transfer *t, const char *name, const char *value)
+{
+    char *line = mem_format("%s: %s", name, value);
+
+    add_field(t, line);
+    explicit_bzero(line, strlen(line));
+    free(line);
+}
+
+/* The fields of a hop. What a client gave goes to the registry itself alone. */
+static void set_fields(struct transfer *t)
+{
+    char line[64];
+    bool is_registry = t->hops == 0;
+
+    curl_slist_free_all(t->fields);
+    t->fields = NULL;
+    /* Content must come as it is stored: by its digest. */
+    add_field(t, "Accept-Encoding: identity");
+    add_field(t, t->accept_manifests ? accept_manifests : "Accept: */*");
+    if (t->has_range) {
+        snprintf(line, sizeof line, "Range: bytes=%llu-", (unsigned long long)t->range_start);
+        add_field(t, line);
+    }
+    if (is_registry && t->behalf.authorization)
+        add_field_value(t, "Authorization", t->behalf.authorization);
+    if (is_registry && t->behalf.loop)
+        add_field_value(t, "CDN-Loop", t->behalf.loop);
+    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->fields);
+}
+
 /* Set off to where t->url points. */
 static void start_hop(struct transfer *t)
 {
@@ -203,6 +244,7 @@ static void start_hop(struct transfer *t)
     t->dropped_bytes = 0;
     t->is_connected = false;
     t->error[0] = '\0';
+    set_fields(t);
     STATS_ADD(stats, upstream_requests, 1);
     if (t->registry)
         STATS_ADD(t->registry, line_requests, 1);
@@ -322,6 +364,8 @@ static void refuse_status(struct transfer *t)
     else
         refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: answered %d", t->host, status);
     t->failure.retry_after_s = (int)t->head.retry_after_s;
+    if (status == 401 && t->head.challenge)
+        snprintf(t->failure.challenge, sizeof t->failure.challenge, "%s", t->head.challenge);
 }
 
 /* The head is whole. False ends the transfer at once; so does an error's head, but
@@ -425,26 +469,6 @@ static void look_for_stall(evutil_socket_t s, short what, void *arg)
 
 /* --- the beginning --- */
 
-static void add_field(struct transfer *t, const char *line)
-{
-    t->fields = curl_slist_append(t->fields, line);
-    CHECK(t->fields);
-}
-
-static void set_fields(struct transfer *t, const struct transfer_order *o)
-{
-    char line[64];
-
-    /* Content must come as it is stored: by its digest. */
-    add_field(t, "Accept-Encoding: identity");
-    add_field(t, o->accept_manifests ? accept_manifests : "Accept: */*");
-    if (o->range_start > 0) {
-        snprintf(line, sizeof line, "Range: bytes=%llu-", (unsigned long long)o->range_start);
-        add_field(t, line);
-    }
-    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->fields);
-}
-
 static void set_options(struct transfer *t, const struct transfer_order *o)
 {
     CURL *e = t->easy;
@@ -498,6 +522,10 @@ struct transfer *transfer_start(struct upstream *u, const struct transfer_order 
     t->to = o->to;
     t->calls = calls;
     t->arg = arg;
+    if (o->behalf)
+        t->behalf = behalf_copy(o->behalf);
+    t->accept_manifests = o->accept_manifests;
+    t->range_start = o->range_start;
     t->has_range = o->range_start > 0;
     t->not_found = o->not_found;
     t->registry = stats_find_registry(u->parts.stats, o->registry);
@@ -505,7 +533,6 @@ struct transfer *transfer_start(struct upstream *u, const struct transfer_order 
     t->easy = curl_easy_init();
     t->stall = event_new(u->base, -1, EV_PERSIST, look_for_stall, t);
     CHECK(t->easy && t->stall);
-    set_fields(t, o);
     set_options(t, o);
     int64_t look_us = t->to->stall_timeout_ms * 1000 / 2;
     struct timeval look = {.tv_sec = look_us / 1000000, .tv_usec = look_us % 1000000};

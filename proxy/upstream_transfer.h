@@ -10,6 +10,7 @@
 
 #include "cache/digest.h"
 #include "cache/manifest.h"
+#include "proxy/ask.h"
 #include "proxy/config.h"
 #include "proxy/outcome.h"
 
@@ -22,6 +23,7 @@ struct failure {
     bool may_pass; /* the same request may fare better later */
     int retry_after_s;
     char why[256];
+    char challenge[ASK_CHALLENGE_MAX]; /* of a 401 */
 };
 
 __attribute__((format(printf, 4, 5))) void failure_set(struct failure *f, enum outcome o,
@@ -58,7 +60,9 @@ struct head {
     char content_type[MEDIA_TYPE_MAX]; /* without parameters; empty: not said */
     char digest[DIGEST_TEXT_MAX];      /* Docker-Content-Digest; empty: not said */
     char *location;                    /* owned; NULL: not said */
+    char filters[64];                  /* OCI-Filters-Applied; empty: not said */
     char *link;                        /* owned; NULL: not said */
+    char *challenge;                   /* WWW-Authenticate; owned; NULL: not said */
 };
 
 void head_init(struct head *h);
@@ -74,6 +78,7 @@ struct transfer_order {
     const struct config_upstream *to;
     const char *registry;
     const char *url;
+    const struct behalf *behalf; /* NULL: nobody's; copied */
     bool head_only;
     bool accept_manifests;
     uint64_t range_start;   /* 0: no Range field */

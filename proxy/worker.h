@@ -21,6 +21,7 @@
 #include "proxy/disk.h"
 #include "proxy/http.h"
 #include "proxy/log.h"
+#include "proxy/permit.h"
 #include "proxy/queue.h"
 #include "proxy/shelf.h"
 #include "proxy/stats.h"
@@ -53,6 +54,8 @@ struct worker_parts {
     struct ask_table *asks;
     struct upstream *upstream;
     struct disk *disk;
+    struct permits *permits;
+    const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;
 };

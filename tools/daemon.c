@@ -118,7 +118,7 @@ static int ask(const char *socket_path, const char *path, char **body, char *why
     if (errnum == 0)
         errnum = read_answer(fd, &answer);
     close(fd);
-    if (errnum != 0)
+    if (answer == NULL)
         return refuse_errno("cannot ask", socket_path, errnum, why, why_size);
     const char *content = find_content(answer);
     if (content != NULL) {

@@ -52,7 +52,7 @@ def test_without_a_daemon(daemon):
     assert daemon.command("status", "-q").returncode == 0
     daemon.stop()
     done = daemon.command("status")
-    assert done.returncode == 0 and "no answer" in done.stdout, done
+    assert done.returncode == 0 and "not running" in done.stdout, done
     assert daemon.command("status", "-q").returncode == 1
     done = daemon.command("ls")
     assert done.returncode == 0 and "docker.io/library/app" in done.stdout, done

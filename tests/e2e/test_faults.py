@@ -354,6 +354,21 @@ def test_redirect(upstream, daemon, closing):
     assert "authorization" not in cdn.requests[0].fields
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_statuses(upstream, daemon, status):
+    """Every kind of redirect, to an absolute path, of a blob and of a manifest."""
+    item = upstream.hold(image.image("moved", (1000,)), "other/app", "1")
+    upstream.blobs["other/app", DIGEST] = DATA
+    upstream.fault(f"library/app/blobs/{DIGEST}", redirect=f"/v2/other/app/blobs/{DIGEST}",
+                   redirect_status=status)
+    upstream.fault("library/app/manifests/", redirect=f"/v2/other/app/manifests/{item.digest}",
+                   redirect_status=status)
+    assert daemon.get(BLOB).body == DATA
+    got = daemon.get(manifest("library/app", item.digest), fields=ACCEPT)
+    assert got.status == 200 and got.body == item.data
+    assert upstream.count("GET") == 4
+
+
 def test_redirect_is_asked_anew(upstream, daemon, closing):
     """A signed address is not kept: on a break the registry is asked again."""
     cdn = closing(Hub())
@@ -389,6 +404,28 @@ def test_redirect_to_cachalot(upstream, daemon):
     upstream.fault("/blobs/", redirect="http://%s:%d%s" % (*daemon.address, BLOB))
     assert daemon.get(BLOB).status in (502, 504)
     check_heals(daemon, upstream)
+
+
+# --- connections ---
+
+def test_idle_connections_are_closed(upstream, daemon):
+    """The upstream closes its idle connections between two requests: no error is seen."""
+    for i in range(5):
+        data = noise(1000, f"idle-{i}")
+        path = blob("library/app", upstream.hold_blob("library/app", data))
+        assert daemon.get(path).body == data
+        upstream.cut()
+
+
+def test_restart_of_the_upstream(upstream, daemon):
+    """The upstream goes away and comes back in the middle of a blob: it is continued."""
+    gate = upstream.gate("/blobs/", after=500_000, times=1)
+    crowd = Crowd().add(daemon.get, BLOB)
+    gate.wait_reached()
+    upstream.down()
+    upstream.up()
+    gate.open()
+    assert crowd.join()[0].body == DATA
 
 
 # --- manifests ---
@@ -429,6 +466,16 @@ def test_lies_about_a_manifest(upstream, daemon, item, lie, how):
     assert daemon.stored() <= {item.digest}
     upstream.heal()
     assert daemon.get(path, fields=ACCEPT).body == item.data
+
+
+@pytest.mark.parametrize("switches", [{"chunked": True}, {"no_length": True}], ids=str)
+def test_manifest_without_length(upstream, daemon, item, switches):
+    """A manifest that comes chunked, or until the close, is taken, and served with its
+    length."""
+    upstream.fault("/manifests/", **switches)
+    for reference in ("1", item.digest):
+        got = daemon.get(manifest("library/app", reference), fields=ACCEPT)
+        assert got.status == 200 and got.body == item.data and got.length == len(item.data)
 
 
 @pytest.mark.parametrize("lie", ["wrong-body", "not-json", "truncated", "too-large"])

@@ -49,7 +49,7 @@ def test_fields(hub, cachalot):
     """What an access line says."""
     hub.hold(image.image("log", (1000,)), "library/app", "1")
     digest = hub.hold_blob("library/app", DATA)
-    daemon = cachalot({HUB: hub.url})
+    daemon = cachalot({HUB: hub.url}, {"cache": {"workers": 1}})
     daemon.get(f"/v2/app/blobs/{digest}?ns=docker.io",
                fields=[("User-Agent", 'docker/20 "quoted"\t\\x')])
     daemon.get(blob("app", digest), fields=[("Range", "bytes=5-14")])

@@ -55,7 +55,7 @@ static void check_record(const struct manifest *m, const uint8_t *body, size_t s
     struct db_txn *txn = fuzz_db_write();
 
     digest_of(DIGEST_SHA256, body, size, &d);
-    CHECK(manifest_put(txn, &n, &d, m, size, 1) == 0);
+    CHECK(manifest_put(txn, &n, &d, m, BLOB_PUBLIC, size, 1) == 0);
     CHECK(manifest_get(txn, &d, &r) == 0);
     CHECK(r.size_bytes == size && r.is_index == manifest_is_index(m));
     CHECK(strcmp(r.media_type, manifest_media_type(m)) == 0);

@@ -42,12 +42,14 @@ static const struct row registries[] = {
      "bearer https://auth.docker.io/token|registry.docker.io|repository:samalba/my-app:pull,push|"
      "invalid_token"},
     /* GitHub */
-    {"Bearer realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:user/image:pull\"",
+    {"Bearer "
+     "realm=\"https://ghcr.io/token\",service=\"ghcr.io\",scope=\"repository:user/image:pull\"",
      "bearer https://ghcr.io/token|ghcr.io|repository:user/image:pull|"},
     /* Quay */
     {"Bearer realm=\"https://quay.io/v2/auth\",service=\"quay.io\"",
      "bearer https://quay.io/v2/auth|quay.io||"},
-    {"Bearer realm=\"https://quay.io/v2/auth\",service=\"quay.io\",scope=\"repository:coreos/etcd:pull\"",
+    {"Bearer "
+     "realm=\"https://quay.io/v2/auth\",service=\"quay.io\",scope=\"repository:coreos/etcd:pull\"",
      "bearer https://quay.io/v2/auth|quay.io|repository:coreos/etcd:pull|"},
     /* gcr.io, Google Artifact Registry; its /v2/ names the realm alone */
     {"Bearer realm=\"https://gcr.io/v2/token\",service=\"gcr.io\",scope=\"repository:a/b:pull\"",
@@ -75,7 +77,8 @@ static const struct row registries[] = {
     {"Bearer realm=\"https://harbor.lan/service/token\",service=\"harbor-registry\"",
      "bearer https://harbor.lan/service/token|harbor-registry||"},
     /* Artifactory */
-    {"Bearer realm=\"https://a.jfrog.io/artifactory/api/docker/images/v2/token\",service=\"a.jfrog.io\"",
+    {"Bearer "
+     "realm=\"https://a.jfrog.io/artifactory/api/docker/images/v2/token\",service=\"a.jfrog.io\"",
      "bearer https://a.jfrog.io/artifactory/api/docker/images/v2/token|a.jfrog.io||"},
     {"Basic realm=\"Artifactory Realm\"", "basic Artifactory Realm|||"},
     /* Nexus */
@@ -87,7 +90,8 @@ static const struct row registries[] = {
      "https://nexus.lan/repository/docker/v2/token||"},
     /* docker-registry with htpasswd and with tokens */
     {"Basic realm=\"Registry Realm\"", "basic Registry Realm|||"},
-    {"Bearer realm=\"http://127.0.0.1:5001/token\",service=\"registry\",scope=\"repository:a:pull\"",
+    {"Bearer "
+     "realm=\"http://127.0.0.1:5001/token\",service=\"registry\",scope=\"repository:a:pull\"",
      "bearer http://127.0.0.1:5001/token|registry|repository:a:pull|"},
     /* Gitea and Forgejo */
     {"Bearer realm=\"https://git.lan/v2/token\",service=\"container_registry\",scope=\"*\"",

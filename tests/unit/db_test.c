@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "cache/check.h"
@@ -268,21 +269,21 @@ static int read_beside(const char *dir)
     return 0;
 }
 
-/* Reads before and after the daemon has opened a larger map and filled it: a byte
- * on standard input says when. */
-static int read_beside_a_growing_map(const char *dir)
+/* Reads before and after the daemon has opened a larger map and filled it: a byte on
+ * the socket says that it has read, and a byte from there that it may again. */
+static int read_beside_a_growing_map(const char *dir, int socket)
 {
     struct db *db;
     struct db_reader *r;
     struct db_txn *txn;
     struct db_value value;
-    char byte;
+    char byte = 'x';
 
     if (db_open(&db, dir, 0, true) != 0 || db_reader_new(db, &r) != 0 || db_read(r, &txn) != 0) {
         return 1;
     }
     db_read_end(r);
-    if (read(STDIN_FILENO, &byte, 1) != 1) {
+    if (write(socket, &byte, 1) != 1 || read(socket, &byte, 1) != 1) {
         return 2;
     }
     if (db_read(r, &txn) != 0 || db_get(txn, DB_BLOBS, "large", 5, &value) != 0) {
@@ -301,30 +302,32 @@ static void test_a_command_follows_a_map_that_grows(void **state)
     struct db *db = open_db(*state);
     struct db_txn *txn;
     int status;
-    int pipe_fds[2];
+    int sockets[2];
+    char byte;
     char *large = malloc(4 * MAP_BYTES);
 
     assert_non_null(large);
     memset(large, 'x', 4 * MAP_BYTES);
     put(db, DB_BLOBS, "k", "v");
     db_close(&db);
-    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
     pid_t pid = fork();
 
     assert_true(pid >= 0);
     if (pid == 0) {
-        dup2(pipe_fds[0], STDIN_FILENO);
-        _exit(read_beside_a_growing_map(*state));
+        close(sockets[0]);
+        _exit(read_beside_a_growing_map(*state, sockets[1]));
     }
+    close(sockets[1]);
+    assert_int_equal(read(sockets[0], &byte, 1), 1);
     assert_int_equal(db_open(&db, *state, 16 * MAP_BYTES, false), 0);
     assert_int_equal(db_write(db, &txn), 0);
     assert_int_equal(db_put(txn, DB_BLOBS, "large", 5, large, 4 * MAP_BYTES), 0);
     assert_int_equal(db_commit(&txn), 0);
-    assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+    assert_int_equal(write(sockets[0], "x", 1), 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    close(pipe_fds[0]);
-    close(pipe_fds[1]);
+    close(sockets[0]);
     free(large);
     db_close(&db);
 }
@@ -407,7 +410,7 @@ static void *read_pairs(void *arg)
 static void test_threads_read_whole_commits(void **state)
 {
     struct reading reading = {0};
-    pthread_t threads[3];
+    pthread_t threads[3] = {0};
     struct db_txn *txn;
 
     /* Room for what a reader pins that is not let run for a while. */

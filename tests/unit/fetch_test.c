@@ -30,7 +30,7 @@ static int setup(void **state)
     bool created;
 
     f->table = fetch_table_new();
-    f->fetch = fetch_join(f->table, &some_digest, &created);
+    f->fetch = fetch_join(f->table, &some_digest, NULL, &created);
     assert_true(created);
     f->fd = open("/dev/null", O_RDONLY);
     assert_true(f->fd >= 0);
@@ -66,11 +66,11 @@ static void test_join_collapses(void **state)
     struct digest other = some_digest;
     bool created;
 
-    struct fetch *same = fetch_join(f->table, &some_digest, &created);
+    struct fetch *same = fetch_join(f->table, &some_digest, NULL, &created);
     assert_false(created);
     assert_ptr_equal(same, f->fetch);
     other.bytes[31] = 9;
-    struct fetch *different = fetch_join(f->table, &other, &created);
+    struct fetch *different = fetch_join(f->table, &other, NULL, &created);
     assert_true(created);
     assert_int_equal(fetch_table_count(f->table), 2);
     fetch_retire(f->table, different);
@@ -89,7 +89,7 @@ static void test_retired_is_not_joined(void **state)
 
     fetch_retire(f->table, f->fetch);
     fetch_unref(&f->fetch);
-    f->fetch = fetch_join(f->table, &some_digest, &created);
+    f->fetch = fetch_join(f->table, &some_digest, NULL, &created);
     assert_true(created);
     assert_true(digest_equal(fetch_digest(old), &some_digest));
     fetch_unref(&old);

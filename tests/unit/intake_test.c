@@ -130,7 +130,7 @@ static void begin(struct bed *b, const struct digest *d)
     bool created;
 
     fetch_unref(&b->fetch);
-    b->fetch = fetch_join(b->fetches, d, &created);
+    b->fetch = fetch_join(b->fetches, d, NULL, &created);
     assert_true(created);
     b->opened = b->ended = b->broken_err = 0;
     b->drained_bytes = 0;
@@ -444,7 +444,7 @@ static void test_abandoned_at_once(void **state)
     struct name n = scratch_name("docker.io", "library/alpine");
     bool created;
 
-    b->fetch = fetch_join(b->fetches, &d, &created);
+    b->fetch = fetch_join(b->fetches, &d, NULL, &created);
     b->intake = intake_new(b->hasher, b->fetch, &n, &calls, b);
     abandon(b, false);
     expect_failed(b, OUT_UPSTREAM_BROKEN);
@@ -463,7 +463,7 @@ static void test_many_at_once(void **state)
 
     for (size_t i = 0; i < MANY; i++) {
         digests[i] = digest_of_data(b, DIGEST_SHA256, MIB + i);
-        struct fetch *f = fetch_join(b->fetches, &digests[i], &created);
+        struct fetch *f = fetch_join(b->fetches, &digests[i], NULL, &created);
         intakes[i] = intake_new(b->hasher, f, &n, &calls, b);
         fetch_unref(&f);
     }
@@ -495,8 +495,10 @@ static void test_staging_has_a_limit(void **state)
     intake_append(b->intake, b->data, 1);
     /* No answer was run yet: as far as this thread knows, nothing is written. */
     assert_true(intake_is_full(b->intake));
+    assert_false(intake_has_room(b->intake));
     AWAIT(b, b->drained_bytes == DATA_BYTES + 1);
     assert_false(intake_is_full(b->intake));
+    assert_true(intake_has_room(b->intake));
     abandon(b, true);
     expect_failed(b, OUT_UPSTREAM_BROKEN);
 }

@@ -26,7 +26,7 @@ static struct digest put(struct db_txn *txn, const char *media_type, const char 
     char why[256];
 
     assert_int_equal(manifest_parse(&m, media_type, text, strlen(text), why, sizeof(why)), 0);
-    assert_int_equal(manifest_put(txn, &n, &d, m, strlen(text), NOW_S), 0);
+    assert_int_equal(manifest_put(txn, &n, &d, m, BLOB_PUBLIC, strlen(text), NOW_S), 0);
     manifest_free(&m);
     return d;
 }

@@ -15,8 +15,9 @@
 #define HUB "https://registry-1.docker.io"
 #define LAN "http://registry.lan:5000"
 
-static const char *const hosts[] = {"auth.docker.io", "auth.lan:8443", "registry.lan:5001",
-                                    "[2001:db8::1]:444"};
+static char auth[] = "auth.docker.io", port[] = "auth.lan:8443", http[] = "registry.lan:5001",
+            ipv6[] = "[2001:db8::1]:444", all[] = "*.wild.example";
+static char *const hosts[] = {auth, port, http, ipv6, all};
 
 struct row {
     const char *url;
@@ -31,6 +32,8 @@ static const struct row rows[] = {
     {HUB, "https://auth.docker.io?x=1", 0},
     {HUB, "https://registry-1.docker.io/token", 0},
     {HUB, "https://registry-1.docker.io:443/token", 0},
+    {HUB, "https://auth.docker.io:8443/token", 0},
+    {HUB, "https://a.b.wild.example/token", 0},
     {HUB, "https://auth.lan:8443/", 0},
     {HUB, "https://[2001:DB8::1]:444/", 0},
     {"https://ghcr.io/proxy/path", "https://ghcr.io/token", 0},
@@ -40,7 +43,7 @@ static const struct row rows[] = {
     {HUB, "https://docker.io/token", ERR_DENIED},
     {HUB, "https://xauth.docker.io/token", ERR_DENIED},
     {HUB, "https://auth.docker.io.evil.example/token", ERR_DENIED},
-    {HUB, "https://auth.docker.io:8443/token", ERR_DENIED},
+    {HUB, "https://wild.example/token", ERR_DENIED},
     {HUB, "https://auth.lan/", ERR_DENIED},
     {HUB, "https://registry-1.docker.io:444/token", ERR_DENIED},
     {HUB, "https://169.254.169.254/latest", ERR_DENIED},
@@ -95,7 +98,9 @@ static const struct row rows[] = {
 
 static int check(const struct row *r, char why[256])
 {
-    struct realm_policy p = {.registry = "docker.io", .url = r->url, .hosts = hosts,
+    struct realm_policy p = {.registry = "docker.io",
+                             .url = r->url,
+                             .hosts = hosts,
                              .host_count = sizeof hosts / sizeof hosts[0]};
 
     why[0] = '\0';
@@ -125,7 +130,8 @@ static void the_reason_names_the_option(void **state)
                              "realm-hosts in [upstream docker.io] would allow it: "
                              "evil.example:8443");
     /* What it names does allow it. */
-    const char *more[] = {"evil.example:8443"};
+    char evil[] = "evil.example:8443";
+    char *more[] = {evil};
     struct realm_policy p = {.registry = "docker.io", .url = HUB, .hosts = more, .host_count = 1};
     assert_int_equal(realm_check(&p, "https://evil.example:8443/token?x", why, sizeof why), 0);
     /* A user's name and password are not repeated. */

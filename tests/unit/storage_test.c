@@ -205,6 +205,47 @@ static void test_after_an_io_error_nothing_more_is_written(void **state)
     assert_false(is_there(b, "later"));
 }
 
+static void test_a_slow_job_holds_nobody_up(void **state)
+{
+    struct bed *b = *state;
+    sem_t gate;
+    struct trial slow = trial_new("slow", 0, 0, &gate);
+    struct trial second = trial_new("second", ERR_NO_SPACE, 0, NULL);
+    struct trial quick = trial_new("quick", 0, 0, NULL);
+
+    sem_init(&gate, 0, 0);
+    slow.job.is_slow = true;
+    second.job.is_slow = true;
+    storage_post(b->storage, &slow.job);
+    storage_post(b->storage, &second.job);
+    storage_post(b->storage, &quick.job);
+    wait_for(&quick.done);
+    assert_int_equal(quick.done_err, 0);
+    assert_true(is_there(b, "quick"));
+    assert_false(is_there(b, "slow"));
+    sem_post(&gate);
+    wait_for(&slow.done);
+    wait_for(&second.done);
+    assert_int_equal(slow.done_err, 0);
+    assert_true(is_there(b, "slow"));
+    assert_int_equal(second.done_err, ERR_NO_SPACE);
+    assert_int_equal(second.applied, 0);
+}
+
+/* The end waits for what the slow thread has. */
+static void test_a_slow_job_is_done_before_the_end(void **state)
+{
+    struct bed *b = *state;
+    struct trial slow = trial_new("slow", 0, 0, NULL);
+
+    slow.job.is_slow = true;
+    storage_post(b->storage, &slow.job);
+    storage_stop(&b->storage);
+    assert_int_equal(slow.applied, 1);
+    assert_true(is_there(b, "slow"));
+    b->storage = storage_start(b->scratch->store, &b->stats, NULL);
+}
+
 static void test_many_jobs_share_commits(void **state)
 {
     enum { MANY = 1000 };
@@ -331,6 +372,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_job_that_fails_is_left_out_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_after_an_io_error_nothing_more_is_written, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_a_slow_job_holds_nobody_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_slow_job_is_done_before_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_jobs_share_commits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_use_is_recorded_at_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_ledger_gets_what_was_counted_once, setup,

@@ -30,7 +30,7 @@ static void hold(struct db_txn *txn, const char *text)
     char why[256];
 
     assert_int_equal(manifest_parse(&m, IMAGE, text, strlen(text), why, sizeof(why)), 0);
-    assert_int_equal(manifest_put(txn, &n, &d, m, strlen(text), 1), 0);
+    assert_int_equal(manifest_put(txn, &n, &d, m, BLOB_PUBLIC, strlen(text), 1), 0);
     manifest_free(&m);
 }
 

@@ -26,7 +26,8 @@ struct answer_row {
 static const struct answer_row answers[] = {
     /* Docker Hub, GitHub and Quay, Azure */
     {"{\"token\":\"a.b-c_d\",\"access_token\":\"a.b-c_d\",\"expires_in\":300,"
-     "\"issued_at\":\"2026-05-20T08:00:00.1Z\"}", "a.b-c_d", 300000},
+     "\"issued_at\":\"2026-05-20T08:00:00.1Z\"}",
+     "a.b-c_d", 300000},
     {"{\"token\":\"djE6dXNlci9pbWFnZQ==\"}", "djE6dXNlci9pbWFnZQ==", 60000},
     {"{\"access_token\":\"x\"}", "x", 60000},
     {"{\"token\":\"x\",\"access_token\":\"y\"}", "x", 60000},

@@ -129,7 +129,7 @@ static int record_all(struct db_txn *txn, const struct digest *layer_digest,
     int err = blob_put(txn, layer_digest, &blob);
 
     if (err == 0) {
-        err = manifest_put(txn, &n, &tag.digest, m, strlen(text), 1);
+        err = manifest_put(txn, &n, &tag.digest, m, BLOB_PUBLIC, strlen(text), 1);
     }
     return err == 0 ? tag_put(txn, &n, "latest", &tag) : err;
 }

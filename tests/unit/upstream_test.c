@@ -140,7 +140,7 @@ static void fetch(struct bed *b, uint64_t size_bytes)
     bool created;
 
     fetch_unref(&b->fetch);
-    b->fetch = fetch_join(b->fetches, &b->digest, &created);
+    b->fetch = fetch_join(b->fetches, &b->digest, NULL, &created);
     assert_true(created);
     upstream_fetch(b->upstream, b->fetch, &n, size_bytes);
 }
@@ -454,7 +454,7 @@ static void test_refused_and_unknown_upstreams(void **state)
     fetch(b, BODY_BYTES);
     expect_failed(b, OUT_UPSTREAM_REFUSED);
     fetch_unref(&b->fetch);
-    b->fetch = fetch_join(b->fetches, &b->digest, &created);
+    b->fetch = fetch_join(b->fetches, &b->digest, NULL, &created);
     upstream_fetch(b->upstream, b->fetch, &n, BODY_BYTES);
     expect_failed(b, OUT_NAME_UNKNOWN);
 }

@@ -49,7 +49,8 @@ class Fault:
     silent: bool = False         # accept, never answer
     status: int = None           # an error of this status
     retry_after: str = None
-    redirect: str = None         # 307 to this URL
+    redirect: str = None         # to this URL
+    redirect_status: int = 307
     # in the head
     say: int = None              # this status, and all else as it would be
     content_type: str = None
@@ -76,6 +77,8 @@ class Request:
     path: str
     query: dict
     fields: dict
+    pairs: list = field(default_factory=list)  # the query, with what is repeated
+    body: bytes = b""
     status: int = 0
     sent: int = 0                # bytes of the body that were sent
 
@@ -100,7 +103,8 @@ def error(status, code, retry_after=None):
 
 
 class Hub:
-    def __init__(self, host="127.0.0.1"):
+    def __init__(self, host="127.0.0.1", tls=None):
+        self.tls = tls           # an ssl.SSLContext: speaks https
         self.address = (host, free_port(host))
         self.manifests = {}      # (repository, tag or digest) -> (media type, bytes)
         self.blobs = {}          # (repository, digest) -> bytes
@@ -116,7 +120,8 @@ class Hub:
     @property
     def url(self):
         host, port = self.address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     # --- what it holds ---
 
@@ -239,6 +244,8 @@ class Hub:
         c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         buffer = b""
         try:
+            if self.tls:
+                c = self.secure(c)
             while not self.stopping.is_set():
                 while b"\r\n\r\n" not in buffer:
                     data = c.recv(65536)
@@ -248,7 +255,15 @@ class Hub:
                     if buffer[:1] == b"\x16":
                         return  # a client tries TLS first
                 head, buffer = buffer.split(b"\r\n\r\n", 1)
-                if not self.serve(c, head.decode("latin-1")):
+                request = self.parse(head.decode("latin-1"))
+                length = int(request.fields.get("content-length", 0))
+                while len(buffer) < length:
+                    data = c.recv(65536)
+                    if not data:
+                        return
+                    buffer += data
+                request.body, buffer = buffer[:length], buffer[length:]
+                if not self.serve(c, request):
                     return
         except OSError:
             return
@@ -257,9 +272,17 @@ class Hub:
                 self.connections.discard(c)
             c.close()
 
+    def secure(self, c):
+        with self.lock:
+            self.connections.discard(c)
+        c = self.tls.wrap_socket(c, server_side=True)
+        with self.lock:
+            self.connections.add(c)
+        return c
+
     # --- one request; true when the connection goes on ---
 
-    def serve(self, c, head):
+    def parse(self, head):
         lines = head.split("\r\n")
         method, target, _ = lines[0].split(" ", 2)
         parts = urlsplit(target)
@@ -267,7 +290,10 @@ class Hub:
         for line in lines[1:]:
             name, value = line.split(":", 1)
             fields[name.lower()] = value.strip()
-        request = Request(method, parts.path, dict(parse_qsl(parts.query)), fields)
+        pairs = parse_qsl(parts.query)
+        return Request(method, parts.path, dict(pairs), fields, pairs)
+
+    def serve(self, c, request):
         with self.lock:
             self.requests.append(request)
         f = self.take_fault(request)
@@ -282,7 +308,7 @@ class Hub:
 
     def answer(self, request, f):
         if f.redirect is not None:
-            return Answer(307, [("Location", f.redirect)])
+            return Answer(f.redirect_status, [("Location", f.redirect)])
         if f.status:
             return error(f.status, {429: "TOOMANYREQUESTS", 404: "MANIFEST_UNKNOWN",
                                     401: "UNAUTHORIZED", 403: "DENIED"}.get(f.status, "UNKNOWN"),

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: ISC */
+/* What options mean together, once all sources are read. */
+#include "proxy/config_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The last source that sets an option of a section; 0 when none does. */
+static unsigned source_of(const struct seen *seen, const char *option)
+{
+    size_t count;
+    const struct option_row *rows = option_rows(&count);
+    for (size_t r = 0; r < count; r++) {
+        if (rows[r].section == seen->kind && strcmp(rows[r].doc.name, option) == 0)
+            return seen->source[r];
+    }
+    return 0;
+}
+
+static void check_listener(struct loader *l, const struct seen *seen)
+{
+    struct config_listener *listener = &l->config->listeners[seen->i];
+    if (listener->address_count == 0)
+        loader_complain(l,
+                        "%s: listener.address: [listener %s] has none; accepted: address = PORT, "
+                        "IPV4:PORT, [IPV6]:PORT or unix:/PATH",
+                        seen->where, listener->name);
+    if (listener->role != ROLE_MIRROR) {
+        if (source_of(seen, "upstream") != 0)
+            loader_complain(
+                l,
+                "%s: listener.upstream: [listener %s] is not a mirror; accepted: upstream "
+                "together with role = mirror",
+                seen->where, listener->name);
+        free(listener->mirror_of);
+        listener->mirror_of = NULL;
+    } else if (config_find_upstream(l->config, listener->mirror_of) == NULL) {
+        loader_complain(
+            l,
+            "%s: listener.upstream: the upstream %s of [listener %s] is not configured; add "
+            "a section [upstream %s]",
+            seen->where, listener->mirror_of, listener->name, listener->mirror_of);
+    }
+}
+
+/* Complain once of each address that an earlier listener, or the same, has. */
+static void check_addresses(struct loader *l, const struct seen *seen)
+{
+    const struct config_listener *mine = &l->config->listeners[seen->i];
+    for (unsigned a = 0; a < mine->address_count; a++) {
+        for (unsigned i = 0; i <= seen->i; i++) {
+            const struct config_listener *other = &l->config->listeners[i];
+            unsigned count = i < seen->i ? other->address_count : a;
+            for (unsigned b = 0; b < count; b++) {
+                if (address_overlaps(mine->addresses[a], other->addresses[b]))
+                    loader_complain(l,
+                                    "%s: listener.address: %s of [listener %s] is taken by %s of "
+                                    "[listener %s]; accepted: each address once",
+                                    seen->where, mine->addresses[a], mine->name,
+                                    other->addresses[b], other->name);
+            }
+        }
+    }
+}
+
+static void complain_of_upstream(struct loader *l, const struct seen *seen, const char *option,
+                                 const char *fault, const char *accepted)
+{
+    loader_complain(l, "%s: upstream.%s: [upstream %s] has %s; accepted: %s", seen->where, option,
+                    l->config->upstreams[seen->i].registry, fault, accepted);
+}
+
+/* Two options of which neither means anything without the other. */
+static void check_pair(struct loader *l, const struct seen *seen, const char *const names[2],
+                       const char *const values[2])
+{
+    if ((values[0] == NULL) == (values[1] == NULL))
+        return;
+    unsigned given = values[0] == NULL ? 1 : 0;
+    char *fault = mem_format("no %s", names[1 - given]);
+    char *accepted = mem_format("%s together with %s", names[0], names[1]);
+    complain_of_upstream(l, seen, names[given], fault, accepted);
+    free(accepted);
+    free(fault);
+}
+
+static void check_credentials(struct loader *l, const struct seen *seen)
+{
+    const struct config_upstream *u = &l->config->upstreams[seen->i];
+    check_pair(l, seen, (const char *[]){"username", "password-file"},
+               (const char *[]){u->username, u->password_file});
+    check_pair(l, seen, (const char *[]){"certificate", "key"},
+               (const char *[]){u->certificate, u->key});
+    check_pair(l, seen, (const char *[]){"proxy-username", "proxy-password-file"},
+               (const char *[]){u->proxy_username, u->proxy_password_file});
+    if (u->proxy_username != NULL && u->proxy == NULL)
+        complain_of_upstream(l, seen, "proxy-username", "no proxy",
+                             "proxy-username together with proxy");
+    if (u->credential_helper != NULL && u->username != NULL)
+        complain_of_upstream(l, seen, "credential-helper", "a username too",
+                             "either credential-helper or username and password-file");
+    if (u->visibility == VISIBILITY_PRIVATE && u->username == NULL &&
+        u->credential_helper == NULL && u->certificate == NULL)
+        complain_of_upstream(l, seen, "visibility", "no credentials",
+                             "private together with username, credential-helper or certificate");
+}
+
+static void check_upstream(struct loader *l, const struct seen *seen)
+{
+    struct config_upstream *u = &l->config->upstreams[seen->i];
+    if (u->parent != PARENT_NO && source_of(seen, "url") <= SOURCE_SHIPPED)
+        complain_of_upstream(l, seen, "parent", "no url of another cachalot",
+                             "prefix or ns together with url");
+    if (u->url_count == 0)
+        u->urls[u->url_count++] = mem_format("https://%s", u->registry);
+    check_credentials(l, seen);
+}
+
+static void check_socket(struct loader *l)
+{
+    struct config *c = l->config;
+    if (c->admin_socket != NULL && strcmp(c->admin_socket, "none") == 0) {
+        free(c->admin_socket);
+        c->admin_socket = NULL;
+        return;
+    }
+    if (c->admin_socket != NULL)
+        return;
+    c->admin_socket = mem_format("%s/cachalot.sock", c->path);
+    if (strlen(c->admin_socket) > SOCKET_PATH_MAX)
+        loader_complain(
+            l,
+            "admin.socket: %s is longer than the %d characters of a socket's path; accepted: "
+            "a shorter one in [admin] socket, or none",
+            c->admin_socket, SOCKET_PATH_MAX);
+}
+
+void loader_check(struct loader *l)
+{
+    for (unsigned s = 0; s < l->seen_count; s++) {
+        const struct seen *seen = &l->seen[s];
+        if (seen->kind == SECTION_UPSTREAM)
+            check_upstream(l, seen);
+        if (seen->kind == SECTION_LISTENER) {
+            check_listener(l, seen);
+            check_addresses(l, seen);
+        }
+    }
+    check_socket(l);
+}

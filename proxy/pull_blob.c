@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: ISC */
+/* Blobs: from the store, or by the fetch that brings them. */
+#include "proxy/pull_private.h"
+
+#include <stdio.h>
+
+#include "cache/link.h"
+
+static void send_blob_head(struct request *r, uint64_t size_bytes, enum outcome o)
+{
+    struct content c = {
+        .media_type = "application/octet-stream",
+        .digest = &r->target.digest,
+        .size_bytes = size_bytes,
+        .fd = -1,
+        .has_ranges = true,
+    };
+
+    request_content(r, o, &c);
+}
+
+static void send_held_blob(struct request *r)
+{
+    struct content c = {
+        .media_type = "application/octet-stream",
+        .digest = &r->target.digest,
+        .size_bytes = r->held->size_bytes,
+        .memory = r->held->body,
+        .fd = r->held->fd,
+        .sendable_bytes = r->held->size_bytes,
+        .has_ranges = true,
+    };
+
+    request_content(r, OUT_HIT, &c);
+}
+
+/* Ask whether the repository has the blob: as a proof, or for its size. */
+static void ask_exists(struct request *r)
+{
+    char digest[DIGEST_TEXT_MAX];
+    char reference[DIGEST_TEXT_MAX + 8];
+
+    snprintf(reference, sizeof reference, "blobs/%s", digest_text(&r->target.digest, digest));
+    pull_ask(r, ASK_EXISTS, reference);
+}
+
+static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
+{
+    r->outcome = o;
+    if (!request_wait_fetch(r, f))
+        pull_joined(r);
+}
+
+/* Whether this client may read the fetch; if not, it asks first. The reference is
+ * given back then. */
+static bool admitted(struct request *r, struct fetch *f)
+{
+    if (r->is_granted || fetch_admits(f, &r->target.name))
+        return true;
+    fetch_unref(&f);
+    ask_exists(r);
+    return false;
+}
+
+static void join_fetch(struct request *r, uint64_t size_bytes)
+{
+    struct worker_parts *p = &r->worker->parts;
+    const struct name *only_for = r->access == ACCESS_PROVEN ? &r->target.name : NULL;
+    struct behalf b = {
+        .authorization = r->with_client ? r->behalf.authorization : NULL,
+        .loop = r->behalf.loop ? r->behalf.loop : p->loop_id,
+    };
+    bool created;
+    struct fetch *f = fetch_join(p->fetches, &r->target.digest, only_for, &created);
+
+    if (created)
+        upstream_fetch(p->upstream, f, &r->target.name, size_bytes, &b);
+    if (admitted(r, f))
+        wait_for_fetch(r, f, created ? OUT_MISS : OUT_COLLAPSED);
+}
+
+/* HEAD of a blob that is being fetched: its size is known, or soon will be. */
+static bool head_of_fetch(struct request *r)
+{
+    struct fetch *f = fetch_find(r->worker->parts.fetches, &r->target.digest);
+
+    if (!f)
+        return false;
+    if (admitted(r, f))
+        wait_for_fetch(r, f, OUT_COLLAPSED);
+    return true;
+}
+
+void pull_joined(struct request *r)
+{
+    struct fetch_view view;
+    struct fetch_failure why;
+
+    fetch_look(r->fetch, &view);
+    if (view.state == FETCH_FAILED) {
+        fetch_why(r->fetch, &why);
+        if (pull_may_ask_again(r, (enum outcome)why.code))
+            ask_exists(r);
+        else
+            pull_send_error(r, (enum outcome)why.code, why.text, why.retry_after_s,
+                            why.challenge);
+        return;
+    }
+    struct content c = {
+        .media_type = "application/octet-stream",
+        .digest = &r->target.digest,
+        .size_bytes = view.size_bytes,
+        .fd = view.fd,
+        .sendable_bytes = view.sendable_bytes,
+        .has_ranges = true,
+    };
+    request_content(r, r->outcome, &c);
+}
+
+void pull_begin_blob(struct request *r)
+{
+    const struct target *t = &r->target;
+    struct db_txn *txn = pull_begin_read(r);
+    uint64_t size_bytes = UINT64_MAX;
+
+    if (!txn)
+        return;
+    pull_find_access(r, txn);
+    bool is_held = pull_take_held(r, txn, &t->digest, false);
+    bool is_known = is_held || source_get(txn, &t->digest, &t->name, &size_bytes) == 0;
+    db_read_end(r->worker->reader);
+    if (is_held)
+        send_held_blob(r);
+    else if (r->access == ACCESS_PROVE || r->is_hidden)
+        ask_exists(r);
+    else if (r->method == HTTP_GET)
+        join_fetch(r, size_bytes);
+    else if (is_known)
+        send_blob_head(r, size_bytes, OUT_HIT);
+    else if (!head_of_fetch(r))
+        ask_exists(r);
+}
+
+void pull_blob_known(struct request *r, uint64_t size_bytes)
+{
+    if (r->method == HTTP_HEAD)
+        send_blob_head(r, size_bytes, r->outcome);
+    else
+        pull_begin_blob(r);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What is held, and who may see it.
+ *
+ * A repository that its upstream opened to nobody but clients with credentials is
+ * private: whoever asks for its content proves first that the upstream accepts
+ * him for that repository (permit.h). Bytes that came from a private repository
+ * alone are seen through that repository alone; bytes that were public anywhere
+ * are no secret.
+ */
+#include "proxy/pull_private.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache/blob.h"
+#include "cache/err.h"
+#include "cache/link.h"
+#include "cache/repository.h"
+
+/* How old a last use may get before it is written again. */
+#define TOUCH_AFTER_S 3600
+
+/* --- access --- */
+
+static bool has_proof(struct request *r, int64_t ttl_ms)
+{
+    return r->behalf.authorization &&
+           permit_is_fresh(r->worker->parts.permits, &r->credential, &r->target.name,
+                           r->worker->now_ms, ttl_ms);
+}
+
+void pull_find_access(struct request *r, struct db_txn *txn)
+{
+    struct repository_record record;
+    int err;
+
+    if (r->access != ACCESS_UNKNOWN)
+        return;
+    err = repository_get(txn, &r->target.name, &record);
+    if (err != 0 || record.visibility == REPOSITORY_PUBLIC) {
+        r->access = ACCESS_OPEN;
+        r->is_public = err == 0;
+        return;
+    }
+    r->with_client = r->behalf.authorization != NULL;
+    r->access = has_proof(r, r->proof_ttl_ms) ? ACCESS_PROVEN : ACCESS_PROVE;
+}
+
+void pull_access_proved(struct request *r)
+{
+    if (r->with_client) {
+        permit_add(r->worker->parts.permits, &r->credential, &r->target.name,
+                   r->worker->now_ms);
+        r->access = ACCESS_PROVEN;
+    } else {
+        r->access = ACCESS_OPEN;
+        r->is_public = true;
+    }
+}
+
+/* Registries say 401, 403 or 404 of what they hide. */
+static bool is_refusal(enum outcome why)
+{
+    int status = outcome_row(why)->status;
+
+    return status == 401 || status == 403 || status == 404;
+}
+
+bool pull_may_ask_again(struct request *r, enum outcome why)
+{
+    if (!is_refusal(why))
+        return false;
+    if (r->with_client) {
+        permit_drop(r->worker->parts.permits, &r->credential, &r->target.name);
+        return false;
+    }
+    r->with_client = r->behalf.authorization != NULL;
+    return r->with_client;
+}
+
+bool pull_access_in_grace(struct request *r, enum outcome why)
+{
+    if (r->access != ACCESS_PROVE || is_refusal(why) ||
+        !has_proof(r, r->proof_ttl_ms + r->offline_grace_ms))
+        return false;
+    r->access = ACCESS_PROVEN;
+    return true;
+}
+
+/* --- lost blobs --- */
+
+struct blob_job {
+    struct storage_job job;
+    struct digest digest;
+    struct name name;
+    struct store *store;
+};
+
+static void job_done(struct storage_job *j, int err)
+{
+    (void)err;
+    free(j);
+}
+
+static void post_job(struct request *r, const struct digest *d,
+                     int (*apply)(struct storage_job *, struct db_txn *))
+{
+    struct blob_job *b = mem_new(sizeof *b);
+
+    b->job.apply = apply;
+    b->job.done = job_done;
+    b->digest = *d;
+    b->name = r->target.name;
+    b->store = r->worker->parts.store;
+    storage_post(r->worker->parts.storage, &b->job);
+}
+
+/* Only if the file is still not what the record says: it may have been fetched
+ * anew since. */
+static int forget_apply(struct storage_job *j, struct db_txn *txn)
+{
+    struct blob_job *b = (struct blob_job *)j;
+    struct blob_record record;
+    int fd;
+    int err = blob_get(txn, &b->digest, &record);
+
+    if (err)
+        return err == ERR_NOT_FOUND ? 0 : err;
+    err = blob_open(b->store, &b->digest, record.size_bytes, &fd);
+    if (err == 0) {
+        close(fd);
+        return 0;
+    }
+    return err == ERR_MISMATCH ? blob_forget(txn, &b->digest) : 0;
+}
+
+/* A recorded blob whose file is gone or wrong: it is a miss from now on. */
+static void forget_blob(struct request *r, const struct digest *d)
+{
+    char text[DIGEST_TEXT_MAX];
+
+    STATS_ADD(r->worker->parts.stats, blobs_lost, 1);
+    log_event(r->worker->parts.log, LOG_WARN,
+              "lost blob %s: its file is missing or wrong; fetching anew", digest_text(d, text));
+    post_job(r, d, forget_apply);
+}
+
+/* --- what the store has --- */
+
+static bool is_visible(struct request *r, struct db_txn *txn, const struct digest *d,
+                       enum blob_origin origin)
+{
+    if (r->access == ACCESS_PROVE)
+        return false;
+    if (origin == BLOB_PUBLIC || r->is_granted)
+        return true;
+    return (r->access == ACCESS_PROVEN || r->is_public) &&
+           link_get(txn, &r->target.name, d) == 0;
+}
+
+bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)
+{
+    struct worker *w = r->worker;
+    struct blob_record record;
+
+    if (blob_get(txn, d, &record) != 0)
+        return false;
+    r->is_hidden = !is_visible(r, txn, d, record.origin);
+    if (r->is_hidden)
+        return false;
+    int err = shelf_take(w->shelf, d, record.size_bytes, in_memory, &r->held);
+    if (err == ERR_MISMATCH)
+        forget_blob(r, d);
+    if (err)
+        return false;
+    if (w->now_s - record.used_at_s >= TOUCH_AFTER_S)
+        storage_touch(w->parts.storage, d);
+    return true;
+}
+
+static int open_apply(struct storage_job *j, struct db_txn *txn)
+{
+    struct blob_job *b = (struct blob_job *)j;
+    struct blob_record record;
+    int err = blob_get(txn, &b->digest, &record);
+
+    if (err)
+        return err == ERR_NOT_FOUND ? 0 : err;
+    record.origin = BLOB_PUBLIC;
+    err = blob_put(txn, &b->digest, &record);
+    return err ? err : link_put(txn, &b->name, &b->digest, time(NULL));
+}
+
+void pull_open_held(struct request *r, const struct digest *d)
+{
+    post_job(r, d, open_apply);
+}

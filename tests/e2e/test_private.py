@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: ISC
+"""Private stays private: content that a client's own credentials opened is served
+from the store only to clients that the upstream accepted for that repository."""
+
+import pytest
+
+from lib import image
+from lib.hub import Answer, Hub, error
+from lib.image import ACCEPT
+from lib.paths import HUB, blob, manifest
+
+SECRET = "acme/secret"
+OPEN = "library/app"
+CHALLENGE = 'Bearer realm="https://auth.example/token",service="hub"'
+ALICE = [("Authorization", "Bearer alice-0123456789")]
+BOB = [("Authorization", "Bearer bob-0123456789")]
+
+
+class PrivateHub(Hub):
+    """Some repositories are open to some credentials alone."""
+
+    def __init__(self):
+        self.accepted = {}       # repository -> the Authorization values that open it
+        super().__init__()
+
+    def answer(self, request, f):
+        repository = request.path.removeprefix("/v2/").rsplit("/", 2)[0]
+        allowed = self.accepted.get(repository)
+        if allowed is not None and request.fields.get("authorization") not in allowed:
+            refused = error(401, "UNAUTHORIZED")
+            return Answer(401, [*refused.fields, ("WWW-Authenticate", CHALLENGE)], refused.body)
+        return super().answer(request, f)
+
+
+@pytest.fixture
+def hub(closing):
+    return closing(PrivateHub())
+
+
+@pytest.fixture
+def secret(hub):
+    """An image that only alice may pull."""
+    hub.accepted[SECRET] = {ALICE[0][1]}
+    return hub.hold(image.image("private", (200_000,)), SECRET, "1")
+
+
+@pytest.fixture
+def daemon(hub, cachalot):
+    return cachalot({HUB: {"url": hub.url, "retries": 0, "tag-ttl": "1h", "proof-ttl": "1h"}})
+
+
+def layer_of(item):
+    return item.layers[0]
+
+
+def copies(hub, item):
+    """How often the layer crossed the line."""
+    return sum(r.sent for r in hub.asked("GET", layer_of(item).digest) if r.status == 200) / len(
+        layer_of(item).data)
+
+
+def pull(daemon, item, fields, repository=SECRET, **more):
+    """Tag, manifest by digest and layer; the three statuses."""
+    answers = [
+        daemon.get(manifest(repository, "1"), fields=[*ACCEPT, *fields], **more),
+        daemon.get(manifest(repository, item.digest), fields=[*ACCEPT, *fields], **more),
+        daemon.get(blob(repository, layer_of(item).digest), fields=fields, **more),
+    ]
+    for got, data in zip(answers, (item.data, item.data, layer_of(item).data)):
+        assert got.status != 200 or got.body == data
+    return [got.status for got in answers]
+
+
+def test_who_may_pull(hub, daemon, secret):
+    """Alice pulls with her own credentials, and again from the store. Bob and an
+    anonymous client are refused just as by the registry, although every byte is
+    held; the line carries the layer once."""
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert pull(daemon, secret, BOB) == [401, 401, 401]
+    assert pull(daemon, secret, []) == [401, 401, 401]
+    assert copies(hub, secret) == 1
+
+
+def test_blob_first(hub, daemon, secret):
+    """A layer alone, asked before anything else is known of its repository."""
+    path = blob(SECRET, layer_of(secret).digest)
+    assert daemon.get(path).status == 401
+    assert daemon.get(path, fields=ALICE).body == layer_of(secret).data
+    daemon.wait_idle()
+    assert daemon.head(path, fields=ALICE).status == 200
+    assert daemon.head(path, fields=BOB).status == 401
+    assert daemon.get(path, fields=BOB).status == 401
+    assert copies(hub, secret) == 1
+
+
+def test_challenge_is_passed_on(daemon, secret):
+    """The registry's own challenge reaches the client, for it to log in there; a
+    mirror never challenges: its client would answer with what is not for us."""
+    got = daemon.get(manifest(SECRET, "1"), fields=ACCEPT)
+    assert got.status == 401 and got["WWW-Authenticate"] == CHALLENGE
+    assert b"UNAUTHORIZED" in got.body
+    got = daemon.get(f"/v2/{SECRET}/manifests/1", fields=ACCEPT, mirror=True)
+    assert got.status == 403 and got["WWW-Authenticate"] is None
+
+
+def test_proof_lasts(hub, daemon, secret):
+    """Within proof-ttl alice is not asked for again: the line is quiet."""
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    hub.forget()
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert hub.count() == 0
+
+
+def test_proof_expires(hub, cachalot, secret):
+    """With no proof-ttl each request is shown to the registry, by HEAD; when it no
+    longer accepts alice, neither does cachalot."""
+    daemon = cachalot({HUB: {"url": hub.url, "retries": 0, "proof-ttl": "0s"}})
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    hub.forget()
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert hub.count("GET") == 0 and hub.count("HEAD") == 3
+    hub.accepted[SECRET] = set()
+    assert pull(daemon, secret, ALICE) == [401, 401, 401]
+
+
+def test_upstream_down(hub, daemon, secret):
+    """While the registry is down, who has a proof is served; who has none is told
+    that it could not be asked, not that there is nothing."""
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    hub.down()
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert pull(daemon, secret, BOB) == [502, 502, 502]
+    assert pull(daemon, secret, []) == [502, 502, 502]
+
+
+def test_offline_grace(hub, cachalot, secret):
+    """offline-grace lets an old proof count while the registry cannot be asked."""
+    daemon = cachalot({HUB: {"url": hub.url, "retries": 0, "proof-ttl": "0s",
+                             "offline-grace": "1h"}})
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    hub.down()
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert pull(daemon, secret, BOB) == [502, 502, 502]
+
+
+def test_another_repository(hub, daemon, secret):
+    """Access is by repository and digest: the secret layer is not to be had through
+    an open repository that does not have it."""
+    other = hub.hold(image.image("open", (1000,)), OPEN, "1")
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    path = blob(OPEN, layer_of(secret).digest)
+    assert daemon.get(path).status == 404
+    assert daemon.head(path).status == 404
+    assert daemon.get(path, fields=ALICE).status == 404
+    assert daemon.get(manifest(OPEN, secret.digest), fields=ACCEPT).status == 404
+    assert pull(daemon, other, [], OPEN) == [200, 200, 200]
+
+
+def test_shared_layer(hub, daemon, secret):
+    """A layer that an open repository has too is public once its registry says so:
+    one HEAD, and no second copy."""
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    layer = layer_of(secret)
+    hub.blobs[OPEN, layer.digest] = layer.data
+    hub.forget()
+    assert daemon.get(blob(OPEN, layer.digest)).body == layer.data
+    assert hub.count("HEAD") == 1 and hub.count("GET") == 0
+
+
+def test_public_is_not_asked_with_credentials(hub, daemon):
+    """Credentials of a client are not shown to the registry for what is public, and
+    public content is served to everybody."""
+    item = hub.hold(image.image("public", (5000,)), OPEN, "1")
+    assert pull(daemon, item, ALICE, OPEN) == [200, 200, 200]
+    assert pull(daemon, item, [], OPEN) == [200, 200, 200]
+    assert not any("authorization" in r.fields for r in hub.asked())
+
+
+def test_under_way(hub, daemon, secret):
+    """A fetch that alice set going is not joined by who may not read it."""
+    gate = hub.gate("/blobs/", after=100_000)
+    path = blob(SECRET, layer_of(secret).digest)
+    c = daemon.connect()
+    c.request(path, fields=ALICE)
+    gate.wait_reached()
+    assert daemon.get(path, fields=BOB).status == 401
+    assert daemon.get(blob(OPEN, layer_of(secret).digest)).status == 404
+    gate.open()
+    assert c.read_response().body == layer_of(secret).data
+
+
+def test_no_credential_leaks(hub, daemon, secret):
+    """No credential appears in the log, nor in the metrics."""
+    pull(daemon, secret, ALICE)
+    pull(daemon, secret, BOB)
+    text = daemon.stderr_path.read_text() + daemon.get("/-/metrics").body.decode()
+    assert "0123456789" not in text
+
+
+def test_restart(hub, daemon, secret):
+    """After a restart the repository is still known to be private; proofs are not
+    kept on the disk."""
+    pull(daemon, secret, ALICE)
+    daemon.wait_idle()
+    daemon.stop()
+    daemon.start()
+    hub.forget()
+    assert pull(daemon, secret, []) == [401, 401, 401]
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    assert hub.bytes_sent() == 0
+
+
+def test_private_upstream(hub, cachalot, tmp_path):
+    """Content of an upstream whose configured credentials are private is refused as
+    long as no access rule opens it, and the registry is not asked."""
+    password = tmp_path / "password"
+    password.write_text("s3cret\n")
+    password.chmod(0o600)
+    daemon = cachalot({HUB: {"url": hub.url, "username": "acme", "password-file": password,
+                             "visibility": "private"}})
+    hub.hold(image.image("x", (1000,)), SECRET, "1")
+    got = daemon.get(manifest(SECRET, "1"), fields=ACCEPT)
+    assert got.status == 403 and b"visibility" in got.body
+    assert hub.count() == 0
+
+
+def test_loop(hub, cachalot):
+    """Two caches that are each other's upstream: the request that comes back is
+    answered 508, not sent round for ever."""
+    daemon = cachalot({HUB: {"url": hub.url, "retries": 0}})
+    hub.hold(image.image("loop", (1000,)), OPEN, "1")
+    daemon.get(manifest(OPEN, "1"), fields=ACCEPT)
+    seen = hub.asked()[0].fields["cdn-loop"]
+    got = daemon.get(manifest(OPEN, "2"), fields=[*ACCEPT, ("CDN-Loop", f"other, {seen}")])
+    assert got.status == 508
+    daemon.get(manifest(OPEN, "3"), fields=[*ACCEPT, ("CDN-Loop", "other")])
+    assert hub.asked(where="/manifests/3")[0].fields["cdn-loop"] == f"other, {seen}"

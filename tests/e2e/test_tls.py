@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: ISC
+"""Upstreams over https: verified always."""
+
+import ssl
+import subprocess
+
+import pytest
+
+from lib import image
+from lib.hub import Hub
+from lib.image import noise
+from lib.paths import HUB, blob
+
+DATA = noise(700_000, "tls")
+BLOB = blob("library/app", image.digest_of(DATA))
+
+
+def openssl(*arguments):
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+class Authority:
+    """A certificate authority and what it signs."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.certificate = directory / "ca.pem"
+        self.key = directory / "ca.key"
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-keyout", self.key, "-out", self.certificate, "-days", 30, "-subj", "/CN=e2e")
+
+    def context(self, names="IP:127.0.0.1", days=1, **more):
+        """A server's context with a certificate for these names."""
+        key, request, made = (self.directory / f"leaf.{x}" for x in ("key", "csr", "pem"))
+        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-keyout", key, "-out", request, "-subj", "/CN=leaf",
+                "-addext", f"subjectAltName={names}")
+        openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key,
+                "-CAcreateserial", "-copy_extensions", "copy", "-days", days, "-out", made)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(made, key)
+        for name, value in more.items():
+            setattr(context, name, value)
+        return context
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def upstream(closing):
+    def make(context):
+        hub = closing(Hub(tls=context))
+        hub.hold_blob("library/app", DATA)
+        return hub
+
+    return make
+
+
+def test_https(authority, upstream, cachalot):
+    """An https upstream whose authority is in ca-file: served, and resumed."""
+    hub = upstream(authority.context())
+    hub.fault("/blobs/", truncate_after=300_000, times=1)
+    daemon = cachalot({HUB: {"url": hub.url, "ca-file": authority.certificate}})
+    assert daemon.get(BLOB).body == DATA
+    assert hub.count() == 2
+
+
+@pytest.mark.parametrize("wrong", ["unknown-authority", "wrong-host", "expired", "not-tls"])
+def test_refused(authority, upstream, cachalot, closing, wrong):
+    """A certificate of an unknown authority, for another host, or expired, and a server
+    that speaks no TLS: 502 that says so, and not a byte of content."""
+    ca = authority.certificate
+    context = authority.context("DNS:other.test" if wrong == "wrong-host" else "IP:127.0.0.1",
+                                days=-1 if wrong == "expired" else 1)
+    options = {} if wrong == "unknown-authority" else {"ca-file": ca}
+    hub = upstream(None if wrong == "not-tls" else context)
+    url = hub.url.replace("http://", "https://")
+    daemon = cachalot({HUB: {"url": url, "retries": 0, **options}})
+    got = daemon.get(BLOB)
+    assert got.status == 502 and hub.count() == 0
+    line, = daemon.wait_access(1)
+    assert line["outcome"] in ("upstream-tls", "upstream-refused"), line
+
+
+def test_no_downgrade(authority, upstream, cachalot, closing):
+    """A redirect from https to http is not followed."""
+    hub = upstream(authority.context())
+    plain = closing(Hub())
+    plain.hold_blob("library/app", DATA)
+    hub.fault("/blobs/", redirect=f"{plain.url}/v2/library/app/blobs/{image.digest_of(DATA)}")
+    daemon = cachalot({HUB: {"url": hub.url, "ca-file": authority.certificate, "retries": 0}})
+    assert daemon.get(BLOB).status == 502
+    assert plain.count() == 0
