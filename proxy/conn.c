@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,15 +325,18 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     conn_settle(c);
 }
 
-/* While nothing is read or written, only this tells that the peer has gone. */
-static void on_closed(evutil_socket_t fd, short what, void *arg)
+/* While nothing is read or written, only this tells that the peer has gone. By
+ * edges: input that waits for its turn would keep the loop awake, and a reset shows
+ * as a readable socket (EV_CLOSED alone would not be told, and the loop would spin). */
+static void on_edge(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *c = arg;
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
-    (void)fd;
     (void)what;
     worker_clock(c->worker);
-    conn_close(c);
+    if (poll(&p, 1, 0) > 0)
+        conn_close(c);
 }
 
 /* --- life --- */
@@ -352,7 +356,8 @@ static void conn_new(struct worker *w, int fd, struct config *config, const stru
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     CHECK(event_assign(&c->read_event, w->base, fd, EV_READ | EV_PERSIST, on_readable, c) == 0);
     CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) == 0);
-    CHECK(event_assign(&c->closed_event, w->base, fd, EV_CLOSED | EV_PERSIST, on_closed, c) == 0);
+    CHECK(event_assign(&c->closed_event, w->base, fd, EV_READ | EV_ET | EV_PERSIST, on_edge, c) ==
+          0);
     TAILQ_INSERT_TAIL(&w->conns, c, link);
     w->conn_count++;
     want_read(c, true);

@@ -240,6 +240,7 @@ static void on_done(void *arg, const struct failure *f)
 
     q->transfer = NULL;
     if (!f) {
+        attempts_succeeded(&q->attempts, q->upstream);
         answered(q);
     } else if (ask_kind(q->ask) == ASK_TAG && q->head_only &&
                (f->outcome == OUT_UPSTREAM_BROKEN || f->outcome == OUT_UPSTREAM_ERROR)) {
@@ -332,6 +333,7 @@ static void begin(struct msg *m, void *owner)
         return;
     }
     attempts_init(&q->attempts, to, to->retries < RETRIES_MAX ? to->retries : RETRIES_MAX);
+    attempts_prefer(&q->attempts, u);
     q->head_only = kinds[ask_kind(q->ask)].head_only;
     q->retry = event_new(u->base, -1, 0, retry_now, q);
     CHECK(q->retry);

@@ -2,11 +2,21 @@
 /* Which url is asked next, and when: fail-over, then backoff with jitter. */
 #include "proxy/upstream_private.h"
 
-#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
+
+#include "proxy/thread.h"
 
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MAX_MS 5000
+/* For so long nobody waits again for a url that could not be asked. */
+#define PREFERENCE_MS (60 * 1000)
+
+static unsigned url_index(const struct attempts *a)
+{
+    return (a->first + a->url) % a->to->url_count;
+}
 
 static void begin_round(struct attempts *a)
 {
@@ -18,6 +28,40 @@ static void begin_round(struct attempts *a)
 void attempts_init(struct attempts *a, const struct config_upstream *to, int64_t retries)
 {
     *a = (struct attempts){.to = to, .rounds_left = retries};
+}
+
+static struct preference *find_preference(struct upstream *u, const char *registry)
+{
+    for (unsigned i = 0; i < PREFERENCES_MAX; i++) {
+        if (strcmp(u->preferences[i].registry, registry) == 0)
+            return &u->preferences[i];
+    }
+    return NULL;
+}
+
+void attempts_prefer(struct attempts *a, struct upstream *u)
+{
+    const struct preference *p = find_preference(u, a->to->registry);
+
+    if (p && p->url < a->to->url_count && clock_now_ms() < p->until_ms)
+        a->first = p->url;
+}
+
+void attempts_succeeded(const struct attempts *a, struct upstream *u)
+{
+    unsigned url = url_index(a);
+
+    /* "Not found" says nothing against the urls before this one. */
+    if (a->url == 0 || !a->may_pass)
+        return;
+    struct preference *p = find_preference(u, a->to->registry);
+    if (!p) {
+        p = &u->preferences[u->next_preference];
+        u->next_preference = (u->next_preference + 1) % PREFERENCES_MAX;
+        snprintf(p->registry, sizeof p->registry, "%s", a->to->registry);
+    }
+    p->url = url;
+    p->until_ms = clock_now_ms() + PREFERENCE_MS;
 }
 
 void attempts_progress(struct attempts *a, int64_t retries)
@@ -71,5 +115,5 @@ enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, 
 
 char *attempts_url(const struct attempts *a, const struct name *n, const char *rest)
 {
-    return mem_format("%s/v2/%s/%s", a->to->urls[a->url], n->repository, rest);
+    return mem_format("%s/v2/%s/%s", a->to->urls[url_index(a)], n->repository, rest);
 }

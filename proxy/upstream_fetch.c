@@ -228,6 +228,7 @@ static bool on_head(void *arg, const struct head *h, struct failure *f)
         intake_size(d->intake, d->size_bytes);
         d->is_begun = true;
     }
+    attempts_succeeded(&d->attempts, d->upstream);
     download_enter(d, DOWNLOAD_RECEIVING);
     return true;
 }
@@ -436,6 +437,7 @@ static void begin(struct msg *m, void *owner)
         return;
     }
     attempts_init(&d->attempts, to, to->retries);
+    attempts_prefer(&d->attempts, u);
     d->retry = event_new(u->base, -1, 0, retry_now, d);
     CHECK(d->retry);
     d->intake = intake_new(u->hasher, d->fetch, &d->name, &intake_calls, d);

@@ -28,6 +28,15 @@
 struct download; /* a blob fetch */
 struct question; /* an ask */
 
+#define PREFERENCES_MAX 16
+
+/* The url of an upstream that answered when one before it did not. */
+struct preference {
+    char registry[NAME_MAX_SIZE];
+    unsigned url;
+    int64_t until_ms;
+};
+
 struct upstream {
     struct upstream_parts parts;
     struct config *config;
@@ -41,6 +50,8 @@ struct upstream {
     bool stopping;
     LIST_HEAD(, download) downloads;
     LIST_HEAD(, question) questions;
+    struct preference preferences[PREFERENCES_MAX];
+    unsigned next_preference;
 };
 
 /* --- attempts --- */
@@ -49,7 +60,8 @@ struct upstream {
  * over, and another may follow after a while. */
 struct attempts {
     const struct config_upstream *to;
-    unsigned url;       /* of the next attempt */
+    unsigned first;     /* the url that a round begins with */
+    unsigned url;       /* of the next attempt, counted from there */
     unsigned not_found; /* urls of this round that said 404 */
     bool may_pass;      /* one of this round's failures may */
     int64_t rounds_left;
@@ -60,6 +72,10 @@ struct attempts {
 enum attempts_next { ATTEMPT_NOW, ATTEMPT_LATER, ATTEMPT_NEVER };
 
 void attempts_init(struct attempts *a, const struct config_upstream *to, int64_t retries);
+/* Begin with the url that answered lately, if one before it did not. */
+void attempts_prefer(struct attempts *a, struct upstream *u);
+/* The attempt brought what was asked for. */
+void attempts_succeeded(const struct attempts *a, struct upstream *u);
 /* What to do after a failure; ATTEMPT_LATER sets `*wait_ms`. */
 enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, int *wait_ms);
 /* Something useful came: all retries are there again. */

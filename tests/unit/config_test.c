@@ -11,84 +11,7 @@
 #include <cmocka.h>
 
 #include "cache/err.h"
-
-/* Load a text; the errors, owned by the caller, in `*errors`. */
-static struct config *load_n(const char *text, size_t len, char **errors)
-{
-    FILE *in = fmemopen((char *)(uintptr_t)text, len, "r");
-    size_t errors_len;
-    FILE *out = open_memstream(errors, &errors_len);
-    assert_non_null(in);
-    assert_non_null(out);
-    struct config *c;
-    int err = config_load_stream(&c, "t.ini", in, out);
-    assert_int_equal(err, c == NULL ? ERR_INVALID : 0);
-    fclose(in);
-    fclose(out);
-    assert_int_equal(errors_len > 0, c == NULL);
-    return c;
-}
-
-static struct config *load_good(const char *text)
-{
-    char *errors;
-    struct config *c = load_n(text, strlen(text), &errors);
-    if (c == NULL)
-        fail_msg("refused: %s", errors);
-    free(errors);
-    return c;
-}
-
-static void check_errors(const char *text, size_t len, const char *expected)
-{
-    char *errors;
-    struct config *c = load_n(text, len, &errors);
-    assert_null(c);
-    if (strstr(errors, expected) == NULL)
-        fail_msg("no \"%s\" in: %s", expected, errors);
-    free(errors);
-}
-
-static char *dump(const struct config *c)
-{
-    char *text;
-    size_t len;
-    FILE *out = open_memstream(&text, &len);
-    config_dump(c, out);
-    fclose(out);
-    return text;
-}
-
-static bool redirects_to(const struct config_upstream *u, const char *host)
-{
-    return config_host_matches(u->redirect_hosts, u->redirect_host_count, host);
-}
-
-static void check_further_defaults(const struct config_upstream *u)
-{
-    assert_int_equal(u->parent, PARENT_NO);
-    assert_false(u->offline);
-    assert_null(u->username);
-    assert_null(u->password_file);
-    assert_null(u->credential_helper);
-    assert_int_equal(u->visibility, VISIBILITY_PUBLIC);
-    assert_int_equal(u->foreign_host_count, 5);
-    assert_string_equal(u->foreign_hosts[0], "go.microsoft.com");
-    assert_string_equal(u->foreign_hosts[2], "*.data.mcr.microsoft.com");
-    assert_int_equal(u->not_found_ttl_ms, 15000);
-    assert_int_equal(u->proof_ttl_ms, 300000);
-    assert_int_equal(u->offline_grace_ms, 0);
-    assert_int_equal(u->request_timeout_ms, 60000);
-    assert_int_equal(u->connections, 4);
-    assert_int_equal(u->rate.count, 0);
-    assert_int_equal(u->background_rate.count, 0);
-    assert_int_equal(u->addresses, ADDRESSES_ANY);
-    assert_null(u->proxy);
-    assert_null(u->proxy_username);
-    assert_null(u->proxy_password_file);
-    assert_null(u->certificate);
-    assert_null(u->key);
-}
+#include "tests/unit/config_text.h"
 
 static void defaults_are_the_shipped_ones(void **state)
 {
@@ -131,26 +54,8 @@ static void defaults_are_the_shipped_ones(void **state)
     assert_int_equal(u->stall_timeout_ms, 30000);
     assert_int_equal(u->retries, 5);
     assert_null(u->ca_file);
-    check_further_defaults(u);
-    assert_string_equal(u->realm_hosts[0], "auth.docker.io");
-    assert_int_equal(u->realm_host_count, 1);
-    assert_int_equal(u->redirect_host_count, 3);
-    assert_true(redirects_to(u, "production.cloudflare.docker.com:443"));
-    assert_true(redirects_to(u, "docker-images-prod.0123.r2.cloudflarestorage.com"));
-    assert_false(redirects_to(u, "r2.cloudflarestorage.com"));
     u = config_find_upstream(c, "mcr.microsoft.com");
     assert_string_equal(u->urls[0], "https://mcr.microsoft.com");
-    check_further_defaults(u);
-    assert_int_equal(u->realm_host_count, 0);
-    assert_true(redirects_to(u, "eastus.data.mcr.microsoft.com"));
-    assert_true(redirects_to(config_find_upstream(c, "quay.io"), "cdn01.quay.io"));
-    assert_true(
-        redirects_to(config_find_upstream(c, "ghcr.io"), "pkg-containers.githubusercontent.com"));
-    u = config_find_upstream(c, "registry.k8s.io");
-    assert_true(redirects_to(u, "europe-west1-docker.pkg.dev"));
-    assert_true(
-        redirects_to(u, "prod-registry-k8s-io-eu-west-1.s3.dualstack.eu-west-1.amazonaws.com"));
-    assert_true(redirects_to(config_find_upstream(c, "gcr.io"), "storage.googleapis.com"));
     assert_null(config_find_upstream(c, "example.com"));
     config_unref(&c);
     assert_null(c);
@@ -209,130 +114,6 @@ static void every_option_is_taken(void **state)
     u = config_find_upstream(c, "quay.example");
     assert_string_equal(u->urls[0], "https://quay.example");
     config_unref(&c);
-}
-
-static const char all_of_an_upstream[] =
-    "[cache]\noffline = yes\nrate = 100Mbit/s mon-fri 08:00-18:00\nrate = 1Gbit/s\n"
-    "background-rate = 1MiB/s\n"
-    "[upstream a.example]\nurl = https://head.example:5000\nparent = ns\noffline = yes\n"
-    "username =;us er\npassword-file = /etc/a.password\nvisibility = private\n"
-    "realm-hosts = Auth.Example, *.Auth.example:8443\nrealm-hosts = [::1]:5001\n"
-    "redirect-hosts = a b c d e f g h i j k l m n o *.p\nforeign-hosts =\n"
-    "not-found-ttl = 0\nproof-ttl = 1m\noffline-grace = 8h\nrequest-timeout = 5s\n"
-    "connections = 16\nrate = 0 sat-sun, 6MB/s 22:00-6:00\n";
-
-static void options_of_upstreams_are_taken(void **state)
-{
-    (void)state;
-    char *errors;
-    /* Hours have two digits. */
-    struct config *c = load_n(all_of_an_upstream, strlen(all_of_an_upstream), &errors);
-    assert_null(c);
-    assert_non_null(
-        strstr(errors, "upstream.rate: \"0 sat-sun, 6MB/s 22:00-6:00\" has hours that"));
-    free(errors);
-    char *text =
-        mem_format("%.*s%s", (int)(strstr(all_of_an_upstream, "6:00\n") - all_of_an_upstream),
-                   all_of_an_upstream,
-                   "06:00\nbackground-rate = 8kbit/s\naddresses = ipv6\n"
-                   "proxy = http://Proxy.example:3128/\nproxy-username = me\n"
-                   "proxy-password-file = /etc/p.password\n"
-                   "certificate = /etc/a.pem\nkey = /etc/a.key\n"
-                   "[upstream b.example]\ncredential-helper = /usr/bin/helper\n"
-                   "visibility = private\n");
-    c = load_good(text);
-    free(text);
-    assert_true(c->offline);
-    assert_int_equal(c->rate.count, 2);
-    assert_int_equal(c->rate.clauses[1].bytes_per_s, 125000000);
-    assert_int_equal(c->background_rate.clauses[0].bytes_per_s, 1 << 20);
-    const struct config_upstream *u = config_find_upstream(c, "a.example");
-    assert_int_equal(u->parent, PARENT_NS);
-    assert_true(u->offline);
-    assert_string_equal(u->username, ";us er");
-    assert_string_equal(u->password_file, "/etc/a.password");
-    assert_int_equal(u->visibility, VISIBILITY_PRIVATE);
-    assert_int_equal(u->realm_host_count, 3);
-    assert_string_equal(u->realm_hosts[0], "auth.example");
-    assert_string_equal(u->realm_hosts[1], "*.auth.example:8443");
-    assert_string_equal(u->realm_hosts[2], "[::1]:5001");
-    assert_int_equal(u->redirect_host_count, CONFIG_HOSTS_MAX);
-    assert_int_equal(u->foreign_host_count, 0);
-    assert_int_equal(u->not_found_ttl_ms, 0);
-    assert_int_equal(u->proof_ttl_ms, 60000);
-    assert_int_equal(u->offline_grace_ms, 8 * 3600000);
-    assert_int_equal(u->request_timeout_ms, 5000);
-    assert_int_equal(u->connections, 16);
-    assert_int_equal(u->rate.count, 2);
-    assert_int_equal(u->background_rate.clauses[0].bytes_per_s, 1000);
-    assert_int_equal(u->addresses, ADDRESSES_IPV6);
-    assert_string_equal(u->proxy, "http://Proxy.example:3128");
-    assert_string_equal(u->proxy_username, "me");
-    assert_string_equal(u->proxy_password_file, "/etc/p.password");
-    assert_string_equal(u->certificate, "/etc/a.pem");
-    assert_string_equal(u->key, "/etc/a.key");
-    u = config_find_upstream(c, "b.example");
-    assert_string_equal(u->credential_helper, "/usr/bin/helper");
-    char *first = dump(c);
-    config_unref(&c);
-    c = load_good(first);
-    char *second = dump(c);
-    assert_string_equal(first, second);
-    assert_string_equal(config_find_upstream(c, "a.example")->username, ";us er");
-    assert_int_equal(config_find_upstream(c, "a.example")->foreign_host_count, 0);
-    free(first);
-    free(second);
-    config_unref(&c);
-}
-
-static void hosts_match_patterns(void **state)
-{
-    (void)state;
-    static const char *const patterns[] = {"auth.example", "*.data.example", "one.example:5000",
-                                           "*.lan:8443", "[fe80::1]"};
-    static const struct {
-        const char *host;
-        bool matches;
-    } cases[] = {
-        {"auth.example", true},
-        {"AUTH.example", true},
-        {"auth.example:443", true},
-        {"auth.example:8443", true},
-        {"auth.example.", false},
-        {"x.auth.example", false},
-        {"auth.example.evil", false},
-        {"xauth.example", false},
-        {"a.data.example", true},
-        {"a.b.data.example:1", true},
-        {"data.example", false},
-        {".data.example", false},
-        {"xdata.example", false},
-        {"a.data.example.evil", false},
-        {"one.example:5000", true},
-        {"one.example:500", false},
-        {"one.example:50001", false},
-        {"one.example", false},
-        {"a.lan:8443", true},
-        {"a.lan", false},
-        {"lan:8443", false},
-        {"[fe80::1]", true},
-        {"[fe80::1]:443", true},
-        {"[fe80::2]", false},
-        {"fe80::1", false},
-        {"", false},
-        {"evil/.data.example", false},
-        {"evil@auth.example", false},
-        {"evil@a.data.example", false},
-        {"*.data.example", false},
-        {"auth.example:", false},
-        {":443", false},
-    };
-    char **list = (char **)(uintptr_t)patterns;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        if (config_host_matches(list, 5, cases[i].host) != cases[i].matches)
-            fail_msg("%s", cases[i].host);
-        assert_false(config_host_matches(list, 0, cases[i].host));
-    }
 }
 
 static void the_dump_is_taken_back(void **state)
@@ -442,56 +223,6 @@ static void errors_name_place_and_remedy(void **state)
         {"[upstream quay.io]\ntag-ttl = 1500ms\n", "is not in whole seconds"},
         {"[upstream quay.io]\ntag-ttl = 31d\n", "is too large"},
         {"[upstream quay.io]\nca-file = ca.pem\n", "is not an absolute path"},
-        {"[upstream a]\nconnections = 0\n", "is too small"},
-        {"[upstream a]\nconnections = 17\n", "is too large"},
-        {"[upstream a]\naddresses = ipv5\n", "accepted: any, ipv4 or ipv6"},
-        {"[upstream a]\nparent = yes\nurl = http://b\n", "accepted: no, prefix or ns"},
-        {"[upstream a]\nparent = prefix\n",
-         "t.ini:1: upstream.parent: [upstream a] has no url of another cachalot; accepted: prefix "
-         "or ns together with url"},
-        {"\n[upstream docker.io]\nparent = ns\n", "t.ini:2: upstream.parent: [upstream docker.io]"},
-        {"[upstream a]\nusername = a:b\n", "\"a:b\" has a colon"},
-        {"[upstream a]\nusername = a\n",
-         "t.ini:1: upstream.username: [upstream a] has no password-file; accepted: username "
-         "together with password-file"},
-        {"[upstream a]\npassword-file = /a\n",
-         "upstream.password-file: [upstream a] has no username"},
-        {"[upstream a]\npassword-file = a\n", "is not an absolute path"},
-        {"[upstream a]\ncredential-helper = docker-credential-pass\n", "is not an absolute path"},
-        {"[upstream a]\ncredential-helper = /a\nusername = a\npassword-file = /b\n",
-         "upstream.credential-helper: [upstream a] has a username too; accepted: either"},
-        {"[upstream a]\nvisibility = private\n",
-         "upstream.visibility: [upstream a] has no credentials; accepted: private together with"},
-        {"[upstream a]\nvisibility = secret\n", "accepted: public or private"},
-        {"[upstream a]\ncertificate = /a\n", "upstream.certificate: [upstream a] has no key"},
-        {"[upstream a]\nkey = /a\n", "upstream.key: [upstream a] has no certificate"},
-        {"[upstream a]\nproxy = https://a:1\n",
-         "does not begin with http://; accepted: http://HOST"},
-        {"[upstream a]\nproxy = a:1\n", "does not begin with http://"},
-        {"[upstream a]\nproxy = http://a\n", "is not a host and a port"},
-        {"[upstream a]\nproxy = http://:1\n", "is not a host and a port"},
-        {"[upstream a]\nproxy = http://[::1]\n", "is not a host and a port"},
-        {"[upstream a]\nproxy = http://a:1/b\n", "is not a host and a port"},
-        {"[upstream a]\nproxy = http://u:p@a:1\n", "has a user, which has an option of its own"},
-        {"[upstream a]\nproxy-username = a\nproxy-password-file = /a\n",
-         "upstream.proxy-username: [upstream a] has no proxy;"},
-        {"[upstream a]\nproxy = http://a:1\nproxy-username = a\n", "has no proxy-password-file"},
-        {"[upstream a]\nproxy = http://a:1\nproxy-password-file = /a\n", "has no proxy-username"},
-        {"[upstream a]\nrealm-hosts = https://a\n", "\"https://a\" is not a host"},
-        {"[upstream a]\nrealm-hosts = *\n", "\"*\" is not a host"},
-        {"[upstream a]\nrealm-hosts = *.\n", "is not a host"},
-        {"[upstream a]\nrealm-hosts = *a\n", "is not a host"},
-        {"[upstream a]\nrealm-hosts = a.*.b\n", "is not a host"},
-        {"[upstream a]\nrealm-hosts = *.[::1]\n", "is not a host"},
-        {"[upstream a]\nrealm-hosts = a:b\n", "is not a host"},
-        {"[upstream a]\nrealm-hosts = a A\n", "\"A\" is there twice"},
-        {"[upstream a]\nredirect-hosts = a b c d e f g h i j k l m n o p q\n",
-         "\"q\" is one too many: a list has at most 16"},
-        {"[upstream a]\nrate = fast\n", "t.ini:2: upstream.rate: \"fast\" does not begin with a "
-                                        "rate; accepted: empty for no limit"},
-        {"[cache]\nrate = 5\n", "\"5\" has no unit that is known"},
-        {"[cache]\nrate = 5Mbit/s\nrate = 6Mbit/s\n",
-         "t.ini:3: cache.rate: \"6Mbit/s\" comes after"},
         {"[cache]\npath = /a\x01z\n", "t.ini:2: a control character"},
         {"[cache]\npath = /"
          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -620,8 +351,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_the_shipped_ones),
         cmocka_unit_test(every_option_is_taken),
-        cmocka_unit_test(options_of_upstreams_are_taken),
-        cmocka_unit_test(hosts_match_patterns),
         cmocka_unit_test(the_dump_is_taken_back),
         cmocka_unit_test(a_reference_keeps_a_snapshot),
         cmocka_unit_test(errors_name_place_and_remedy),

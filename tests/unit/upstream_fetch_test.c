@@ -1,130 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-#include "proxy/upstream.h"
-
+/* Blobs: whole, broken, continued, wrong. */
 #include "cache/blob.h"
-#include "cache/link.h"
 #include "cache/partial.h"
-#include "cache/tag.h"
-#include "proxy/outcome.h"
-#include "proxy/thread.h"
-#include "tests/unit/origin.h"
-
-#define DEADLINE_MS 20000
-#define BODY_BYTES (2u * 1024 * 1024)
-
-static const char manifest[] =
-    "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\","
-    "\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"size\":2,\"digest\":"
-    "\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\"layers\":[]}";
-#define MANIFEST_TYPE "application/vnd.oci.image.manifest.v1+json"
-
-struct bed {
-    struct scratch *scratch;
-    struct stats stats;
-    struct storage *storage;
-    struct fetch_table *fetches;
-    struct ask_table *asks;
-    struct config *config;
-    struct upstream *upstream;
-    struct origin *origin;
-    struct origin *second;
-    struct fetch *fetch;
-    struct ask *ask;
-    uint8_t *body;
-    struct digest digest; /* of the body */
-    char head[512];
-    char digest_text[DIGEST_TEXT_MAX];
-};
-
-static struct name name(void)
-{
-    return scratch_name("reg.test", "team/app");
-}
-
-/* Start with urls of both origins, or the first. */
-static void start(struct bed *b, bool with_second, const char *options)
-{
-    char text[512];
-
-    int len = snprintf(text, sizeof text, "[upstream reg.test]\nurl = http://127.0.0.1:%u\n%s\n",
-                       b->origin->port, options);
-    if (with_second)
-        len = snprintf(text, sizeof text,
-                       "[upstream reg.test]\nurl = http://127.0.0.1:%u http://127.0.0.1:%u\n%s\n",
-                       b->origin->port, b->second->port, options);
-    FILE *in = fmemopen(text, (size_t)len, "r");
-    assert_non_null(in);
-    assert_int_equal(config_load_stream(&b->config, "test", in, stderr), 0);
-    fclose(in);
-    struct upstream_parts parts = {
-        .store = b->scratch->store,
-        .storage = b->storage,
-        .fetches = b->fetches,
-        .asks = b->asks,
-        .stats = &b->stats,
-    };
-    b->upstream = upstream_start(&parts, b->config);
-}
-
-static int setup(void **state)
-{
-    struct bed *b = calloc(1, sizeof *b);
-    void *scratch;
-    uint32_t x = 7;
-
-    assert_non_null(b);
-    scratch_setup(&scratch);
-    b->scratch = scratch;
-    stats_add_registry(&b->stats, "reg.test");
-    b->storage = storage_start(b->scratch->store, &b->stats, NULL);
-    b->fetches = fetch_table_new();
-    b->asks = ask_table_new();
-    b->origin = origin_start();
-    b->second = origin_start();
-    b->body = malloc(BODY_BYTES);
-    assert_non_null(b->body);
-    for (size_t i = 0; i < BODY_BYTES; i++) {
-        x = x * 1664525 + 1013904223;
-        b->body[i] = (uint8_t)(x >> 24);
-    }
-    digest_of(DIGEST_SHA256, b->body, BODY_BYTES, &b->digest);
-    digest_text(&b->digest, b->digest_text);
-    *state = b;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct bed *b = *state;
-    void *scratch = b->scratch;
-
-    fetch_unref(&b->fetch);
-    ask_unref(&b->ask);
-    upstream_stop(&b->upstream);
-    storage_stop(&b->storage);
-    origin_stop(b->origin);
-    origin_stop(b->second);
-    fetch_table_free(&b->fetches);
-    ask_table_free(&b->asks);
-    config_unref(&b->config);
-    scratch_teardown(&scratch);
-    free(b->body);
-    free(b);
-    return 0;
-}
-
-/* A condition that other threads make true, without a callback for it. */
-#define AWAIT(condition)                                                                           \
-    do {                                                                                           \
-        int64_t end_ms = clock_now_ms() + DEADLINE_MS;                                             \
-        while (!(condition)) {                                                                     \
-            if (clock_now_ms() > end_ms)                                                           \
-                fail_msg("waited in vain for %s", #condition);                                     \
-            poll(NULL, 0, 1);                                                                      \
-        }                                                                                          \
-    } while (0)
-
-/* --- blobs --- */
+#include "tests/unit/upstream_bed.h"
 
 static struct fetch_view view(struct bed *b)
 {
@@ -142,7 +20,7 @@ static void fetch(struct bed *b, uint64_t size_bytes)
     fetch_unref(&b->fetch);
     b->fetch = fetch_join(b->fetches, &b->digest, NULL, &created);
     assert_true(created);
-    upstream_fetch(b->upstream, b->fetch, &n, size_bytes);
+    upstream_fetch(b->upstream, b->fetch, &n, size_bytes, &nobody);
 }
 
 static void expect_stored(struct bed *b)
@@ -180,14 +58,6 @@ static struct fetch_failure expect_failed(struct bed *b, enum outcome o)
         fail_msg("%s: %s", outcome_row((enum outcome)why.code)->word, why.text);
     AWAIT(fetch_table_count(b->fetches) == 0);
     return why;
-}
-
-/* A head with a Content-Length; one at a time. */
-static const char *head_of(struct bed *b, int status, size_t length, const char *more)
-{
-    snprintf(b->head, sizeof b->head, "HTTP/1.1 %d Answer\r\nContent-Length: %zu\r\n%s\r\n", status,
-             length, more);
-    return b->head;
 }
 
 #define HALF (BODY_BYTES / 2 + 11)
@@ -455,7 +325,7 @@ static void test_refused_and_unknown_upstreams(void **state)
     expect_failed(b, OUT_UPSTREAM_REFUSED);
     fetch_unref(&b->fetch);
     b->fetch = fetch_join(b->fetches, &b->digest, NULL, &created);
-    upstream_fetch(b->upstream, b->fetch, &n, BODY_BYTES);
+    upstream_fetch(b->upstream, b->fetch, &n, BODY_BYTES, &nobody);
     expect_failed(b, OUT_NAME_UNKNOWN);
 }
 
@@ -476,221 +346,6 @@ static void test_a_stop_keeps_what_has_come(void **state)
     expect_stored(b);
 }
 
-/* --- questions --- */
-
-static const struct ask_result *ask(struct bed *b, enum ask_kind kind, const char *reference)
-{
-    struct name n = name();
-    bool created;
-    struct asker w = {0};
-
-    ask_unref(&b->ask);
-    b->ask = ask_join(b->asks, kind, &n, reference, &created);
-    assert_true(created);
-    upstream_ask(b->upstream, b->ask);
-    int64_t end_ms = clock_now_ms() + DEADLINE_MS;
-    while (ask_wait(&w, b->ask)) {
-        ask_cancel(&w);
-        assert_true(clock_now_ms() < end_ms);
-        poll(NULL, 0, 1);
-    }
-    return ask_result(b->ask);
-}
-
-static bool tag_is(struct bed *b, const char *tag, const struct digest *d)
-{
-    struct name n = name();
-    struct tag_record r;
-    struct db_reader *reader;
-    struct db_txn *txn;
-
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
-    assert_int_equal(db_read(reader, &txn), 0);
-    bool same = tag_get(txn, &n, tag, &r) == 0 && digest_equal(&r.digest, d) &&
-                r.checked_at_s > 0 && strcmp(r.media_type, MANIFEST_TYPE) == 0 &&
-                r.size_bytes == sizeof manifest - 1;
-    db_read_end(reader);
-    db_reader_free(&reader);
-    return same;
-}
-
-static bool manifest_is_held(struct bed *b, const struct digest *d)
-{
-    struct manifest_record r;
-    struct db_reader *reader;
-    struct db_txn *txn;
-    int fd = -1;
-
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
-    assert_int_equal(db_read(reader, &txn), 0);
-    bool held = manifest_get(txn, d, &r) == 0 && strcmp(r.media_type, MANIFEST_TYPE) == 0 &&
-                blob_open(b->scratch->store, d, sizeof manifest - 1, &fd) == 0;
-    db_read_end(reader);
-    db_reader_free(&reader);
-    if (fd >= 0)
-        close(fd);
-    return held;
-}
-
-static void test_a_tag_is_asked_for_by_head(void **state)
-{
-    struct bed *b = *state;
-    struct digest d = scratch_digest(manifest);
-    char more[256], text[DIGEST_TEXT_MAX];
-
-    start(b, false, "");
-    snprintf(more, sizeof more, "Content-Type: " MANIFEST_TYPE "\r\nDocker-Content-Digest: %s\r\n",
-             digest_text(&d, text));
-    origin_answer(b->origin, head_of(b, 200, sizeof manifest - 1, more), NULL, 0);
-    const struct ask_result *r = ask(b, ASK_TAG, "v1");
-    assert_int_equal(r->outcome, OUT_MISS);
-    assert_true(digest_equal(&r->digest, &d));
-    assert_int_equal(r->size_bytes, sizeof manifest - 1);
-    assert_string_equal(r->media_type, MANIFEST_TYPE);
-    assert_null(r->body);
-    assert_true(tag_is(b, "v1", &d));
-    assert_true(origin_request_has(b->origin, 0, "HEAD /v2/team/app/manifests/v1 HTTP/1.1"));
-    assert_true(origin_request_has(b->origin, 0, "application/vnd.oci.image.index.v1+json"));
-}
-
-static void test_a_tag_is_asked_for_by_get_when_head_is_no_use(void **state)
-{
-    static const char *const heads[] = {
-        "HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
-        NULL,
-        "HTTP/1.1 200 OK\r\nContent-Type: " MANIFEST_TYPE "\r\nContent-Length: 9\r\n\r\n",
-    };
-    struct bed *b = *state;
-    struct digest d = scratch_digest(manifest);
-    char tag[8];
-
-    start(b, false, "retries = 0");
-    for (unsigned i = 0; i < sizeof heads / sizeof heads[0]; i++) {
-        snprintf(tag, sizeof tag, "v%u", i);
-        origin_answer(b->origin, heads[i], NULL, 0);
-        origin_answer(b->origin,
-                      head_of(b, 200, sizeof manifest - 1,
-                              "Content-Type: application/json; charset=utf-8\r\n"),
-                      manifest, sizeof manifest - 1);
-        const struct ask_result *r = ask(b, ASK_TAG, tag);
-        assert_int_equal(r->outcome, OUT_MISS);
-        assert_true(digest_equal(&r->digest, &d));
-        assert_string_equal(r->media_type, MANIFEST_TYPE);
-        assert_int_equal(r->body_len, sizeof manifest - 1);
-        assert_memory_equal(r->body, manifest, r->body_len);
-        assert_true(tag_is(b, tag, &d));
-        assert_true(manifest_is_held(b, &d));
-        assert_true(origin_request_has(b->origin, 2 * i + 1, "GET /v2/team/app/manifests/v"));
-    }
-}
-
-static void test_a_manifest_is_verified_and_stored(void **state)
-{
-    struct bed *b = *state;
-    struct digest d = scratch_digest(manifest);
-    char text[DIGEST_TEXT_MAX];
-
-    start(b, false, "retries = 0");
-    head_of(b, 200, sizeof manifest - 1, "Content-Type: " MANIFEST_TYPE "\r\n");
-    origin_answer(b->origin, b->head, manifest, sizeof manifest - 1);
-    const struct ask_result *r = ask(b, ASK_MANIFEST, digest_text(&d, text));
-    assert_int_equal(r->outcome, OUT_MISS);
-    assert_memory_equal(r->body, manifest, sizeof manifest - 1);
-    assert_true(manifest_is_held(b, &d));
-    assert_int_equal(b->stats.manifests_stored, 1);
-
-    d = scratch_digest("something else");
-    origin_answer(b->origin, b->head, manifest, sizeof manifest - 1);
-    r = ask(b, ASK_MANIFEST, digest_text(&d, text));
-    assert_int_equal(r->outcome, OUT_BAD_CONTENT);
-    assert_null(r->body);
-    assert_false(manifest_is_held(b, &d));
-
-    d = scratch_digest("{\"no\":");
-    origin_answer(b->origin,
-                  "HTTP/1.1 200 OK\r\nContent-Type: " MANIFEST_TYPE "\r\n\r\n{\"no\":", NULL, 0);
-    r = ask(b, ASK_MANIFEST, digest_text(&d, text));
-    assert_int_equal(r->outcome, OUT_UPSTREAM_BROKEN);
-    assert_false(manifest_is_held(b, &d));
-
-    origin_answer(b->origin, "HTTP/1.1 200 OK\r\nContent-Length: 4194305\r\n\r\n", NULL, 0);
-    r = ask(b, ASK_MANIFEST, text);
-    assert_int_equal(r->outcome, OUT_UPSTREAM_BROKEN);
-}
-
-static void test_errors_of_questions(void **state)
-{
-    struct bed *b = *state;
-    char text[DIGEST_TEXT_MAX];
-    struct digest d = scratch_digest("x");
-
-    start(b, false, "retries = 0");
-    origin_answer(b->origin, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", NULL, 0);
-    assert_int_equal(ask(b, ASK_TAG, "v1")->outcome, OUT_MANIFEST_UNKNOWN);
-    origin_answer(b->origin, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", NULL, 0);
-    assert_int_equal(ask(b, ASK_BLOB, digest_text(&d, text))->outcome, OUT_BLOB_UNKNOWN);
-    origin_answer(b->origin, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", NULL, 0);
-    assert_int_equal(ask(b, ASK_LIST, "tags/list")->outcome, OUT_NAME_UNKNOWN);
-    origin_answer(b->origin, "HTTP/1.1 429 No\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n",
-                  NULL, 0);
-    const struct ask_result *r = ask(b, ASK_TAG, "v1");
-    assert_int_equal(r->outcome, OUT_UPSTREAM_LIMITED);
-    assert_int_equal(r->retry_after_s, 60);
-    assert_non_null(strstr(r->why, "127.0.0.1"));
-    assert_int_equal(origin_asked(b->origin), 4);
-}
-
-static void test_blobs_and_lists_are_asked_for(void **state)
-{
-    struct bed *b = *state;
-    struct db_reader *reader;
-    struct db_txn *txn;
-    struct list_record kept;
-    struct name n = name();
-
-    start(b, false, "");
-    origin_answer(b->origin, head_of(b, 200, 12345, ""), NULL, 0);
-    const struct ask_result *r = ask(b, ASK_BLOB, b->digest_text);
-    assert_int_equal(r->outcome, OUT_MISS);
-    assert_int_equal(r->size_bytes, 12345);
-    origin_answer(b->origin,
-                  "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                  "Link: </v2/team/app/tags/list?n=1&last=a>; rel=\"next\"\r\n\r\n",
-                  "{\"tags\":[\"a\"]}", 14);
-    r = ask(b, ASK_LIST, "tags/list?n=1");
-    assert_int_equal(r->outcome, OUT_MISS);
-    assert_string_equal(r->link, "</v2/team/app/tags/list?n=1&last=a>; rel=\"next\"");
-    assert_int_equal(r->body_len, 14);
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
-    assert_int_equal(db_read(reader, &txn), 0);
-    assert_int_equal(list_get(txn, &n, "tags/list?n=1", &kept), 0);
-    assert_int_equal(kept.body_len, 14);
-    assert_string_equal(kept.content_type, "application/json");
-    assert_string_equal(kept.link, r->link);
-    db_read_end(reader);
-    db_reader_free(&reader);
-}
-
-static void test_a_stop_ends_questions(void **state)
-{
-    struct bed *b = *state;
-    struct name n = name();
-    struct asker w = {0};
-    bool created;
-
-    start(b, false, "");
-    origin_stall(b->origin, "HTTP/1.1 200 OK\r\n", NULL, 0);
-    b->ask = ask_join(b->asks, ASK_TAG, &n, "v1", &created);
-    upstream_ask(b->upstream, b->ask);
-    AWAIT(origin_asked(b->origin) == 1);
-    upstream_stop(&b->upstream);
-    assert_false(ask_wait(&w, b->ask));
-    assert_int_equal(ask_result(b->ask)->outcome, OUT_DRAINING);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -710,12 +365,6 @@ int main(void)
         TEST(test_not_found_is_what_all_urls_say),
         TEST(test_refused_and_unknown_upstreams),
         TEST(test_a_stop_keeps_what_has_come),
-        TEST(test_a_tag_is_asked_for_by_head),
-        TEST(test_a_tag_is_asked_for_by_get_when_head_is_no_use),
-        TEST(test_a_manifest_is_verified_and_stored),
-        TEST(test_errors_of_questions),
-        TEST(test_blobs_and_lists_are_asked_for),
-        TEST(test_a_stop_ends_questions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
