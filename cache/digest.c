@@ -38,28 +38,22 @@ static const struct alg *alg_of(const struct digest *d)
     return a;
 }
 
-/* The value of a lower-case hexadecimal digit, or -1. */
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return -1;
-}
+/* The value of a lower-case hexadecimal digit plus one; 0 for any other byte. */
+static const uint8_t hex_values[256] = {
+    ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
 
 static int hex_decode(uint8_t *out, const char *hex, size_t size_bytes)
 {
     for (size_t i = 0; i < size_bytes; i++) {
-        int high = hex_value(hex[2 * i]);
-        int low = hex_value(hex[2 * i + 1]);
+        unsigned high = hex_values[(unsigned char)hex[2 * i]];
+        unsigned low = hex_values[(unsigned char)hex[2 * i + 1]];
 
-        if (high < 0 || low < 0) {
+        if (high == 0 || low == 0) {
             return ERR_INVALID;
         }
-        out[i] = (uint8_t)(high << 4 | low);
+        out[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <uthash.h>
 
 #include "cache/err.h"
+#include "cache/lock.h"
 
 struct fetch {
     struct digest digest;
@@ -38,7 +39,7 @@ struct fetch_table *fetch_table_new(void)
 {
     struct fetch_table *t = mem_new(sizeof *t);
 
-    CHECK(pthread_mutex_init(&t->lock, NULL) == 0);
+    lock_init(&t->lock);
     return t;
 }
 
@@ -80,7 +81,7 @@ struct fetch *fetch_join(struct fetch_table *t, const struct digest *d,
         f->table = t;
         f->refs = 1; /* the table's, until fetch_retire */
         f->is_in_table = true;
-        CHECK(pthread_mutex_init(&f->lock, NULL) == 0);
+        lock_init(&f->lock);
         HASH_ADD(hh, t->fetches, digest, sizeof f->digest, f);
     }
     f->refs++;

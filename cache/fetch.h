@@ -51,8 +51,8 @@ unsigned fetch_table_count(struct fetch_table *t);
  * set it going. `only_for` makes a new one private: its bytes are for those alone
  * who may read that repository (NULL: for everybody). The caller owns one
  * reference, and asks fetch_admits before it reads. */
-struct fetch *fetch_join(struct fetch_table *t, const struct digest *d,
-                         const struct name *only_for, bool *created);
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, const struct name *only_for,
+                         bool *created);
 /* The fetch of a digest if there is one, with a reference for the caller; or NULL. */
 struct fetch *fetch_find(struct fetch_table *t, const struct digest *d);
 struct fetch *fetch_ref(struct fetch *f);
@@ -68,8 +68,7 @@ bool fetch_admits(const struct fetch *f, const struct name *n);
 
 /* The size is known and the first `avail_bytes` are in the file `fd`, which the
  * fetch duplicates. ERR_IO when it cannot: the caller fails the fetch. */
-MUST_CHECK int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes,
-                           uint64_t avail_bytes);
+MUST_CHECK int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes, uint64_t avail_bytes);
 /* The first `avail_bytes` are in the file; never less than before. */
 void fetch_advance(struct fetch *f, uint64_t avail_bytes);
 void fetch_verify(struct fetch *f);

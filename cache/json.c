@@ -112,7 +112,7 @@ void json_wipe(struct json_t **json)
     const char *name;
     json_t *member;
 
-    json_object_foreach(*json, name, member) {
+    json_object_foreach (*json, name, member) {
         if (json_is_string(member)) {
             explicit_bzero((char *)(uintptr_t)json_string_value(member),
                            json_string_length(member));

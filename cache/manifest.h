@@ -78,8 +78,8 @@ MUST_CHECK int manifest_get(struct db_txn *txn, const struct digest *d, struct m
  * link (n -> digest), a source for each child (n and size), the urls of foreign
  * layers, a referrer when it has a subject. */
 MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
-                            const struct manifest *m, enum blob_origin origin,
-                            uint64_t size_bytes, int64_t now_s);
+                            const struct manifest *m, enum blob_origin origin, uint64_t size_bytes,
+                            int64_t now_s);
 
 /* Visit the children recorded for a held manifest, in their order, without
  * reading its file. A result other than 0 ends the walk and is returned. */

@@ -17,8 +17,7 @@ int repository_get(struct db_txn *txn, const struct name *n, struct repository_r
     record_open(&in, value, REPOSITORY_RECORD_VERSION);
     r->visibility = (enum repository_visibility)record_get_u8(&in);
     r->checked_at_s = record_get_i64(&in);
-    record_require(&in,
-                   r->visibility == REPOSITORY_PUBLIC || r->visibility == REPOSITORY_PRIVATE);
+    record_require(&in, r->visibility == REPOSITORY_PUBLIC || r->visibility == REPOSITORY_PRIVATE);
     return record_close(&in);
 }
 

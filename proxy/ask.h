@@ -34,16 +34,16 @@ enum ask_kind {
 #define ASK_LIST_MAX (8u * 1024 * 1024) /* bytes of a list's body */
 
 struct ask_result {
-    enum outcome outcome; /* OUT_MISS: answered; else an error row */
-    int retry_after_s;    /* of a 429 or 503; 0 when not said */
-    char why[256];        /* of an error: names host and cause */
+    enum outcome outcome;              /* OUT_MISS: answered; else an error row */
+    int retry_after_s;                 /* of a 429 or 503; 0 when not said */
+    char why[256];                     /* of an error: names host and cause */
     char challenge[ASK_CHALLENGE_MAX]; /* WWW-Authenticate of a 401, to pass on; or empty */
     struct digest digest;              /* ASK_TAG, ASK_MANIFEST */
     uint64_t size_bytes;
     char media_type[MEDIA_TYPE_MAX];
-    char filters[64];     /* ASK_LIST: OCI-Filters-Applied, or empty */
-    char *link;           /* ASK_LIST: the Link field or NULL; owned by the ask */
-    void *body;           /* owned by the ask; NULL when there is none */
+    char filters[64]; /* ASK_LIST: OCI-Filters-Applied, or empty */
+    char *link;       /* ASK_LIST: the Link field or NULL; owned by the ask */
+    void *body;       /* owned by the ask; NULL when there is none */
     size_t body_len;
 };
 

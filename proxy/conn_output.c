@@ -9,8 +9,8 @@
 
 #include "proxy/conn_private.h"
 
-#define QUANTUM_BYTES (1024u * 1024) /* one sendfile */
-#define QUANTA_MAX 4                 /* in one callback: then others have their turn */
+#define QUANTUM_BYTES (2048u * 1024) /* one sendfile */
+#define QUANTA_MAX 2                 /* in one callback: then others have their turn */
 #define COLD_WINDOW_BYTES (4u * 1024 * 1024)
 
 static void conn_pump(struct conn *c);
@@ -78,9 +78,26 @@ static void ask_disk(struct conn *c)
     c->disk_read.offset = c->body_at;
     c->disk_read.len = left < COLD_WINDOW_BYTES ? left : COLD_WINDOW_BYTES;
     c->disk_pending = true;
+    /* Sent without another look, lest a page that was dropped meanwhile asks for ever. */
+    c->body_hot = c->body_at + c->disk_read.len;
     conn_want_write(c, false);
     STATS_ADD(c->worker->parts.stats, cold_reads, 1);
     disk_post(c->worker->parts.disk, &c->disk_read);
+}
+
+/* Whether the bytes from body_at on can be sent without waiting for the disk; a
+ * window is looked at once. */
+static bool is_hot(struct conn *c)
+{
+    uint64_t left = c->body_limit - c->body_at;
+    uint64_t len = left < COLD_WINDOW_BYTES ? left : COLD_WINDOW_BYTES;
+
+    if (c->body_at < c->body_hot)
+        return true;
+    if (!disk_is_hot(c->body_fd, c->body_at, len))
+        return false;
+    c->body_hot = c->body_at + len;
+    return true;
 }
 
 /* Send the body's file up to its limit. True when the limit was reached. */
@@ -89,18 +106,18 @@ static bool pump_file(struct conn *c)
     unsigned quanta = 0;
 
     while (c->body_at < c->body_limit) {
-        uint64_t left = c->body_limit - c->body_at;
-        size_t want = left < QUANTUM_BYTES ? (size_t)left : QUANTUM_BYTES;
         off_t at = (off_t)c->body_at;
 
         if (quanta++ == QUANTA_MAX) {
             conn_want_write(c, true);
             return false;
         }
-        if (!disk_is_hot(c->body_fd, c->body_at, want)) {
+        if (!is_hot(c)) {
             ask_disk(c);
             return false;
         }
+        uint64_t left = (c->body_hot < c->body_limit ? c->body_hot : c->body_limit) - c->body_at;
+        size_t want = left < QUANTUM_BYTES ? (size_t)left : QUANTUM_BYTES;
         ssize_t n = sendfile(c->fd, c->body_fd, &at, want);
         if (n == 0 || (n < 0 && errno == EIO)) {
             /* The file is shorter than the index says, or cannot be read. */
@@ -114,6 +131,11 @@ static bool pump_file(struct conn *c)
         c->body_at += (uint64_t)n;
         c->body_sent += (uint64_t)n;
         c->since_ms = c->worker->now_ms;
+        if ((size_t)n < want) {
+            /* The socket is full: no need to hear it from a second call. */
+            conn_want_write(c, true);
+            return false;
+        }
     }
     return true;
 }
@@ -176,6 +198,7 @@ void conn_send(struct conn *c, const char *head, size_t head_len, const struct c
     c->body_at = b->start;
     c->body_limit = b->limit;
     c->body_end = b->end;
+    c->body_hot = b->start;
     c->head_left = head_len;
     c->paused = false;
     size_t sent = send_at_once(c, head, head_len, b);

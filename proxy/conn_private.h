@@ -43,6 +43,7 @@ struct conn {
     size_t out_len, out_sent;
     int body_fd;
     uint64_t body_at, body_limit, body_end;
+    uint64_t body_hot;   /* the disk was asked about the bytes before it */
     uint64_t body_sent;
     uint64_t head_left;  /* of `out`, bytes that are head: not counted as body */
     struct event read_event, write_event, closed_event;

@@ -48,8 +48,8 @@ static void set_accepting(struct listeners *ls, bool on)
 {
     struct listener *l;
 
-    SLIST_FOREACH (l, &ls->list, link)
-        CHECK((on ? event_add(l->event, NULL) : event_del(l->event)) == 0);
+    SLIST_FOREACH(l, &ls->list, link)
+    CHECK((on ? event_add(l->event, NULL) : event_del(l->event)) == 0);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -184,9 +184,9 @@ static struct listener *find_address(struct listener_list *list, const char *add
 {
     struct listener *l;
 
-    SLIST_FOREACH (l, list, link)
-        if (strcmp(l->address, address) == 0)
-            return l;
+    SLIST_FOREACH(l, list, link)
+    if (strcmp(l->address, address) == 0)
+        return l;
     return NULL;
 }
 
@@ -198,8 +198,8 @@ static int find_passed(const struct sd_socket *passed, unsigned count, int *fds,
     for (unsigned i = 0; i < count; i++) {
         int fd = fds[i];
 
-        if (fd >= 0 && (strcmp(passed[i].name, settings->name) == 0 ||
-                        socket_has_port_of(fd, address))) {
+        if (fd >= 0 &&
+            (strcmp(passed[i].name, settings->name) == 0 || socket_has_port_of(fd, address))) {
             fds[i] = -1;
             return fd;
         }

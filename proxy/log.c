@@ -193,10 +193,15 @@ void log_flush(struct log_buffer *b)
     b->len = 0;
 }
 
+bool log_wants_access(const struct log_buffer *b)
+{
+    return b->log && atomic_load_explicit(&b->log->access, memory_order_relaxed);
+}
+
 void log_access(struct log_buffer *b, const struct access_line *line)
 {
     struct log *log = b->log;
-    if (log == NULL || !atomic_load_explicit(&log->access, memory_order_relaxed))
+    if (!log_wants_access(b))
         return;
     if (sizeof(b->data) - b->len < LOG_ACCESS_MAX)
         log_flush(b);

@@ -63,6 +63,8 @@ struct log_buffer;
 struct log_buffer *log_buffer_new(struct log *log);
 /* Flushes first. */
 void log_buffer_free(struct log_buffer **b);
+/* Whether there are access lines at all: what a line needs need not be made else. */
+bool log_wants_access(const struct log_buffer *b);
 void log_access(struct log_buffer *b, const struct access_line *line);
 void log_flush(struct log_buffer *b);
 

@@ -8,6 +8,7 @@
 
 /* Row: symbol, word (log and metrics), HTTP status of an error (0: not an error),
  * error code of distribution-spec 1.1.1 "Error Codes", what it says to a person. */
+/* clang-format off */
 #define OUTCOME_TABLE(ROW)                                                                        \
     ROW(OUT_HIT, "hit", 0, "", "served from the store")                                           \
     ROW(OUT_MISS, "miss", 0, "", "fetched from the upstream")                                     \
@@ -47,6 +48,7 @@
     ROW(OUT_CUT, "cut", 0, "", "the body was cut short: its fetch failed")                        \
     ROW(OUT_CLIENT_LEFT, "client-left", 0, "", "the client closed the connection")                \
     ROW(OUT_CLIENT_STALLED, "client-stalled", 0, "", "the client took no bytes for too long")
+/* clang-format on */
 
 enum outcome {
 #define OUTCOME_ENUM(symbol, word, status, code, text) symbol,

@@ -59,8 +59,8 @@ void permits_free(struct permits **pp)
         return;
     *pp = NULL;
     /* The analyzer does not see that TAILQ_REMOVE changed the list's head. */
-    while ((proof = TAILQ_FIRST(&p->recent))) /* NOLINT(clang-analyzer-unix.Malloc) */
-        proof_free(p, proof);
+    while ((proof = TAILQ_FIRST(&p->recent)))
+        proof_free(p, proof); /* NOLINT(clang-analyzer-unix.Malloc) */
     pthread_mutex_destroy(&p->lock);
     explicit_bzero(p->secret, sizeof p->secret);
     free(p);

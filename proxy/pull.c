@@ -78,6 +78,7 @@ static bool send_held_manifest(struct request *r, struct db_txn *txn, const stru
     struct content c = {
         .media_type = record.media_type,
         .digest = d,
+        .etag = r->held->etag,
         .size_bytes = r->held->size_bytes,
         .memory = r->held->body,
         .fd = r->held->fd,

@@ -24,6 +24,7 @@ static void send_held_blob(struct request *r)
     struct content c = {
         .media_type = "application/octet-stream",
         .digest = &r->target.digest,
+        .etag = r->held->etag,
         .size_bytes = r->held->size_bytes,
         .memory = r->held->body,
         .fd = r->held->fd,

@@ -26,9 +26,8 @@
 
 static bool has_proof(struct request *r, int64_t ttl_ms)
 {
-    return r->behalf.authorization &&
-           permit_is_fresh(r->worker->parts.permits, &r->credential, &r->target.name,
-                           r->worker->now_ms, ttl_ms);
+    return r->behalf.authorization && permit_is_fresh(r->worker->parts.permits, &r->credential,
+                                                      &r->target.name, r->worker->now_ms, ttl_ms);
 }
 
 void pull_find_access(struct request *r, struct db_txn *txn)
@@ -51,8 +50,7 @@ void pull_find_access(struct request *r, struct db_txn *txn)
 void pull_access_proved(struct request *r)
 {
     if (r->with_client) {
-        permit_add(r->worker->parts.permits, &r->credential, &r->target.name,
-                   r->worker->now_ms);
+        permit_add(r->worker->parts.permits, &r->credential, &r->target.name, r->worker->now_ms);
         r->access = ACCESS_PROVEN;
     } else {
         r->access = ACCESS_OPEN;
@@ -156,8 +154,7 @@ static bool is_visible(struct request *r, struct db_txn *txn, const struct diges
         return false;
     if (origin == BLOB_PUBLIC || r->is_granted)
         return true;
-    return (r->access == ACCESS_PROVEN || r->is_public) &&
-           link_get(txn, &r->target.name, d) == 0;
+    return (r->access == ACCESS_PROVEN || r->is_public) && link_get(txn, &r->target.name, d) == 0;
 }
 
 bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)

@@ -47,8 +47,8 @@ static void rewrite_link(const struct request *r, const char *link, char *out, s
     bool with_registry = t->door == DOOR_PREFIX;
     int n = snprintf(out, out_size, "</v2/%s%s%s/%s%.*s%s%s>; rel=\"next\"",
                      with_registry ? t->name.registry : "", with_registry ? "/" : "",
-                     t->name.repository, tail, (int)(close - query), query,
-                     t->ns[0] ? "&ns=" : "", t->ns);
+                     t->name.repository, tail, (int)(close - query), query, t->ns[0] ? "&ns=" : "",
+                     t->ns);
     if (n < 0 || (size_t)n >= out_size || strcspn(out, "\r\n") != (size_t)n)
         out[0] = '\0';
 }

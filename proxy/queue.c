@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cache/check.h"
+#include "cache/lock.h"
 
 STAILQ_HEAD(msg_list, msg);
 
@@ -25,7 +26,7 @@ struct queue *queue_new(void)
 
     q->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     CHECK(q->fd >= 0);
-    CHECK(pthread_mutex_init(&q->lock, NULL) == 0);
+    lock_init(&q->lock);
     STAILQ_INIT(&q->list);
     return q;
 }
@@ -52,7 +53,8 @@ void queue_post(struct queue *q, struct msg *m)
     bool was_empty = STAILQ_EMPTY(&q->list);
     STAILQ_INSERT_TAIL(&q->list, m, link);
     /* Written under the lock: the receiver drains the eventfd under it too, so a
-     * list that is not empty always has a readable descriptor. */
+     * list that is not empty always has a readable descriptor, and once a message
+     * was run its sender has no more to do with the queue. */
     if (was_empty)
         CHECK(write(q->fd, &one, sizeof one) == sizeof one);
     pthread_mutex_unlock(&q->lock);

@@ -75,8 +75,9 @@ struct request {
     bool is_hidden;          /* held, but not for this client as far as is known */
     bool is_granted;         /* the upstream said that the repository has this content */
     int64_t proof_ttl_ms, offline_grace_ms;
-    struct tag_record tag;
     int64_t tag_ttl_s;
+    /* From here on nothing is zeroed when a request begins: see request_new. */
+    struct tag_record tag;
     char range[REQUEST_FIELD_MAX];
     char if_range[REQUEST_FIELD_MAX];
     char if_none_match[REQUEST_FIELD_MAX];
@@ -106,6 +107,7 @@ void request_text(struct request *r, const char *media_type, const void *text, s
 struct content {
     const char *media_type;
     const struct digest *digest; /* NULL for lists */
+    const char *etag;            /* the digest in quotes if it is at hand, or NULL */
     const char *link;            /* Link field, or NULL */
     const char *filters;         /* OCI-Filters-Applied, or NULL */
     uint64_t size_bytes;

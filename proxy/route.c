@@ -221,11 +221,12 @@ static enum outcome parse_name(struct target *t, struct shape *shape, enum role 
 static enum outcome parse_reference(struct target *t, struct span reference)
 {
     bool tags_allowed = t->endpoint == ENDPOINT_MANIFEST;
-    if (!tags_allowed || digest_looks_like(reference.p, reference.len)) {
+    if (digest_parse(&t->digest, reference.p, reference.len) == 0) {
         t->by_digest = true;
-        int err = digest_parse(&t->digest, reference.p, reference.len);
-        return err == 0 ? OUT_LOCAL : OUT_DIGEST_INVALID;
+        return OUT_LOCAL;
     }
+    if (!tags_allowed || digest_looks_like(reference.p, reference.len))
+        return OUT_DIGEST_INVALID;
     if (!name_is_tag(reference.p, reference.len)) {
         return OUT_TAG_INVALID;
     }

@@ -272,8 +272,7 @@ static void start_threads(struct server *s)
         s->workers[i] = worker_start(p, s->config);
 }
 
-int server_start(struct server **sp, struct config *c, struct log *log, char *why,
-                 size_t why_size)
+int server_start(struct server **sp, struct config *c, struct log *log, char *why, size_t why_size)
 {
     static const struct listeners_calls calls = {on_accepted, open_connections};
     struct sd_socket passed[PASSED_MAX];
@@ -282,8 +281,8 @@ int server_start(struct server **sp, struct config *c, struct log *log, char *wh
     s->log = log;
     s->config = config_ref(c);
     unsigned passed_count = sd_sockets(passed, PASSED_MAX);
-    int err = store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why,
-                         why_size);
+    int err =
+        store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why, why_size);
     if (err) {
         config_unref(&s->config);
         free(s);

@@ -11,6 +11,7 @@
 #include "proxy/outcome.h"
 
 /* Row: field, metric name, type, help. */
+/* clang-format off */
 #define STATS_TABLE(ROW)                                                                             \
     ROW(connections_total, "cachalot_connections_total", "counter", "Client connections accepted.")  \
     ROW(connections, "cachalot_connections", "gauge", "Client connections open.")                    \
@@ -31,17 +32,22 @@
     ROW(cold_reads, "cachalot_cold_reads_total", "counter", "Reads handed to a disk helper.")        \
     ROW(reloads, "cachalot_reloads_total", "counter", "Configurations taken over by SIGHUP.")        \
     ROW(reload_failures, "cachalot_reload_failures_total", "counter", "Configurations refused at SIGHUP.")
+/* clang-format on */
 
 /* What is counted by registry: the ledger is fed from it. */
 #define STATS_REGISTRIES_MAX 64
 
 /* Row: field, metric name, help; the label is `registry`. */
-#define STATS_REGISTRY_TABLE(ROW)                                                                    \
-    ROW(line_bytes, "cachalot_registry_line_bytes_total", "Bytes of content received from the registry.") \
-    ROW(lan_bytes, "cachalot_registry_lan_bytes_total", "Bytes of the registry's content sent to clients.") \
-    ROW(line_requests, "cachalot_registry_line_requests_total", "Requests sent to the registry.")    \
-    ROW(lan_requests, "cachalot_registry_lan_requests_total", "Requests of clients for the registry's content.") \
-    ROW(hits, "cachalot_registry_hits_total", "Requests of clients answered with nothing from the line.")
+#define STATS_REGISTRY_TABLE(ROW)                                                                  \
+    ROW(line_bytes, "cachalot_registry_line_bytes_total",                                          \
+        "Bytes of content received from the registry.")                                            \
+    ROW(lan_bytes, "cachalot_registry_lan_bytes_total",                                            \
+        "Bytes of the registry's content sent to clients.")                                        \
+    ROW(line_requests, "cachalot_registry_line_requests_total", "Requests sent to the registry.")  \
+    ROW(lan_requests, "cachalot_registry_lan_requests_total",                                      \
+        "Requests of clients for the registry's content.")                                         \
+    ROW(hits, "cachalot_registry_hits_total",                                                      \
+        "Requests of clients answered with nothing from the line.")
 
 struct registry_stats {
     char registry[NAME_MAX_SIZE];
@@ -60,9 +66,9 @@ struct stats {
 };
 
 /* Add to a counter or gauge of the table; relaxed order. */
-#define STATS_ADD(stats, field, n) \
+#define STATS_ADD(stats, field, n)                                                                 \
     atomic_fetch_add_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
-#define STATS_SUB(stats, field, n) \
+#define STATS_SUB(stats, field, n)                                                                 \
     atomic_fetch_sub_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
 
 /* The counters of a registry, made on first use. Main thread only adds; any

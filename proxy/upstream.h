@@ -39,8 +39,8 @@ void upstream_set_config(struct upstream *u, struct config *c);
 /* Set a fetch going that fetch_join created: the blob of that digest in `n`. Takes
  * a reference of its own. `size_bytes` is the size that a manifest gave, or
  * UINT64_MAX. Any thread. */
-void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n,
-                    uint64_t size_bytes, const struct behalf *b);
+void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, uint64_t size_bytes,
+                    const struct behalf *b);
 /* Set an ask going that ask_join created. Takes a reference of its own. Any thread. */
 void upstream_ask(struct upstream *u, struct ask *a);
 

@@ -443,8 +443,8 @@ static void begin(struct msg *m, void *owner)
     d->intake = intake_new(u->hasher, d->fetch, &d->name, &intake_calls, d);
 }
 
-void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n,
-                    uint64_t size_bytes, const struct behalf *b)
+void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, uint64_t size_bytes,
+                    const struct behalf *b)
 {
     struct download *d = mem_new(sizeof *d);
 

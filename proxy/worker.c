@@ -22,8 +22,8 @@ struct worker_thread {
     pthread_t thread;
     struct event *queue_event;
     struct event *tick_event;
-    atomic_uint load;     /* given and not yet closed */
-    struct msg *drained;  /* to post to `drained_queue` when the last one has closed */
+    atomic_uint load;    /* given and not yet closed */
+    struct msg *drained; /* to post to `drained_queue` when the last one has closed */
     struct queue *drained_queue;
     bool stopping;
 };

@@ -72,9 +72,9 @@ struct worker {
     unsigned conn_count;
     unsigned requests; /* not yet freed: each may still get a message */
     bool draining;
-    int64_t now_ms;    /* monotonic; read once a callback */
-    int64_t now_s;     /* Unix time, as old as now_ms */
-    int64_t date_s;    /* the second that `date` says */
+    int64_t now_ms; /* monotonic; read once a callback */
+    int64_t now_s;  /* Unix time, as old as now_ms */
+    int64_t date_s; /* the second that `date` says */
     char date[HTTP_DATE_SIZE];
     /* Lent to the connection whose callback runs, so that idle ones hold none. */
     char input[WORKER_INPUT_BYTES];

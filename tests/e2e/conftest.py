@@ -14,7 +14,10 @@ pytest.register_assert_rewrite("lib")
 from lib import isolate  # noqa: E402
 from lib.cachalot import Cachalot  # noqa: E402
 from lib.hub import Hub  # noqa: E402
+from lib.paths import HUB  # noqa: E402
 from lib.registry import Registry  # noqa: E402
+from lib.sample import DATA  # noqa: E402
+
 
 def pytest_configure(config):
     config.not_isolated = isolate.enter()
@@ -77,6 +80,20 @@ def cachalot(closing, tmp_path, request):
         return daemon
 
     return make
+
+
+@pytest.fixture
+def upstream(hub):
+    """A scripted upstream with the blob of lib/sample.py."""
+    hub.hold_blob("library/app", DATA)
+    return hub
+
+
+@pytest.fixture
+def impatient(upstream, cachalot):
+    """A daemon that gives up soon."""
+    return cachalot({HUB: {"url": upstream.url, "retries": 2, "stall-timeout": "400ms",
+                           "connect-timeout": "1s", "tag-ttl": "0s"}})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -150,6 +150,24 @@ def test_many_blobs_at_once(hub, daemon):
     assert hub.count() == 20
 
 
+def test_pipelined_behind_a_cold_one(hub, daemon, data, path):
+    """A request that waits for the upstream holds back those behind it on the same
+    connection, and only those: answers come in order."""
+    hot = noise(1000, "hot")
+    hot_path = blob("library/app", hub.hold_blob("library/app", hot))
+    daemon.get(hot_path)
+    gate = hub.gate(path[len("/v2/docker.io"):], after=SIZE // 2)
+    with daemon.connect() as c:
+        c.request(path)
+        c.request(hot_path)
+        gate.wait_reached()
+        assert daemon.get(hot_path).body == hot
+        gate.open()
+        assert c.read_response().body == data
+        assert c.read_response().body == hot
+    assert hub.count() == 2
+
+
 def test_manifest_by_tag(hub, daemon):
     """Fifty clients ask for one tag: one HEAD and one GET cross."""
     item = hub.hold(image.image("herd"), "library/app", "1")

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -12,6 +13,7 @@ from lib.clients import Skopeo, check_dir
 from lib.crowd import together
 from lib.image import ACCEPT, noise
 from lib.paths import HUB, blob, manifest
+from lib.wait import until
 
 DATA = noise(1_000_000, "disk")
 DIGEST = image.digest_of(DATA)
@@ -256,6 +258,51 @@ def test_disk_fills_meanwhile(upstream, cachalot, small_disk):
     daemon.wait_idle()
     filler.unlink()
     assert daemon.get(path).body == big
+
+
+def test_index_is_gone(upstream, daemon):
+    """Somebody removed db/: the daemon starts, and what is asked for is right again."""
+    daemon.get(BLOB)
+    daemon.wait_metric("blobs_stored_total", 1)
+    daemon.stop()
+    shutil.rmtree(daemon.cache / "db")
+    daemon.start()
+    for _ in range(2):
+        assert daemon.get(BLOB).body == DATA
+        daemon.wait_idle()
+    assert upstream.count() <= 2
+
+
+def test_everything_is_gone(upstream, daemon):
+    """Somebody empties the cache directory under the running daemon: it fetches again, and
+    lives."""
+    daemon.get(BLOB)
+    daemon.wait_metric("blobs_stored_total", 1)
+    for path in daemon.cache.glob("*/*/*"):
+        path.unlink()
+    assert daemon.get(BLOB).body == DATA
+    daemon.wait_metric("blobs_stored_total", 2)
+    assert upstream.count() == 2
+
+
+@pytest.mark.parametrize("damage", ["zeros", "noise", "short"])
+def test_index_is_damaged(upstream, cachalot, daemon, damage):
+    """The index is rubbish: the daemon says so and ends, or starts anew; it does not
+    crash."""
+    daemon.get(BLOB)
+    daemon.wait_metric("blobs_stored_total", 1)
+    daemon.stop()
+    path = daemon.cache / "db" / "data.mdb"
+    size = path.stat().st_size
+    path.write_bytes({"zeros": bytes(size), "noise": noise(size, "index"),
+                      "short": path.read_bytes()[:5000]}[damage])
+    daemon.launch()
+    code = until("it ends or serves", lambda: daemon.child.poll() or daemon.healthy())
+    assert code is True or code in (1, 2), code
+    if code is True:
+        assert daemon.get(BLOB).body == DATA
+    else:
+        assert str(daemon.cache) in daemon.stderr_tail()
 
 
 @pytest.mark.mounts

@@ -45,6 +45,14 @@ def test_one_name(hub, daemon, item):
     assert hub.count("GET", "/manifests/") == 1 and hub.count("GET", "/blobs/") == 1
 
 
+def test_ns_and_prefix(hub, daemon, item):
+    """containerd with a path in its host's URL sends both: the same repository is meant."""
+    got = daemon.get("/v2/docker.io/library/app/manifests/1?ns=docker.io", fields=ACCEPT)
+    assert got.status == 200 and got.body == item.data
+    got = daemon.get("/docker.io/v2/library/app/manifests/1?ns=docker.io", fields=ACCEPT)
+    assert got.status == 200 and got.body == item.data
+
+
 def test_ns_is_said_back(daemon, item):
     """With ns the answer says whose content it is; without, it does not."""
     got = daemon.get("/v2/library/app/manifests/1?ns=docker.io", fields=ACCEPT)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: ISC
 """HTTP as clients rely on it (RFC 9110, 9112): content that is in the store."""
 
+import socket
+
 import pytest
 
 from lib import image, rawhttp
 from lib.cachalot import Cachalot
+from lib.crowd import Crowd
 from lib.hub import Hub
 from lib.image import ACCEPT, noise
 from lib.paths import HUB, blob, manifest
@@ -168,6 +171,27 @@ def test_pipelining(daemon):
     assert [g.status for g in got] == [200, 200, 200, 200, 200, 404, 200]
     assert [g.body for g in got if g.length == SIZE] == [DATA] * 3
     assert got[4].body == ITEM.data
+
+
+def test_many_pipelined(daemon):
+    """Three thousand requests before the first answer is read: all are answered, in
+    order, and memory does not grow with them."""
+    count = 3000
+    with daemon.connect() as c:
+        crowd = Crowd().add(c.send, f"GET {MANIFEST} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * count)
+        for _ in range(count):
+            got = c.read_response()
+            assert got.status == 200 and got.body == ITEM.data
+        crowd.join()
+
+
+def test_half_closed(daemon):
+    """A client that has said that it will send no more still gets what it asked for."""
+    with daemon.connect() as c:
+        c.request(BLOB)
+        c.socket.shutdown(socket.SHUT_WR)
+        assert c.read_response().body == DATA
+        assert c.at_end()
 
 
 def test_request_in_pieces(daemon):

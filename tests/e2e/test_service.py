@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: ISC
-"""The daemon as a service: configuration, signals, listeners, systemd."""
+"""The daemon as a service: signals, listeners, systemd."""
 
 import os
 import signal
 import socket
 import stat
-import subprocess
 
 import pytest
 
 from lib import image, rawhttp
-from lib.cachalot import DAEMON
 from lib.image import ACCEPT
 from lib.paths import HUB, MCR, manifest
 from lib.process import free_port
@@ -27,91 +25,6 @@ def item(hub):
 @pytest.fixture
 def daemon(hub, item, cachalot):
     return cachalot({HUB: hub.url})
-
-
-def run(*arguments):
-    return subprocess.run([DAEMON, *map(str, arguments)], capture_output=True, text=True,
-                          timeout=20, check=False)
-
-
-# --- cachalotd -t and -T ---
-
-def test_check_good(daemon):
-    """-t says that a configuration is good, beside a running daemon."""
-    done = run("-t", "-c", daemon.config_path)
-    assert done.returncode == 0, done
-
-
-@pytest.mark.parametrize("text, line, words", [
-    ("[cache]\npath = relative/path\n", 2, ["path", "absolute"]),
-    ("[cache]\nsize = 5GiB\n", 2, ["size"]),
-    ("[chache]\npath = /x\n", 1, ["chache"]),
-    ("[listener]\naddress = 5000\n", 1, ["listener"]),
-    ("[listener a]\naddress = 5000\nrole = boss\n", 3, ["role", "registry", "mirror"]),
-    ("[listener a]\naddress = 500000\n", 2, ["address"]),
-    ("[listener a]\naddress = 5000\nhead-timeout = 10\n", 3, ["head-timeout", "10s"]),
-    ("[upstream docker.io]\nurl = ftp://x\n", 2, ["url", "https://"]),
-    ("[upstream docker.io]\ntag-ttl = soon\n", 2, ["tag-ttl", "60s"]),
-    ("[upstream https://docker.io/]\nurl = http://x\n", 1, ["upstream"]),
-    ("[upstream docker.io]\nretries = -1\n", 2, ["retries"]),
-    ("[log]\nlevel = loud\n", 2, ["level", "debug"]),
-    ("[cache]\nworkers = 9999999999999999999999\n", 2, ["workers"]),
-    ("path = /x\n", 1, ["path"]),
-    ("[cache]\npath /x\n", 2, []),
-    ("[cache\n", 1, []),
-    ("[cache]\npath = /" + "x" * 5000 + "\n", 2, []),
-])
-def test_check_bad(tmp_path, text, line, words):
-    """A bad configuration: exit status 2, and file, line, option and accepted form are
-    named."""
-    path = tmp_path / "bad.ini"
-    path.write_text(text)
-    done = run("-t", "-c", path)
-    assert done.returncode == 2, done
-    assert f"{path}:{line}:" in done.stderr, done.stderr
-    for word in words:
-        assert word in done.stderr, done.stderr
-    assert run("-f", "-c", path).returncode == 2
-
-
-def test_all_errors_at_once(tmp_path):
-    """Each error is told, not only the first."""
-    path = tmp_path / "bad.ini"
-    path.write_text("[cache]\nworkers = x\n[log]\nlevel = y\nformat = z\n")
-    said = run("-t", "-c", path).stderr
-    assert all(f"{path}:{line}:" in said for line in (2, 4, 5)), said
-
-
-def test_no_such_file(tmp_path):
-    """A file that was named and is not there is an error."""
-    done = run("-t", "-c", tmp_path / "none.ini")
-    assert done.returncode == 2 and "none.ini" in done.stderr
-
-
-def test_dump(daemon, tmp_path):
-    """-T writes what is in effect as a file that gives the same."""
-    first = run("-T", "-c", daemon.config_path)
-    assert first.returncode == 0 and f"path = {daemon.cache}" in first.stdout
-    again = tmp_path / "again.ini"
-    again.write_text(first.stdout)
-    assert run("-T", "-c", again).stdout == first.stdout
-
-
-def test_conf_d(daemon, tmp_path):
-    """Files of conf.d add to the main one, in the order of their names."""
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "20-b.ini").write_text("[upstream quay.io]\ntag-ttl = 2m\n")
-    (tmp_path / "conf.d" / "10-a.ini").write_text("[upstream quay.io]\ntag-ttl = 1m\nretries = 9\n")
-    (tmp_path / "conf.d" / "note.txt").write_text("not read")
-    said = run("-T", "-c", daemon.config_path).stdout
-    quay = said.split("[upstream quay.io]")[1].split("[")[0]
-    assert "tag-ttl = 2m" in quay and "retries = 9" in quay
-
-
-def test_usage():
-    """Unknown options: exit status 2, and the usage."""
-    done = run("--no-such-option")
-    assert done.returncode == 2 and "sage" in done.stderr
 
 
 # --- SIGHUP ---

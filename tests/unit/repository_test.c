@@ -30,8 +30,7 @@ static void test_damaged(void **state)
     char key[NAME_MAX_SIZE];
     const uint8_t wrong[] = {1, 3, 0, 0, 0, 0, 0, 0, 0, 0};
 
-    assert_int_equal(db_put(txn, DB_REPOSITORIES, key, name_text(&n, key), wrong, sizeof wrong),
-                     0);
+    assert_int_equal(db_put(txn, DB_REPOSITORIES, key, name_text(&n, key), wrong, sizeof wrong), 0);
     assert_int_equal(repository_get(txn, &n, &got), ERR_DAMAGED);
     assert_int_equal(db_put(txn, DB_REPOSITORIES, key, name_text(&n, key), wrong, 3), 0);
     assert_int_equal(repository_get(txn, &n, &got), ERR_DAMAGED);

@@ -49,9 +49,11 @@ class Fault:
     silent: bool = False         # accept, never answer
     status: int = None           # an error of this status
     retry_after: str = None
+    raw: bytes = None            # these bytes, then the end
     redirect: str = None         # to this URL
     redirect_status: int = 307
     # in the head
+    before: bytes = b""          # these bytes first
     say: int = None              # this status, and all else as it would be
     content_type: str = None
     digest: str = None           # Docker-Content-Digest; "" leaves it out
@@ -299,6 +301,9 @@ class Hub:
         f = self.take_fault(request)
         if f.close:
             return False
+        if f.raw is not None:
+            c.sendall(f.raw)
+            return False
         if f.silent:
             self.hold_open(c)
             return False
@@ -396,7 +401,7 @@ class Hub:
             fields.append(("Content-Length", str(length)))
         head = [f"HTTP/1.1 {answer.status} Scripted"]
         head += [f"{name}: {value}" for name, value in fields]
-        c.sendall(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
+        c.sendall(f.before + ("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
         if request.method == "HEAD":
             return True
         limit = len(body)
