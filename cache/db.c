@@ -7,6 +7,7 @@
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cache/err.h"
 
@@ -121,6 +122,26 @@ static int tables_open(struct db *db, MDB_txn *txn)
     return err;
 }
 
+/* A file that was cut short: reading a page past its end would be a SIGBUS. */
+static int check_length(MDB_env *env, int fd)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct stat file;
+
+    if (fstat(fd, &file) != 0) {
+        return err_from_errno(errno);
+    }
+    int rc = mdb_env_info(env, &info);
+    if (rc == MDB_SUCCESS) {
+        rc = mdb_env_stat(env, &stat);
+    }
+    if (rc != MDB_SUCCESS) {
+        return err_from_mdb(rc);
+    }
+    return (uint64_t)file.st_size / stat.ms_psize > info.me_last_pgno ? 0 : ERR_DAMAGED;
+}
+
 static int env_open(struct db *db, const char *path, size_t map_bytes)
 {
     unsigned flags = MDB_NOTLS | (db->read_only ? MDB_RDONLY : 0);
@@ -141,7 +162,10 @@ static int env_open(struct db *db, const char *path, size_t map_bytes)
     }
     /* LMDB 0.9 leaves this one open for programs that we start. */
     if (rc == MDB_SUCCESS && mdb_env_get_fd(db->env, &fd) == MDB_SUCCESS) {
-        rc = fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? MDB_SUCCESS : errno;
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+            return err_from_errno(errno);
+        }
+        return check_length(db->env, fd);
     }
     return err_from_mdb(rc);
 }
