@@ -21,9 +21,8 @@ int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r)
     struct record_in in;
     int err = db_get(txn, DB_BLOBS, key, digest_to_key(d, key), &value);
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     record_open(&in, value, BLOB_RECORD_VERSION);
     r->size_bytes = record_get_u64(&in);
     r->origin = (enum blob_origin)record_get_u8(&in);
@@ -42,10 +41,9 @@ int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_recor
     struct blob_record old;
     enum blob_origin origin = r->origin;
 
-    if (blob_get(txn, d, &old) == 0 && old.origin < origin) {
+    if (blob_get(txn, d, &old) == 0 && old.origin < origin)
         origin = old.origin;
-    }
-    record_start(&out, buf, sizeof(buf), BLOB_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, BLOB_RECORD_VERSION);
     record_put_u64(&out, r->size_bytes);
     record_put_u8(&out, (uint8_t)origin);
     record_put_i64(&out, r->stored_at_s);
@@ -67,12 +65,10 @@ int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s)
     int64_t idle_s;
     int err = blob_get(txn, d, &r);
 
-    if (err != 0) {
+    if (err != 0)
         return err == ERR_NOT_FOUND ? 0 : err;
-    }
-    if (!__builtin_sub_overflow(now_s, r.used_at_s, &idle_s) && idle_s <= TOUCH_INTERVAL_S) {
+    if (!__builtin_sub_overflow(now_s, r.used_at_s, &idle_s) && idle_s <= TOUCH_INTERVAL_S)
         return 0;
-    }
     r.used_at_s = now_s;
     return blob_put(txn, d, &r);
 }
@@ -85,9 +81,8 @@ int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int 
     int opened = openat(store_blobs_fd(s, d->alg), store_blob_name(d, name),
                         O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-    if (opened < 0) {
+    if (opened < 0)
         return errno == ENOENT || errno == ELOOP ? ERR_MISMATCH : err_from_errno(errno);
-    }
     if (fstat(opened, &st) != 0) {
         int err = err_from_errno(errno);
 
@@ -106,9 +101,8 @@ int blob_unlink(struct store *s, const struct digest *d)
 {
     char name[DIGEST_TEXT_MAX];
 
-    if (unlinkat(store_blobs_fd(s, d->alg), store_blob_name(d, name), 0) != 0 && errno != ENOENT) {
+    if (unlinkat(store_blobs_fd(s, d->alg), store_blob_name(d, name), 0) != 0 && errno != ENOENT)
         return err_from_errno(errno);
-    }
     return 0;
 }
 
@@ -118,9 +112,8 @@ int blob_write(struct store *s, const struct digest *d, const void *data, size_t
     struct tempfile t;
     int err = tempfile_open(&t, store_partial_fd(s));
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     err = file_write(t.fd, data, len, 0);
     if (err != 0) {
         tempfile_discard(&t);

@@ -32,9 +32,8 @@ char *mem_copy(const void *p, size_t len)
 {
     char *copy = mem_resize(NULL, len + 1);
 
-    if (len > 0) {
+    if (len > 0)
         memcpy(copy, p, len);
-    }
     copy[len] = '\0';
     return copy;
 }

@@ -70,26 +70,24 @@ static int err_from_mdb(int rc)
 
 static int version_read(MDB_txn *txn, MDB_dbi meta)
 {
-    MDB_val key = {sizeof(version_key) - 1, (void *)version_key};
+    MDB_val key = {sizeof version_key - 1, (void *)version_key};
     MDB_val value;
     uint32_t version;
     int rc = mdb_get(txn, meta, &key, &value);
 
-    if (rc != MDB_SUCCESS) {
+    if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    }
-    if (value.mv_size != sizeof(version)) {
+    if (value.mv_size != sizeof version)
         return ERR_DAMAGED;
-    }
-    memcpy(&version, value.mv_data, sizeof(version));
+    memcpy(&version, value.mv_data, sizeof version);
     return le32toh(version) == DB_VERSION ? 0 : ERR_VERSION;
 }
 
 static int version_write(MDB_txn *txn, MDB_dbi meta)
 {
     uint32_t version = htole32(DB_VERSION);
-    MDB_val key = {sizeof(version_key) - 1, (void *)version_key};
-    MDB_val value = {sizeof(version), &version};
+    MDB_val key = {sizeof version_key - 1, (void *)version_key};
+    MDB_val value = {sizeof version, &version};
 
     return err_from_mdb(mdb_put(txn, meta, &key, &value, 0));
 }
@@ -112,9 +110,8 @@ static int tables_open(struct db *db, MDB_txn *txn)
     int rc = mdb_dbi_open(txn, table_names[DB_META], flags, &db->tables[DB_META]);
     int err = rc == MDB_SUCCESS ? version_read(txn, db->tables[DB_META]) : err_from_mdb(rc);
 
-    if (err == ERR_NOT_FOUND) {
+    if (err == ERR_NOT_FOUND)
         err = !db->read_only && is_new(txn) ? version_write(txn, db->tables[DB_META]) : ERR_DAMAGED;
-    }
     for (int i = DB_META + 1; err == 0 && i < DB_TABLE_COUNT; i++) {
         rc = mdb_dbi_open(txn, table_names[i], flags, &db->tables[i]);
         err = rc == MDB_NOTFOUND ? ERR_VERSION : err_from_mdb(rc);
@@ -129,16 +126,13 @@ static int check_length(MDB_env *env, int fd)
     MDB_stat stat;
     struct stat file;
 
-    if (fstat(fd, &file) != 0) {
+    if (fstat(fd, &file) != 0)
         return err_from_errno(errno);
-    }
     int rc = mdb_env_info(env, &info);
-    if (rc == MDB_SUCCESS) {
+    if (rc == MDB_SUCCESS)
         rc = mdb_env_stat(env, &stat);
-    }
-    if (rc != MDB_SUCCESS) {
+    if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    }
     return (uint64_t)file.st_size / stat.ms_psize > info.me_last_pgno ? 0 : ERR_DAMAGED;
 }
 
@@ -148,23 +142,18 @@ static int env_open(struct db *db, const char *path, size_t map_bytes)
     int fd;
     int rc = mdb_env_create(&db->env);
 
-    if (rc == MDB_SUCCESS) {
+    if (rc == MDB_SUCCESS)
         rc = mdb_env_set_maxdbs(db->env, DB_TABLE_COUNT);
-    }
-    if (rc == MDB_SUCCESS) {
+    if (rc == MDB_SUCCESS)
         rc = mdb_env_set_maxreaders(db->env, DB_READERS_MAX);
-    }
-    if (rc == MDB_SUCCESS && map_bytes > 0) {
+    if (rc == MDB_SUCCESS && map_bytes > 0)
         rc = mdb_env_set_mapsize(db->env, map_bytes);
-    }
-    if (rc == MDB_SUCCESS) {
+    if (rc == MDB_SUCCESS)
         rc = mdb_env_open(db->env, path, flags, DB_FILE_MODE);
-    }
     /* LMDB 0.9 leaves this one open for programs that we start. */
     if (rc == MDB_SUCCESS && mdb_env_get_fd(db->env, &fd) == MDB_SUCCESS) {
-        if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
             return err_from_errno(errno);
-        }
         return check_length(db->env, fd);
     }
     return err_from_mdb(rc);
@@ -172,26 +161,23 @@ static int env_open(struct db *db, const char *path, size_t map_bytes)
 
 int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only)
 {
-    struct db *opened = mem_new(sizeof(*opened));
+    struct db *opened = mem_new(sizeof *opened);
     MDB_txn *txn;
     int dead;
 
     opened->read_only = read_only;
     int err = env_open(opened, path, map_bytes);
 
-    if (err == 0) {
+    if (err == 0)
         err = err_from_mdb(mdb_reader_check(opened->env, &dead));
-    }
-    if (err == 0) {
+    if (err == 0)
         err = err_from_mdb(mdb_txn_begin(opened->env, NULL, read_only ? MDB_RDONLY : 0, &txn));
-    }
     if (err == 0) {
         err = tables_open(opened, txn);
-        if (err == 0) {
+        if (err == 0)
             err = err_from_mdb(mdb_txn_commit(txn));
-        } else {
+        else
             mdb_txn_abort(txn);
-        }
     }
     if (err != 0) {
         db_close(&opened);
@@ -203,13 +189,11 @@ int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only)
 
 void db_close(struct db **db)
 {
-    if (*db == NULL) {
+    if (*db == NULL)
         return;
-    }
     CHECK((*db)->write.mdb == NULL);
-    if ((*db)->env != NULL) {
+    if ((*db)->env != NULL)
         mdb_env_close((*db)->env);
-    }
     free(*db);
     *db = NULL;
 }
@@ -223,15 +207,13 @@ int db_reader_new(struct db *db, struct db_reader **r)
 
     if (rc == MDB_MAP_RESIZED && db->read_only) {
         rc = mdb_env_set_mapsize(db->env, 0);
-        if (rc == MDB_SUCCESS) {
+        if (rc == MDB_SUCCESS)
             rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
-        }
     }
-    if (rc != MDB_SUCCESS) {
+    if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    }
     mdb_txn_reset(txn);
-    *r = mem_new(sizeof(**r));
+    *r = mem_new(sizeof **r);
     (*r)->db = db;
     (*r)->txn.mdb = txn;
     (*r)->txn.db = db;
@@ -255,13 +237,11 @@ int db_read(struct db_reader *r, struct db_txn **txn)
     /* The daemon grew the map under a command, which has one reader. */
     if (rc == MDB_MAP_RESIZED && r->db->read_only) {
         rc = mdb_env_set_mapsize(r->db->env, 0);
-        if (rc == MDB_SUCCESS) {
+        if (rc == MDB_SUCCESS)
             rc = mdb_txn_renew(r->txn.mdb);
-        }
     }
-    if (rc != MDB_SUCCESS) {
+    if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    }
     r->reading = true;
     *txn = &r->txn;
     return 0;
@@ -284,9 +264,8 @@ int db_write(struct db *db, struct db_txn **txn)
     /* A command that was killed while it read must not pin pages until the next start. */
     int rc = mdb_reader_check(db->env, &dead);
 
-    if (rc == MDB_SUCCESS) {
+    if (rc == MDB_SUCCESS)
         rc = mdb_txn_begin(db->env, NULL, 0, &db->write.mdb);
-    }
     if (rc != MDB_SUCCESS) {
         db->write.mdb = NULL;
         return err_from_mdb(rc);
@@ -321,9 +300,8 @@ int db_get(struct db_txn *txn, enum db_table table, const void *key, size_t key_
     MDB_val v;
     int rc = mdb_get(txn->mdb, txn->db->tables[table], &k, &v);
 
-    if (rc != MDB_SUCCESS) {
+    if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    }
     value->data = v.mv_data;
     value->size = v.mv_size;
     return 0;
@@ -366,15 +344,13 @@ int db_walk(struct db_txn *txn, enum db_table table, const void *prefix, size_t 
     }
     int rc = mdb_cursor_open(txn->mdb, txn->db->tables[table], &cursor);
 
-    if (rc != MDB_SUCCESS) {
+    if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    }
     rc = mdb_cursor_get(cursor, &k, &v, k.mv_size > 0 ? MDB_SET_RANGE : MDB_FIRST);
     while (rc == MDB_SUCCESS && result == 0) {
         if (k.mv_size < prefix_len ||
-            (prefix_len > 0 && memcmp(k.mv_data, prefix, prefix_len) != 0)) {
+            (prefix_len > 0 && memcmp(k.mv_data, prefix, prefix_len) != 0))
             break;
-        }
         struct db_value key = {k.mv_data, k.mv_size};
         struct db_value value = {v.mv_data, v.mv_size};
 
@@ -382,9 +358,8 @@ int db_walk(struct db_txn *txn, enum db_table table, const void *prefix, size_t 
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
     }
     mdb_cursor_close(cursor);
-    if (result != 0 || rc == MDB_NOTFOUND) {
+    if (result != 0 || rc == MDB_NOTFOUND)
         return result;
-    }
     return err_from_mdb(rc);
 }
 
@@ -393,8 +368,7 @@ int db_count(struct db_txn *txn, enum db_table table, uint64_t *count)
     MDB_stat stat;
     int rc = mdb_stat(txn->mdb, txn->db->tables[table], &stat);
 
-    if (rc == MDB_SUCCESS) {
+    if (rc == MDB_SUCCESS)
         *count = stat.ms_entries;
-    }
     return err_from_mdb(rc);
 }

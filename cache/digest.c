@@ -18,15 +18,13 @@ static const struct alg {
     {DIGEST_SHA512, "sha512", 6, 64, EVP_sha512},
 };
 
-#define ALG_COUNT (sizeof(algs) / sizeof(algs[0]))
+#define ALG_COUNT (sizeof algs / sizeof algs[0])
 
 static const struct alg *alg_find(unsigned alg)
 {
-    for (size_t i = 0; i < ALG_COUNT; i++) {
-        if ((unsigned)algs[i].alg == alg) {
+    for (size_t i = 0; i < ALG_COUNT; i++)
+        if ((unsigned)algs[i].alg == alg)
             return &algs[i];
-        }
-    }
     return NULL;
 }
 
@@ -50,9 +48,8 @@ static int hex_decode(uint8_t *out, const char *hex, size_t size_bytes)
         unsigned high = hex_values[(unsigned char)hex[2 * i]];
         unsigned low = hex_values[(unsigned char)hex[2 * i + 1]];
 
-        if (high == 0 || low == 0) {
+        if (high == 0 || low == 0)
             return ERR_INVALID;
-        }
         out[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
     return 0;
@@ -64,11 +61,10 @@ int digest_parse(struct digest *d, const char *text, size_t len)
         const struct alg *a = &algs[i];
 
         if (len != a->name_len + 1 + 2 * a->size_bytes || text[a->name_len] != ':' ||
-            memcmp(text, a->name, a->name_len) != 0) {
+            memcmp(text, a->name, a->name_len) != 0)
             continue;
-        }
         d->alg = (uint8_t)a->alg;
-        memset(d->bytes + a->size_bytes, 0, sizeof(d->bytes) - a->size_bytes);
+        memset(d->bytes + a->size_bytes, 0, sizeof d->bytes - a->size_bytes);
         return hex_decode(d->bytes, text + a->name_len + 1, a->size_bytes);
     }
     return ERR_INVALID;
@@ -99,19 +95,15 @@ bool digest_looks_like(const char *text, size_t len)
     while (i < len && text[i] != ':') {
         bool after_component = i > 0 && is_lower_or_digit(text[i - 1]);
 
-        if (!is_lower_or_digit(text[i]) && !(is_alg_separator(text[i]) && after_component)) {
+        if (!is_lower_or_digit(text[i]) && !(is_alg_separator(text[i]) && after_component))
             return false;
-        }
         i++;
     }
-    if (i == 0 || i + 1 >= len || !is_lower_or_digit(text[i - 1])) {
+    if (i == 0 || i + 1 >= len || !is_lower_or_digit(text[i - 1]))
         return false;
-    }
-    for (i++; i < len; i++) {
-        if (!is_encoded_char(text[i])) {
+    for (i++; i < len; i++)
+        if (!is_encoded_char(text[i]))
             return false;
-        }
-    }
     return true;
 }
 
@@ -143,7 +135,7 @@ char *digest_text(const struct digest *d, char out[DIGEST_TEXT_MAX])
 
 bool digest_equal(const struct digest *a, const struct digest *b)
 {
-    return memcmp(a, b, sizeof(*a)) == 0;
+    return memcmp(a, b, sizeof *a) == 0;
 }
 
 size_t digest_to_key(const struct digest *d, uint8_t out[DIGEST_KEY_MAX])
@@ -159,12 +151,11 @@ int digest_from_key(struct digest *d, const uint8_t *key, size_t len)
 {
     const struct alg *a = len > 0 ? alg_find(key[0]) : NULL;
 
-    if (a == NULL || len < 1 + a->size_bytes) {
+    if (a == NULL || len < 1 + a->size_bytes)
         return ERR_INVALID;
-    }
     d->alg = key[0];
     memcpy(d->bytes, key + 1, a->size_bytes);
-    memset(d->bytes + a->size_bytes, 0, sizeof(d->bytes) - a->size_bytes);
+    memset(d->bytes + a->size_bytes, 0, sizeof d->bytes - a->size_bytes);
     return (int)(1 + a->size_bytes);
 }
 
@@ -175,7 +166,7 @@ struct hash {
 
 struct hash *hash_new(enum digest_alg alg)
 {
-    struct hash *h = mem_new(sizeof(*h));
+    struct hash *h = mem_new(sizeof *h);
 
     h->alg = alg_find(alg);
     CHECK(h->alg != NULL);
@@ -192,7 +183,7 @@ void hash_update(struct hash *h, const void *data, size_t len)
 
 void hash_final(struct hash **h, struct digest *out)
 {
-    memset(out, 0, sizeof(*out));
+    memset(out, 0, sizeof *out);
     out->alg = (uint8_t)(*h)->alg->alg;
     CHECK(EVP_DigestFinal_ex((*h)->ctx, out->bytes, NULL) == 1);
     hash_free(h);

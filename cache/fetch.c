@@ -25,7 +25,7 @@ struct fetch {
     unsigned reader_count;
     LIST_HEAD(, reader) readers;
     struct fetch_table *table;
-    unsigned refs;     /* under the table's lock, like the three below */
+    unsigned refs; /* under the table's lock, like the three below */
     bool is_in_table;
     UT_hash_handle hh;
 };
@@ -63,8 +63,8 @@ unsigned fetch_table_count(struct fetch_table *t)
     return count;
 }
 
-struct fetch *fetch_join(struct fetch_table *t, const struct digest *d,
-                         const struct name *only_for, bool *created)
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, const struct name *only_for,
+                         bool *created)
 {
     struct fetch *f;
 

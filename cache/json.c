@@ -20,11 +20,10 @@ static bool is_bounded(const char *text, size_t len)
         char c = text[i];
 
         if (in_string) {
-            if (c == '\\') {
+            if (c == '\\')
                 i++;
-            } else if (c == '"') {
+            else if (c == '"')
                 in_string = false;
-            }
             continue;
         }
         switch (c) {
@@ -34,9 +33,8 @@ static bool is_bounded(const char *text, size_t len)
         case '{':
         case '[':
             values++;
-            if (++depth > JSON_DEPTH_MAX) {
+            if (++depth > JSON_DEPTH_MAX)
                 return false;
-            }
             break;
         case '}':
         case ']':
@@ -48,9 +46,8 @@ static bool is_bounded(const char *text, size_t len)
         default:
             break;
         }
-        if (values > JSON_VALUES_MAX) {
+        if (values > JSON_VALUES_MAX)
             return false;
-        }
     }
     return true;
 }
@@ -58,11 +55,9 @@ static bool is_bounded(const char *text, size_t len)
 /* The parser's text quotes what it stumbled on. */
 static void make_printable(char *text)
 {
-    for (; *text != '\0'; text++) {
-        if (*text < 0x20 || *text > 0x7e) {
+    for (; *text != '\0'; text++)
+        if (*text < 0x20 || *text > 0x7e)
             *text = '?';
-        }
-    }
 }
 
 int json_parse(struct json_t **json, const void *data, size_t len, char *why, size_t why_size)
@@ -100,9 +95,8 @@ bool json_member_number(const struct json_t *json, const char *name, int64_t *va
 {
     const json_t *member = json_object_get(json, name);
 
-    if (!json_is_integer(member)) {
+    if (!json_is_integer(member))
         return false;
-    }
     *value = json_integer_value(member);
     return true;
 }

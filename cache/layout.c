@@ -30,17 +30,14 @@ static int write_tag(void *arg, const struct name *n, const char *tag, const str
     char name[NAME_MAX_SIZE];
     int err = manifest_get(w->txn, &r->digest, &manifest);
 
-    if (err == ERR_NOT_FOUND || err == ERR_DAMAGED) {
+    if (err == ERR_NOT_FOUND || err == ERR_DAMAGED)
         return 0;
-    }
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     char *media_type = json_quote(manifest.media_type);
 
-    if (media_type == NULL) {
+    if (media_type == NULL)
         return 0;
-    }
     name_text(n, name);
     fprintf(w->file,
             "%s{\"mediaType\":%s,\"digest\":\"%s\",\"size\":%" PRIu64 ",\"annotations\":"
@@ -63,9 +60,8 @@ static int write_index(FILE *file, struct db_txn *txn)
     int err = tag_walk(txn, write_tag, &w);
 
     fputs("\n]}\n", file);
-    if (err == 0 && (fflush(file) != 0 || ferror(file))) {
+    if (err == 0 && (fflush(file) != 0 || ferror(file)))
         err = err_from_errno(errno);
-    }
     return err;
 }
 
@@ -74,24 +70,21 @@ int layout_write_index(struct store *s, struct db_txn *txn)
     struct tempfile t;
     int err = tempfile_open(&t, store_partial_fd(s));
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     int fd = fcntl(t.fd, F_DUPFD_CLOEXEC, 0);
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
 
     if (file == NULL) {
         err = err_from_errno(errno);
-        if (fd >= 0) {
+        if (fd >= 0)
             close(fd);
-        }
         tempfile_discard(&t);
         return err;
     }
     err = write_index(file, txn);
-    if (fclose(file) != 0 && err == 0) {
+    if (fclose(file) != 0 && err == 0)
         err = err_from_errno(errno);
-    }
     if (err != 0) {
         tempfile_discard(&t);
         return err;

@@ -33,22 +33,21 @@ int ledger_add(struct db_txn *txn, uint32_t day, const char *registry,
     uint8_t buf[LEDGER_RECORD_MAX];
     uint32_t day_be = htobe32(day);
     size_t registry_len = strlen(registry);
-    size_t key_len = sizeof(day_be) + registry_len;
+    size_t key_len = sizeof day_be + registry_len;
     struct ledger_record sum = {0};
     struct record_out out;
     struct db_value value;
 
     CHECK(registry_len < NAME_MAX_SIZE);
-    memcpy(key, &day_be, sizeof(day_be));
-    memcpy(key + sizeof(day_be), registry, registry_len);
+    memcpy(key, &day_be, sizeof day_be);
+    memcpy(key + sizeof day_be, registry, registry_len);
     int err = db_get(txn, DB_LEDGER, key, key_len, &value);
 
-    if (err == 0 && ledger_decode(value, &sum) != 0) {
-        memset(&sum, 0, sizeof(sum));
-    } else if (err != 0 && err != ERR_NOT_FOUND) {
+    if (err == 0 && ledger_decode(value, &sum) != 0)
+        memset(&sum, 0, sizeof sum);
+    else if (err != 0 && err != ERR_NOT_FOUND)
         return err;
-    }
-    record_start(&out, buf, sizeof(buf), LEDGER_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, LEDGER_RECORD_VERSION);
     record_put_u64(&out, sum.line_bytes + add->line_bytes);
     record_put_u64(&out, sum.lan_bytes + add->lan_bytes);
     record_put_u64(&out, sum.line_requests + add->line_requests);
@@ -70,13 +69,12 @@ static int ledger_walk_record(void *arg, struct db_value key, struct db_value va
     char registry[NAME_MAX_SIZE];
     uint32_t day_be;
 
-    if (key.size < sizeof(day_be) || key.size >= LEDGER_KEY_MAX || ledger_decode(value, &r) != 0) {
+    if (key.size < sizeof day_be || key.size >= LEDGER_KEY_MAX || ledger_decode(value, &r) != 0)
         return 0;
-    }
-    size_t len = key.size - sizeof(day_be);
+    size_t len = key.size - sizeof day_be;
 
-    memcpy(&day_be, key.data, sizeof(day_be));
-    memcpy(registry, (const char *)key.data + sizeof(day_be), len);
+    memcpy(&day_be, key.data, sizeof day_be);
+    memcpy(registry, (const char *)key.data + sizeof day_be, len);
     registry[len] = '\0';
     return walk->visit(walk->arg, be32toh(day_be), registry, &r);
 }

@@ -28,7 +28,7 @@ int link_put(struct db_txn *txn, const struct name *n, const struct digest *d, i
     uint8_t buf[16];
     struct record_out out;
 
-    record_start(&out, buf, sizeof(buf), LINK_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, LINK_RECORD_VERSION);
     record_put_i64(&out, now_s);
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_LINKS, key, link_key(n, d, key), buf, out.len);
@@ -41,9 +41,8 @@ int link_get(struct db_txn *txn, const struct name *n, const struct digest *d)
     struct record_in in;
     int err = db_get(txn, DB_LINKS, key, link_key(n, d, key), &value);
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     record_open(&in, value, LINK_RECORD_VERSION);
     (void)record_get_i64(&in);
     return record_close(&in);
@@ -66,7 +65,7 @@ int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
     uint8_t buf[16];
     struct record_out out;
 
-    record_start(&out, buf, sizeof(buf), SOURCE_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, SOURCE_RECORD_VERSION);
     record_put_u64(&out, size_bytes);
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_SOURCES, key, source_key(d, n, key), buf, out.len);
@@ -80,9 +79,8 @@ int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
     struct record_in in;
     int err = db_get(txn, DB_SOURCES, key, source_key(d, n, key), &value);
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     record_open(&in, value, SOURCE_RECORD_VERSION);
     *size_bytes = record_get_u64(&in);
     record_require(&in, *size_bytes <= INT64_MAX);
@@ -97,9 +95,8 @@ static int list_key(const struct name *n, const char *query, char out[DB_KEY_MAX
     size_t len = name_text(n, out) + 1;
     size_t query_len = strlen(query);
 
-    if (query_len > DB_KEY_MAX - len) {
+    if (query_len > DB_KEY_MAX - len)
         return ERR_TOO_LARGE;
-    }
     memcpy(out + len, query, query_len);
     *key_len = len + query_len;
     return 0;
@@ -113,12 +110,10 @@ int list_get(struct db_txn *txn, const struct name *n, const char *query, struct
     struct record_in in;
     int err = list_key(n, query, key, &key_len);
 
-    if (err == 0) {
+    if (err == 0)
         err = db_get(txn, DB_LISTS, key, key_len, &value);
-    }
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     record_open(&in, value, LIST_RECORD_VERSION);
     r->fetched_at_s = record_get_i64(&in);
     r->content_type = record_get_text(&in);
@@ -136,12 +131,10 @@ int list_put(struct db_txn *txn, const struct name *n, const char *query,
     struct record_out out;
     int err = list_key(n, query, key, &key_len);
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
-    if (r->body_len > LIST_BODY_MAX) {
+    if (r->body_len > LIST_BODY_MAX)
         return ERR_TOO_LARGE;
-    }
     size_t size = 1 + 8 + 3 + strlen(r->content_type) + 3 + strlen(r->link) + 4 + r->body_len;
     uint8_t *buf = mem_resize(NULL, size);
 
@@ -152,9 +145,8 @@ int list_put(struct db_txn *txn, const struct name *n, const char *query,
     record_put_u32(&out, (uint32_t)r->body_len);
     record_put_bytes(&out, r->body, r->body_len);
     err = record_finish(&out);
-    if (err == 0) {
+    if (err == 0)
         err = db_put(txn, DB_LISTS, key, key_len, buf, out.len);
-    }
     free(buf);
     return err;
 }

@@ -68,21 +68,17 @@ invalid(const struct why *why, const char *format, ...)
 
 bool media_type_is_foreign(const char *media_type)
 {
-    for (size_t i = 0; i < COUNT(foreign_types); i++) {
-        if (strcmp(media_type, foreign_types[i]) == 0) {
+    for (size_t i = 0; i < COUNT(foreign_types); i++)
+        if (strcmp(media_type, foreign_types[i]) == 0)
             return true;
-        }
-    }
     return false;
 }
 
 static enum shape shape_of(const char *media_type)
 {
-    for (size_t i = 0; i < COUNT(manifest_types); i++) {
-        if (strcmp(media_type, manifest_types[i].media_type) == 0) {
+    for (size_t i = 0; i < COUNT(manifest_types); i++)
+        if (strcmp(media_type, manifest_types[i].media_type) == 0)
             return manifest_types[i].shape;
-        }
-    }
     return SHAPE_OPAQUE;
 }
 
@@ -98,9 +94,8 @@ static bool is_media_type(const char *text)
                                 "!#$&-^_.+";
     size_t type = strspn(text, chars);
 
-    if (type == 0 || text[type] != '/') {
+    if (type == 0 || text[type] != '/')
         return false;
-    }
     size_t subtype = strspn(text + type + 1, chars);
 
     return subtype > 0 && text[type + 1 + subtype] == '\0' && type + 1 + subtype < MEDIA_TYPE_MAX;
@@ -126,14 +121,11 @@ static bool is_fetchable_url(const char *url)
     size_t len = strlen(url);
 
     if ((strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) ||
-        len > MANIFEST_URL_MAX) {
+        len > MANIFEST_URL_MAX)
         return false;
-    }
-    for (size_t i = 0; i < len; i++) {
-        if (url[i] <= 0x20 || url[i] >= 0x7f) {
+    for (size_t i = 0; i < len; i++)
+        if (url[i] <= 0x20 || url[i] >= 0x7f)
             return false;
-        }
-    }
     return true;
 }
 
@@ -142,9 +134,8 @@ static void read_urls(struct descriptor *d, const json_t *urls)
     for (size_t i = 0; i < json_array_size(urls) && d->url_count < DESCRIPTOR_URLS_MAX; i++) {
         const char *url = json_string_value(json_array_get(urls, i));
 
-        if (url != NULL && is_fetchable_url(url)) {
+        if (url != NULL && is_fetchable_url(url))
             d->urls[d->url_count++] = url;
-        }
     }
 }
 
@@ -156,15 +147,12 @@ static int read_descriptor(struct descriptor *d, const json_t *object, const cha
     const json_t *platform = json_object_get(object, "platform");
     const char *media_type = text_field(object, "mediaType");
 
-    if (!json_is_object(object)) {
+    if (!json_is_object(object))
         return invalid(why, "a descriptor in \"%s\" is not an object", where);
-    }
-    if (digest == NULL || digest_parse(&d->digest, digest, strlen(digest)) != 0) {
+    if (digest == NULL || digest_parse(&d->digest, digest, strlen(digest)) != 0)
         return invalid(why, "a descriptor in \"%s\" has no sha256 or sha512 digest", where);
-    }
-    if (!json_is_integer(size) || json_integer_value(size) < 0) {
+    if (!json_is_integer(size) || json_integer_value(size) < 0)
         return invalid(why, "a descriptor in \"%s\" has no size, or a negative one", where);
-    }
     d->size_bytes = (uint64_t)json_integer_value(size);
     d->media_type = media_type != NULL ? media_type : "application/octet-stream";
     d->os = text_field(platform, "os");
@@ -180,22 +168,19 @@ static int add_children(struct manifest *m, const char *key, int role, const str
     const json_t *list = json_object_get(m->root, key);
     size_t count = json_array_size(list);
 
-    if (!has_field(m->root, key)) {
+    if (!has_field(m->root, key))
         return 0;
-    }
-    if (!json_is_array(list)) {
+    if (!json_is_array(list))
         return invalid(why, "\"%s\" is not a list", key);
-    }
-    m->children = mem_resize(m->children, (m->child_count + count) * sizeof(*m->children));
+    m->children = mem_resize(m->children, (m->child_count + count) * sizeof *m->children);
     for (size_t i = 0; i < count; i++) {
         struct descriptor *d = &m->children[m->child_count];
 
-        memset(d, 0, sizeof(*d));
+        memset(d, 0, sizeof *d);
         int err = read_descriptor(d, json_array_get(list, i), key, why);
 
-        if (err != 0) {
+        if (err != 0)
             return err;
-        }
         d->role = role;
         m->child_count++;
     }
@@ -204,10 +189,9 @@ static int add_children(struct manifest *m, const char *key, int role, const str
 
 static int add_config(struct manifest *m, const struct why *why)
 {
-    if (!has_field(m->root, "config")) {
+    if (!has_field(m->root, "config"))
         return 0;
-    }
-    m->children = mem_new(sizeof(*m->children));
+    m->children = mem_new(sizeof *m->children);
     m->children[0].role = CHILD_CONFIG;
     m->child_count = 1;
     return read_descriptor(&m->children[0], json_object_get(m->root, "config"), "config", why);
@@ -226,11 +210,9 @@ static int check_fields(const struct manifest *m, const struct why *why)
         {"blobs", SHAPE_ARTIFACT},
     };
 
-    for (size_t i = 0; i < COUNT(owners); i++) {
-        if (has_field(m->root, owners[i].key) && owners[i].shape != m->shape) {
+    for (size_t i = 0; i < COUNT(owners); i++)
+        if (has_field(m->root, owners[i].key) && owners[i].shape != m->shape)
             return invalid(why, "a manifest of type %s has \"%s\"", m->media_type, owners[i].key);
-        }
-    }
     return 0;
 }
 
@@ -238,12 +220,10 @@ static int check_media_type(const struct manifest *m, const struct why *why)
 {
     const json_t *field = json_object_get(m->root, "mediaType");
 
-    if (!has_field(m->root, "mediaType")) {
+    if (!has_field(m->root, "mediaType"))
         return 0;
-    }
-    if (!json_is_string(field) || strcmp(json_string_value(field), m->media_type) != 0) {
+    if (!json_is_string(field) || strcmp(json_string_value(field), m->media_type) != 0)
         return invalid(why, "its mediaType is not the Content-Type, %s", m->media_type);
-    }
     return 0;
 }
 
@@ -251,24 +231,18 @@ static int read_root(struct manifest *m, const struct why *why)
 {
     int err = check_media_type(m, why);
 
-    if (err == 0) {
+    if (err == 0)
         err = check_fields(m, why);
-    }
-    if (err == 0) {
+    if (err == 0)
         err = add_config(m, why);
-    }
-    if (err == 0) {
+    if (err == 0)
         err = add_children(m, "layers", CHILD_LAYER, why);
-    }
-    if (err == 0) {
+    if (err == 0)
         err = add_children(m, "blobs", CHILD_LAYER, why);
-    }
-    if (err == 0) {
+    if (err == 0)
         err = add_children(m, "manifests", CHILD_MANIFEST, why);
-    }
-    if (err == 0 && m->shape != SHAPE_OPAQUE && has_field(m->root, "subject")) {
+    if (err == 0 && m->shape != SHAPE_OPAQUE && has_field(m->root, "subject"))
         err = read_descriptor(&m->subject, json_object_get(m->root, "subject"), "subject", why);
-    }
     return err;
 }
 
@@ -276,9 +250,8 @@ static const char *find_artifact_type(const struct manifest *m)
 {
     const char *type = text_field(m->root, "artifactType");
 
-    if (type == NULL || type[0] == '\0') {
+    if (type == NULL || type[0] == '\0')
         type = text_field(json_object_get(m->root, "config"), "mediaType");
-    }
     return type;
 }
 
@@ -291,18 +264,16 @@ int manifest_parse(struct manifest **m, const char *media_type, const void *data
         invalid(&why, "a manifest of more than %u bytes", MANIFEST_SIZE_MAX);
         return ERR_TOO_LARGE;
     }
-    if (!is_media_type(media_type)) {
+    if (!is_media_type(media_type))
         return invalid(&why, "its Content-Type is not a media type");
-    }
-    struct manifest *parsed = mem_new(sizeof(*parsed));
+    struct manifest *parsed = mem_new(sizeof *parsed);
 
     memcpy(parsed->media_type, media_type, strlen(media_type));
     parsed->shape = shape_of(media_type);
     int err = json_parse(&parsed->root, data, len, why_text, why_size);
 
-    if (err == 0) {
+    if (err == 0)
         err = read_root(parsed, &why);
-    }
     if (err != 0) {
         manifest_free(&parsed);
         return err;

@@ -27,7 +27,7 @@ static void read_head(struct record_in *in, struct db_value value, struct manife
     record_open(in, value, MANIFEST_RECORD_VERSION);
     r->size_bytes = record_get_u64(in);
     r->is_index = record_get_flag(in);
-    record_copy_text(in, r->media_type, sizeof(r->media_type));
+    record_copy_text(in, r->media_type, sizeof r->media_type);
     record_require(in, r->size_bytes <= MANIFEST_SIZE_MAX);
 }
 
@@ -38,9 +38,8 @@ int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_rec
     struct record_in in;
     int err = db_get(txn, DB_MANIFESTS, key, digest_to_key(d, key), &value);
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     read_head(&in, value, r);
     return record_check(&in);
 }
@@ -54,9 +53,8 @@ int manifest_walk(struct db_txn *txn, const struct digest *d, manifest_visit *vi
     struct manifest_child child;
     int result = db_get(txn, DB_MANIFESTS, key, digest_to_key(d, key), &value);
 
-    if (result != 0) {
+    if (result != 0)
         return result;
-    }
     read_head(&in, value, &head);
     uint32_t count = record_get_u32(&in);
 
@@ -64,15 +62,13 @@ int manifest_walk(struct db_txn *txn, const struct digest *d, manifest_visit *vi
         child.role = record_get_u8(&in);
         record_get_digest(&in, &child.digest);
         child.size_bytes = record_get_u64(&in);
-        record_copy_text(&in, child.platform, sizeof(child.platform));
+        record_copy_text(&in, child.platform, sizeof child.platform);
         record_require(&in, child.role <= CHILD_LAYER && child.size_bytes <= INT64_MAX);
-        if (record_check(&in) != 0) {
+        if (record_check(&in) != 0)
             return ERR_DAMAGED;
-        }
         result = visit(arg, &child);
-        if (result != 0) {
+        if (result != 0)
             return result;
-        }
     }
     return record_close(&in);
 }
@@ -113,9 +109,8 @@ static void platform_text(const struct descriptor *d, char out[PLATFORM_MAX])
                        variant[0] != '\0' ? "/" : "", variant, version[0] != '\0' ? ":" : "",
                        version);
     }
-    if (len >= (int)PLATFORM_MAX) {
+    if (len >= (int)PLATFORM_MAX)
         out[0] = '\0';
-    }
 }
 
 static int put_record(struct db_txn *txn, const struct digest *d, const struct manifest *m,
@@ -176,7 +171,7 @@ static int put_urls(struct db_txn *txn, const struct descriptor *d)
 
     for (unsigned i = 0; err == 0 && i < d->url_count; i++) {
         key[len] = (uint8_t)i;
-        record_start(&out, buf, sizeof(buf), URL_RECORD_VERSION);
+        record_start(&out, buf, sizeof buf, URL_RECORD_VERSION);
         record_put_text(&out, d->urls[i]);
         CHECK(record_finish(&out) == 0);
         err = db_put(txn, DB_URLS, key, len + 1, buf, out.len);
@@ -200,7 +195,7 @@ static int put_referrer(struct db_txn *txn, const struct name *n, const struct d
 
     len += digest_to_key(&manifest_subject(m)->digest, key + len);
     len += digest_to_key(d, key + len);
-    record_start(&out, buf, sizeof(buf), REFERRER_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, REFERRER_RECORD_VERSION);
     record_put_u64(&out, size_bytes);
     record_put_text(&out, manifest_media_type(m));
     record_put_text(&out, kept_type(manifest_artifact_type(m)));
@@ -214,22 +209,18 @@ int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *
 {
     int err = put_blob(txn, d, origin, size_bytes, now_s);
 
-    if (err == 0) {
+    if (err == 0)
         err = put_record(txn, d, m, size_bytes);
-    }
-    if (err == 0) {
+    if (err == 0)
         err = link_put(txn, n, d, now_s);
-    }
-    if (err == 0 && manifest_subject(m) != NULL) {
+    if (err == 0 && manifest_subject(m) != NULL)
         err = put_referrer(txn, n, d, m, size_bytes);
-    }
     for (unsigned i = 0; err == 0 && i < manifest_child_count(m); i++) {
         const struct descriptor *child = manifest_child(m, i);
 
         err = source_put(txn, &child->digest, n, child->size_bytes);
-        if (err == 0 && media_type_is_foreign(child->media_type)) {
+        if (err == 0 && media_type_is_foreign(child->media_type))
             err = put_urls(txn, child);
-        }
     }
     return err;
 }

@@ -40,9 +40,8 @@ static size_t separator_len(const char *text, size_t len)
 {
     size_t run = 0;
 
-    while (run < len && text[run] == text[0]) {
+    while (run < len && text[run] == text[0])
         run++;
-    }
     switch (text[0]) {
     case '.':
         return run == 1 ? run : 0;
@@ -63,39 +62,32 @@ static bool is_component(const char *text, size_t len)
     for (;;) {
         size_t start = i;
 
-        while (i < len && (is_lower(text[i]) || is_digit(text[i]))) {
+        while (i < len && (is_lower(text[i]) || is_digit(text[i])))
             i++;
-        }
-        if (i == start) {
+        if (i == start)
             return false;
-        }
-        if (i == len) {
+        if (i == len)
             return true;
-        }
         size_t separator = separator_len(text + i, len - i);
 
-        if (separator == 0) {
+        if (separator == 0)
             return false;
-        }
         i += separator;
     }
 }
 
 bool name_is_repository(const char *text, size_t len)
 {
-    if (len >= NAME_MAX_SIZE) {
+    if (len >= NAME_MAX_SIZE)
         return false;
-    }
     for (;;) {
         const char *slash = memchr(text, '/', len);
         size_t component = slash != NULL ? (size_t)(slash - text) : len;
 
-        if (!is_component(text, component)) {
+        if (!is_component(text, component))
             return false;
-        }
-        if (slash == NULL) {
+        if (slash == NULL)
             return true;
-        }
         text += component + 1;
         len -= component + 1;
     }
@@ -103,14 +95,11 @@ bool name_is_repository(const char *text, size_t len)
 
 bool name_is_tag(const char *text, size_t len)
 {
-    if (len == 0 || len >= NAME_TAG_MAX_SIZE || text[0] == '.' || text[0] == '-') {
+    if (len == 0 || len >= NAME_TAG_MAX_SIZE || text[0] == '.' || text[0] == '-')
         return false;
-    }
-    for (size_t i = 0; i < len; i++) {
-        if (!is_alnum(text[i]) && text[i] != '_' && text[i] != '.' && text[i] != '-') {
+    for (size_t i = 0; i < len; i++)
+        if (!is_alnum(text[i]) && text[i] != '_' && text[i] != '.' && text[i] != '-')
             return false;
-        }
-    }
     return true;
 }
 
@@ -121,18 +110,15 @@ static bool is_dns_name(const char *text, size_t len)
 
     for (size_t i = 0; i < len; i++) {
         if (text[i] == '.') {
-            if (label == 0 || text[i - 1] == '-') {
+            if (label == 0 || text[i - 1] == '-')
                 return false;
-            }
             label = 0;
             continue;
         }
-        if (!is_alnum(text[i]) && !(text[i] == '-' && label > 0)) {
+        if (!is_alnum(text[i]) && !(text[i] == '-' && label > 0))
             return false;
-        }
-        if (++label > HOST_LABEL_MAX) {
+        if (++label > HOST_LABEL_MAX)
             return false;
-        }
     }
     return label > 0 && text[len - 1] != '-';
 }
@@ -142,9 +128,8 @@ static bool is_ipv6(const char *text, size_t len)
     char address[INET6_ADDRSTRLEN];
     struct in6_addr parsed;
 
-    if (len >= sizeof(address) || memchr(text, '\0', len) != NULL) {
+    if (len >= sizeof address || memchr(text, '\0', len) != NULL)
         return false;
-    }
     memcpy(address, text, len);
     address[len] = '\0';
     return inet_pton(AF_INET6, address, &parsed) == 1;
@@ -155,13 +140,11 @@ static bool is_port(const char *text, size_t len)
 {
     unsigned port = 0;
 
-    if (len == 0 || len > 5 || text[0] == '0') {
+    if (len == 0 || len > 5 || text[0] == '0')
         return false;
-    }
     for (size_t i = 0; i < len; i++) {
-        if (!is_digit(text[i])) {
+        if (!is_digit(text[i]))
             return false;
-        }
         port = port * 10 + (unsigned)(text[i] - '0');
     }
     return port <= PORT_MAX;
@@ -171,23 +154,20 @@ bool name_is_registry(const char *text, size_t len)
 {
     size_t host;
 
-    if (len == 0 || len >= NAME_MAX_SIZE) {
+    if (len == 0 || len >= NAME_MAX_SIZE)
         return false;
-    }
     if (text[0] == '[') {
         const char *close = memchr(text, ']', len);
 
-        if (close == NULL || !is_ipv6(text + 1, (size_t)(close - text) - 1)) {
+        if (close == NULL || !is_ipv6(text + 1, (size_t)(close - text) - 1))
             return false;
-        }
         host = (size_t)(close - text) + 1;
     } else {
         const char *colon = memchr(text, ':', len);
 
         host = colon != NULL ? (size_t)(colon - text) : len;
-        if (!is_dns_name(text, host)) {
+        if (!is_dns_name(text, host))
             return false;
-        }
     }
     return host == len || (text[host] == ':' && is_port(text + host + 1, len - host - 1));
 }
@@ -199,7 +179,7 @@ bool name_looks_like_registry(const char *text, size_t len)
     size_t first = slash != NULL ? (size_t)(slash - text) : len;
 
     return memchr(text, '.', first) != NULL || memchr(text, ':', first) != NULL ||
-           (first == sizeof(localhost) - 1 && memcmp(text, localhost, first) == 0);
+           (first == sizeof localhost - 1 && memcmp(text, localhost, first) == 0);
 }
 
 static bool is_docker_hub(const char *registry)
@@ -209,16 +189,13 @@ static bool is_docker_hub(const char *registry)
 
 int name_set_registry(char out[NAME_MAX_SIZE], const char *text, size_t len)
 {
-    if (!name_is_registry(text, len)) {
+    if (!name_is_registry(text, len))
         return ERR_INVALID;
-    }
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < len; i++)
         out[i] = fold(text[i]);
-    }
     out[len] = '\0';
-    if (strcmp(out, "index.docker.io") == 0 || strcmp(out, "registry-1.docker.io") == 0) {
+    if (strcmp(out, "index.docker.io") == 0 || strcmp(out, "registry-1.docker.io") == 0)
         memcpy(out, "docker.io", sizeof("docker.io"));
-    }
     return 0;
 }
 
@@ -229,15 +206,12 @@ int name_set(struct name *n, const char *registry, size_t registry_len, const ch
     size_t prefix = 0;
 
     if (!name_is_repository(repository, repository_len) ||
-        name_set_registry(n->registry, registry, registry_len) != 0) {
+        name_set_registry(n->registry, registry, registry_len) != 0)
         return ERR_INVALID;
-    }
-    if (is_docker_hub(n->registry) && memchr(repository, '/', repository_len) == NULL) {
-        prefix = sizeof(library) - 1;
-    }
-    if (strlen(n->registry) + 1 + prefix + repository_len >= NAME_MAX_SIZE) {
+    if (is_docker_hub(n->registry) && memchr(repository, '/', repository_len) == NULL)
+        prefix = sizeof library - 1;
+    if (strlen(n->registry) + 1 + prefix + repository_len >= NAME_MAX_SIZE)
         return ERR_INVALID;
-    }
     memcpy(n->repository, library, prefix);
     memcpy(n->repository + prefix, repository, repository_len);
     n->repository[prefix + repository_len] = '\0';

@@ -34,14 +34,13 @@ int partial_open(struct store *s, const struct digest *d, struct partial **p, ui
     int fd = openat(store_partial_fd(s), store_partial_name(d, name),
                     O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
-    if (fd < 0) {
+    if (fd < 0)
         return err_from_errno(errno);
-    }
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
         return ERR_IO;
     }
-    *p = mem_new(sizeof(**p));
+    *p = mem_new(sizeof **p);
     (*p)->store = s;
     (*p)->digest = *d;
     (*p)->fd = fd;
@@ -56,12 +55,10 @@ int partial_fd(const struct partial *p)
 
 int partial_reserve(struct partial *p, uint64_t size_bytes)
 {
-    if (size_bytes > INT64_MAX) {
+    if (size_bytes > INT64_MAX)
         return ERR_TOO_LARGE;
-    }
-    if (size_bytes == 0) {
+    if (size_bytes == 0)
         return 0;
-    }
     while (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes) != 0) {
         switch (errno) {
         case EINTR:
@@ -80,9 +77,8 @@ int partial_reserve(struct partial *p, uint64_t size_bytes)
 
 int partial_write(struct partial *p, const void *data, size_t len, uint64_t offset)
 {
-    if (offset > INT64_MAX || len > INT64_MAX - offset) {
+    if (offset > INT64_MAX || len > INT64_MAX - offset)
         return ERR_TOO_LARGE;
-    }
     return file_write(p->fd, data, len, (off_t)offset);
 }
 
@@ -106,9 +102,8 @@ int partial_publish(struct partial *p)
 
     CHECK(!p->published);
     if (fsync(p->fd) != 0 || renameat(partial_dir, store_partial_name(&p->digest, from), blobs_dir,
-                                      store_blob_name(&p->digest, to)) != 0) {
+                                      store_blob_name(&p->digest, to)) != 0)
         return err_from_errno(errno);
-    }
     p->published = true;
     return fsync(blobs_dir) == 0 ? 0 : err_from_errno(errno);
 }
@@ -127,9 +122,8 @@ void partial_discard(struct partial **p)
     char name[DIGEST_TEXT_MAX];
 
     if (*p != NULL) {
-        if (!(*p)->published) {
+        if (!(*p)->published)
             unlinkat(store_partial_fd((*p)->store), store_partial_name(&(*p)->digest, name), 0);
-        }
         partial_close(p);
     }
 }
@@ -174,7 +168,7 @@ int partial_put(struct db_txn *txn, const struct digest *d, const struct partial
     struct record_out out;
 
     CHECK(r->extent_count <= PARTIAL_EXTENTS_MAX);
-    record_start(&out, buf, sizeof(buf), PARTIAL_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, PARTIAL_RECORD_VERSION);
     record_put_u64(&out, r->size_bytes);
     record_put_i64(&out, r->started_at_s);
     record_put_u16(&out, (uint16_t)r->extent_count);
@@ -230,10 +224,9 @@ static int sweep_record(void *arg, struct db_value key, struct db_value value)
     int used = digest_from_key(&d, key.data, key.size);
 
     if (used == (int)key.size && record_decode(value, &r) == 0 && !is_too_old(sweep, &r) &&
-        has_file(sweep->store, &d)) {
+        has_file(sweep->store, &d))
         return 0;
-    }
-    size_t size = (sweep->dropped_count + 1) * sizeof(*sweep->dropped);
+    size_t size = (sweep->dropped_count + 1) * sizeof *sweep->dropped;
 
     sweep->dropped = mem_resize(sweep->dropped, size);
     sweep->dropped[sweep->dropped_count].data = mem_copy(key.data, key.size);
@@ -249,9 +242,8 @@ static int sweep_records(struct sweep *sweep, struct db_txn *txn)
     for (size_t i = 0; i < sweep->dropped_count; i++) {
         struct db_value *key = &sweep->dropped[i];
 
-        if (err == 0) {
+        if (err == 0)
             err = db_delete(txn, DB_PARTIALS, key->data, key->size);
-        }
         free((void *)key->data);
     }
     free(sweep->dropped);
@@ -267,9 +259,8 @@ static bool is_recorded(struct db_txn *txn, const char *name)
     size_t len = strlen(name);
     const char *dash = strchr(name, '-');
 
-    if (dash == NULL || len >= sizeof(text)) {
+    if (dash == NULL || len >= sizeof text)
         return false;
-    }
     memcpy(text, name, len);
     text[dash - name] = ':';
     return digest_parse(&d, text, len) == 0 && partial_get(txn, &d, &r) == 0;
@@ -281,14 +272,12 @@ static int sweep_files(DIR *dir, struct db_txn *txn, unsigned *removed)
 
     while ((errno = 0, entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            is_recorded(txn, entry->d_name)) {
+            is_recorded(txn, entry->d_name))
             continue;
-        }
-        if (unlinkat(dirfd(dir), entry->d_name, 0) == 0) {
+        if (unlinkat(dirfd(dir), entry->d_name, 0) == 0)
             (*removed)++;
-        } else if (errno != EISDIR) {
+        else if (errno != EISDIR)
             return err_from_errno(errno);
-        }
     }
     return errno == 0 ? 0 : err_from_errno(errno);
 }
@@ -300,14 +289,12 @@ int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s, int64_t ol
     int err = sweep_records(&sweep, txn);
 
     *removed = 0;
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     int fd = openat(store_partial_fd(s), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    if (fd < 0) {
+    if (fd < 0)
         return err_from_errno(errno);
-    }
     DIR *dir = fdopendir(fd);
 
     if (dir == NULL) {

@@ -29,28 +29,28 @@ void record_start(struct record_out *o, void *buf, size_t size, uint8_t version)
 
 void record_put_u8(struct record_out *o, uint8_t v)
 {
-    record_put_bytes(o, &v, sizeof(v));
+    record_put_bytes(o, &v, sizeof v);
 }
 
 void record_put_u16(struct record_out *o, uint16_t v)
 {
     uint16_t le = htole16(v);
 
-    record_put_bytes(o, &le, sizeof(le));
+    record_put_bytes(o, &le, sizeof le);
 }
 
 void record_put_u32(struct record_out *o, uint32_t v)
 {
     uint32_t le = htole32(v);
 
-    record_put_bytes(o, &le, sizeof(le));
+    record_put_bytes(o, &le, sizeof le);
 }
 
 void record_put_u64(struct record_out *o, uint64_t v)
 {
     uint64_t le = htole64(v);
 
-    record_put_bytes(o, &le, sizeof(le));
+    record_put_bytes(o, &le, sizeof le);
 }
 
 void record_put_i64(struct record_out *o, int64_t v)
@@ -114,9 +114,8 @@ uint16_t record_get_u16(struct record_in *in)
     const void *p = record_get_bytes(in, sizeof(uint16_t));
     uint16_t le = 0;
 
-    if (p != NULL) {
-        memcpy(&le, p, sizeof(le));
-    }
+    if (p != NULL)
+        memcpy(&le, p, sizeof le);
     return le16toh(le);
 }
 
@@ -125,9 +124,8 @@ uint32_t record_get_u32(struct record_in *in)
     const void *p = record_get_bytes(in, sizeof(uint32_t));
     uint32_t le = 0;
 
-    if (p != NULL) {
-        memcpy(&le, p, sizeof(le));
-    }
+    if (p != NULL)
+        memcpy(&le, p, sizeof le);
     return le32toh(le);
 }
 
@@ -136,9 +134,8 @@ uint64_t record_get_u64(struct record_in *in)
     const void *p = record_get_bytes(in, sizeof(uint64_t));
     uint64_t le = 0;
 
-    if (p != NULL) {
-        memcpy(&le, p, sizeof(le));
-    }
+    if (p != NULL)
+        memcpy(&le, p, sizeof le);
     return le64toh(le);
 }
 

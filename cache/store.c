@@ -68,21 +68,18 @@ static int root_open(struct store *s, const struct why *why)
 {
     struct stat st;
 
-    if (s->mode == STORE_OWN && mkdir(s->path, 0700) != 0 && errno != EEXIST) {
+    if (s->mode == STORE_OWN && mkdir(s->path, 0700) != 0 && errno != EEXIST)
         return refuse_errno(why, "create the cache directory", s->path, "");
-    }
-    if (lstat(s->path, &st) != 0) {
+    if (lstat(s->path, &st) != 0)
         return refuse_errno(why, "open the cache directory", s->path, "");
-    }
     if (!S_ISDIR(st.st_mode)) {
         return refuse(why, ERR_DENIED,
                       "%s is not a directory but %s; give the cache a directory of its own",
                       s->path, S_ISLNK(st.st_mode) ? "a symbolic link" : "a file");
     }
     s->root_fd = open(s->path, DIR_FLAGS);
-    if (s->root_fd < 0 || fstat(s->root_fd, &st) != 0) {
+    if (s->root_fd < 0 || fstat(s->root_fd, &st) != 0)
         return refuse_errno(why, "open the cache directory", s->path, "");
-    }
     if (s->mode == STORE_OWN && st.st_uid != geteuid()) {
         return refuse(why, ERR_DENIED,
                       "%s belongs to user %lu and this runs as user %lu; change its owner, or run "
@@ -103,11 +100,9 @@ static bool is_expected(const char *name)
     static const char *const expected[] = {".",  "..",   "blobs",      "partial",
                                            "db", "lock", "lost+found", "index.json"};
 
-    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
-        if (strcmp(name, expected[i]) == 0) {
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        if (strcmp(name, expected[i]) == 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -120,9 +115,8 @@ static int check_not_foreign(const struct store *s, const struct why *why)
 
     if (dir == NULL) {
         err = refuse_errno(why, "list", s->path, "");
-        if (fd >= 0) {
+        if (fd >= 0)
             close(fd);
-        }
         return err;
     }
     while (err == 0 && (entry = readdir(dir)) != NULL) {
@@ -144,10 +138,9 @@ static int check_layout(const struct store *s, const struct why *why)
     char text[256];
     int fd = openat(s->root_fd, layout_file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-    if (fd < 0) {
+    if (fd < 0)
         return errno == ENOENT ? ERR_NOT_FOUND : refuse_errno(why, "read", s->path, layout_file);
-    }
-    ssize_t len = read(fd, text, sizeof(text) - 1);
+    ssize_t len = read(fd, text, sizeof text - 1);
 
     if (len < 0) {
         int err = refuse_errno(why, "read", s->path, layout_file);
@@ -169,22 +162,19 @@ static int check_layout(const struct store *s, const struct why *why)
 static int lock_take(struct store *s, const struct why *why)
 {
     char pid[32];
-    int len = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+    int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
 
     s->lock_fd = openat(s->root_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (s->lock_fd < 0) {
+    if (s->lock_fd < 0)
         return refuse_errno(why, "open", s->path, "lock");
-    }
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) {
-        if (ftruncate(s->lock_fd, 0) != 0 || file_write(s->lock_fd, pid, (size_t)len, 0) != 0) {
+        if (ftruncate(s->lock_fd, 0) != 0 || file_write(s->lock_fd, pid, (size_t)len, 0) != 0)
             return refuse_errno(why, "write", s->path, "lock");
-        }
         return 0;
     }
-    if (errno != EWOULDBLOCK) {
+    if (errno != EWOULDBLOCK)
         return refuse_errno(why, "lock", s->path, "lock");
-    }
-    ssize_t got = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
+    ssize_t got = pread(s->lock_fd, pid, sizeof pid - 1, 0);
 
     pid[got > 0 ? got : 0] = '\0';
     return refuse(why, ERR_BUSY,
@@ -198,9 +188,8 @@ static int lock_take(struct store *s, const struct why *why)
 static int dir_open(const struct store *s, int parent_fd, const char *name, int *fd,
                     const struct why *why)
 {
-    if (s->mode == STORE_OWN && mkdirat(parent_fd, name, 0700) != 0 && errno != EEXIST) {
+    if (s->mode == STORE_OWN && mkdirat(parent_fd, name, 0700) != 0 && errno != EEXIST)
         return refuse_errno(why, "create", s->path, name);
-    }
     *fd = openat(parent_fd, name, DIR_FLAGS);
     return *fd >= 0 ? 0 : refuse_errno(why, "open", s->path, name);
 }
@@ -213,11 +202,10 @@ static int write_text(const struct store *s, const char *name, const char *text,
 
     if (err == 0) {
         err = file_write(t.fd, text, strlen(text), 0);
-        if (err == 0) {
+        if (err == 0)
             err = tempfile_publish(&t, s->root_fd, name);
-        } else {
+        else
             tempfile_discard(&t);
-        }
     }
     return err == 0 ? 0 : refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
 }
@@ -235,19 +223,15 @@ static int dirs_open(struct store *s, const struct why *why)
     int blobs_fd = -1;
     int err = dir_open(s, s->root_fd, "partial", &s->partial_fd, why);
 
-    if (err == 0) {
+    if (err == 0)
         err = dir_open(s, s->root_fd, "blobs", &blobs_fd, why);
-    }
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     err = dir_open(s, blobs_fd, "sha256", &s->sha256_fd, why);
-    if (err == 0) {
+    if (err == 0)
         err = dir_open(s, blobs_fd, "sha512", &s->sha512_fd, why);
-    }
-    if (err == 0 && s->mode == STORE_OWN && fsync(blobs_fd) != 0) {
+    if (err == 0 && s->mode == STORE_OWN && fsync(blobs_fd) != 0)
         err = refuse_errno(why, "sync", s->path, "blobs");
-    }
     close(blobs_fd);
     return err;
 }
@@ -257,9 +241,8 @@ static int index_open(struct store *s, size_t map_bytes, const struct why *why)
     int fd;
     int err = dir_open(s, s->root_fd, "db", &fd, why);
 
-    if (err != 0) {
+    if (err != 0)
         return err;
-    }
     char *path = mem_format("%s/db", s->path);
 
     err = db_open(&s->db, path, map_bytes, s->mode == STORE_READ);
@@ -275,9 +258,8 @@ static int index_open(struct store *s, size_t map_bytes, const struct why *why)
                err_text(err));
     }
     /* LMDB creates its files and leaves the folder to us. */
-    if (err == 0 && s->mode == STORE_OWN && (fsync(fd) != 0 || fsync(s->root_fd) != 0)) {
+    if (err == 0 && s->mode == STORE_OWN && (fsync(fd) != 0 || fsync(s->root_fd) != 0))
         err = refuse_errno(why, "sync", path, "");
-    }
     free(path);
     close(fd);
     return err;
@@ -287,20 +269,16 @@ static int contents_open(struct store *s, size_t map_bytes, const struct why *wh
 {
     int layout = check_layout(s, why);
 
-    if (layout == ERR_NOT_FOUND && s->mode == STORE_READ) {
+    if (layout == ERR_NOT_FOUND && s->mode == STORE_READ)
         return refuse(why, ERR_NOT_FOUND, "%s is not a cache: it has no %s", s->path, layout_file);
-    }
     int err = layout == ERR_NOT_FOUND ? check_not_foreign(s, why) : layout;
 
-    if (err == 0 && s->mode == STORE_OWN) {
+    if (err == 0 && s->mode == STORE_OWN)
         err = lock_take(s, why);
-    }
-    if (err == 0) {
+    if (err == 0)
         err = dirs_open(s, why);
-    }
-    if (err == 0 && layout == ERR_NOT_FOUND) {
+    if (err == 0 && layout == ERR_NOT_FOUND)
         err = write_layout(s, why);
-    }
     return err == 0 ? index_open(s, map_bytes, why) : err;
 }
 
@@ -312,14 +290,12 @@ int store_open(struct store **s, const char *path, enum store_mode mode, size_t 
     struct why why = {why_text, why_size};
     size_t len = strlen(path);
 
-    if (len == 0) {
+    if (len == 0)
         return refuse(&why, ERR_INVALID, "the path of the cache directory is empty");
-    }
     /* With a slash at its end, a symbolic link would be followed. */
-    while (len > 1 && path[len - 1] == '/') {
+    while (len > 1 && path[len - 1] == '/')
         len--;
-    }
-    struct store *opened = mem_new(sizeof(*opened));
+    struct store *opened = mem_new(sizeof *opened);
 
     opened->path = mem_copy(path, len);
     opened->mode = mode;
@@ -330,9 +306,8 @@ int store_open(struct store **s, const char *path, enum store_mode mode, size_t 
     opened->partial_fd = -1;
     int err = root_open(opened, &why);
 
-    if (err == 0) {
+    if (err == 0)
         err = contents_open(opened, map_bytes, &why);
-    }
     if (err != 0) {
         store_close(&opened);
         return err;
@@ -343,17 +318,15 @@ int store_open(struct store **s, const char *path, enum store_mode mode, size_t 
 
 static void fd_close(int fd)
 {
-    if (fd >= 0) {
+    if (fd >= 0)
         close(fd);
-    }
 }
 
 /* The lock goes last: nothing is open any more when the next daemon may start. */
 void store_close(struct store **s)
 {
-    if (*s == NULL) {
+    if (*s == NULL)
         return;
-    }
     db_close(&(*s)->db);
     fd_close((*s)->partial_fd);
     fd_close((*s)->sha512_fd);

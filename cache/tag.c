@@ -29,14 +29,13 @@ static int tag_decode(struct db_value value, struct tag_record *r)
     record_open(&in, value, TAG_RECORD_VERSION);
     record_get_digest(&in, &r->digest);
     r->size_bytes = record_get_u64(&in);
-    record_copy_text(&in, r->media_type, sizeof(r->media_type));
+    record_copy_text(&in, r->media_type, sizeof r->media_type);
     r->checked_at_s = record_get_i64(&in);
     r->changed_at_s = record_get_i64(&in);
-    if (record_get_flag(&in)) {
+    if (record_get_flag(&in))
         record_get_digest(&in, &r->previous);
-    } else {
-        memset(&r->previous, 0, sizeof(r->previous));
-    }
+    else
+        memset(&r->previous, 0, sizeof r->previous);
     record_require(&in, r->size_bytes <= INT64_MAX);
     return record_close(&in);
 }
@@ -67,25 +66,23 @@ int tag_put(struct db_txn *txn, const struct name *n, const char *tag, const str
     struct digest previous = {0};
     int err = tag_get(txn, n, tag, &old);
 
-    if (err != 0 && err != ERR_NOT_FOUND && err != ERR_DAMAGED) {
+    if (err != 0 && err != ERR_NOT_FOUND && err != ERR_DAMAGED)
         return err;
-    }
     if (err == 0 && digest_equal(&old.digest, &r->digest)) {
         changed_at_s = old.changed_at_s;
         previous = old.previous;
     } else if (err == 0) {
         previous = is_held(txn, &old.digest) ? old.digest : old.previous;
     }
-    record_start(&out, buf, sizeof(buf), TAG_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, TAG_RECORD_VERSION);
     record_put_digest(&out, &r->digest);
     record_put_u64(&out, r->size_bytes);
     record_put_text(&out, r->media_type);
     record_put_i64(&out, r->checked_at_s);
     record_put_i64(&out, changed_at_s);
     record_put_u8(&out, previous.alg != 0);
-    if (previous.alg != 0) {
+    if (previous.alg != 0)
         record_put_digest(&out, &previous);
-    }
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_TAGS, key, tag_key(n, tag, key), buf, out.len);
 }
@@ -106,9 +103,8 @@ struct tag_walk_state {
  * not one that tag_key makes. */
 static const char *tag_key_parse(struct db_value key, struct name *n, char text[TAG_KEY_MAX])
 {
-    if (key.size >= TAG_KEY_MAX || memchr(key.data, '\0', key.size) != NULL) {
+    if (key.size >= TAG_KEY_MAX || memchr(key.data, '\0', key.size) != NULL)
         return NULL;
-    }
     memcpy(text, key.data, key.size);
     text[key.size] = '\0';
     const char *slash = strchr(text, '/');
@@ -116,9 +112,8 @@ static const char *tag_key_parse(struct db_value key, struct name *n, char text[
 
     if (slash == NULL || colon == NULL || colon < slash ||
         !name_is_tag(colon + 1, strlen(colon + 1)) ||
-        name_set(n, text, (size_t)(slash - text), slash + 1, (size_t)(colon - slash) - 1) != 0) {
+        name_set(n, text, (size_t)(slash - text), slash + 1, (size_t)(colon - slash) - 1) != 0)
         return NULL;
-    }
     return colon + 1;
 }
 
@@ -130,9 +125,8 @@ static int tag_walk_record(void *arg, struct db_value key, struct db_value value
     struct tag_record r;
     const char *tag = tag_key_parse(key, &n, text);
 
-    if (tag == NULL || tag_decode(value, &r) != 0) {
+    if (tag == NULL || tag_decode(value, &r) != 0)
         return 0;
-    }
     return walk->visit(walk->arg, &n, tag, &r);
 }
 

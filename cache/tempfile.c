@@ -17,8 +17,8 @@ int tempfile_open(struct tempfile *t, int dir_fd)
 
     t->dir_fd = dir_fd;
     do {
-        CHECK(getrandom(&number, sizeof(number), 0) == (ssize_t)sizeof(number));
-        snprintf(t->name, sizeof(t->name), "tmp-%016" PRIx64, number);
+        CHECK(getrandom(&number, sizeof number, 0) == (ssize_t)sizeof number);
+        snprintf(t->name, sizeof t->name, "tmp-%016" PRIx64, number);
         t->fd = openat(dir_fd, t->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     } while (t->fd < 0 && errno == EEXIST);
     return t->fd >= 0 ? 0 : err_from_errno(errno);
@@ -51,12 +51,10 @@ int file_write(int fd, const void *data, size_t len, off_t offset)
     while (len > 0) {
         ssize_t n = pwrite(fd, at, len, offset);
 
-        if (n < 0 && errno == EINTR) {
+        if (n < 0 && errno == EINTR)
             continue;
-        }
-        if (n < 0) {
+        if (n < 0)
             return err_from_errno(errno);
-        }
         at += n;
         offset += n;
         len -= (size_t)n;

@@ -36,7 +36,7 @@ static char *ip_address(const char *text)
     const char *host = v6 ? text + 1 : text;
     size_t host_len = (size_t)(colon - host) - (v6 ? 1 : 0);
     char buf[INET6_ADDRSTRLEN];
-    if (host_len >= sizeof(buf))
+    if (host_len >= sizeof buf)
         return NULL;
     memcpy(buf, host, host_len);
     buf[host_len] = '\0';
@@ -44,7 +44,7 @@ static char *ip_address(const char *text)
     int family = v6 ? AF_INET6 : AF_INET;
     if (inet_pton(family, buf, &addr) != 1)
         return NULL;
-    CHECK(inet_ntop(family, &addr, buf, sizeof(buf)) != NULL);
+    CHECK(inet_ntop(family, &addr, buf, sizeof buf) != NULL);
     return v6 ? mem_format("[%s]%s", buf, colon) : mem_format("%s%s", buf, colon);
 }
 

@@ -59,7 +59,7 @@ void section_set_defaults(struct config *c, enum section kind, unsigned i)
 static unsigned add_listener(struct config *c, const char *name)
 {
     unsigned i = c->listener_count++;
-    c->listeners = mem_resize(c->listeners, c->listener_count * sizeof(c->listeners[0]));
+    c->listeners = mem_resize(c->listeners, c->listener_count * sizeof c->listeners[0]);
     c->listeners[i] = (struct config_listener){.name = mem_copy(name, strlen(name))};
     section_set_defaults(c, SECTION_LISTENER, i);
     return i;
@@ -68,7 +68,7 @@ static unsigned add_listener(struct config *c, const char *name)
 static unsigned add_upstream(struct config *c, const char *registry)
 {
     unsigned i = c->upstream_count++;
-    c->upstreams = mem_resize(c->upstreams, c->upstream_count * sizeof(c->upstreams[0]));
+    c->upstreams = mem_resize(c->upstreams, c->upstream_count * sizeof c->upstreams[0]);
     c->upstreams[i] = (struct config_upstream){.registry = mem_copy(registry, strlen(registry))};
     section_set_defaults(c, SECTION_UPSTREAM, i);
     return i;
@@ -98,7 +98,7 @@ static int see(struct loader *l, enum section kind, const char *name)
         new.i = add_listener(c, name);
     else if (kind == SECTION_UPSTREAM)
         new.i = add_upstream(c, name);
-    l->seen = mem_resize(l->seen, (l->seen_count + 1) * sizeof(l->seen[0]));
+    l->seen = mem_resize(l->seen, (l->seen_count + 1) * sizeof l->seen[0]);
     l->seen[l->seen_count] = new;
     return (int)l->seen_count++;
 }

@@ -190,7 +190,7 @@ static const struct option_row rows[] = {
 };
 /* clang-format on */
 
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
+#define ROW_COUNT (sizeof rows / sizeof rows[0])
 _Static_assert(ROW_COUNT <= OPTION_ROWS_MAX, "OPTION_ROWS_MAX must hold the table");
 
 const struct option_row *option_rows(size_t *count)

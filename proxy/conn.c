@@ -10,8 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-
-#define DROP_BODY_MAX (64u * 1024)   /* of a body that no endpoint reads */
+#define DROP_BODY_MAX (64u * 1024) /* of a body that no endpoint reads */
 #define LINGER_BYTES_MAX (1024u * 1024)
 #define LINGER_MS 2000
 
@@ -341,8 +340,8 @@ static void on_edge(evutil_socket_t fd, short what, void *arg)
 
 /* --- life --- */
 
-static void conn_new(struct worker *w, int fd, struct config *config, const struct config_listener *l,
-              const char *peer)
+static void conn_new(struct worker *w, int fd, struct config *config,
+                     const struct config_listener *l, const char *peer)
 {
     struct conn *c = mem_new(sizeof *c);
 
@@ -355,7 +354,8 @@ static void conn_new(struct worker *w, int fd, struct config *config, const stru
     c->since_ms = w->now_ms;
     snprintf(c->peer, sizeof c->peer, "%s", peer);
     CHECK(event_assign(&c->read_event, w->base, fd, EV_READ | EV_PERSIST, on_readable, c) == 0);
-    CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) == 0);
+    CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) ==
+          0);
     CHECK(event_assign(&c->closed_event, w->base, fd, EV_READ | EV_ET | EV_PERSIST, on_edge, c) ==
           0);
     TAILQ_INSERT_TAIL(&w->conns, c, link);

@@ -20,32 +20,32 @@ struct conn {
     struct request *request;
     int fd;
     enum conn_state state;
-    unsigned busy;       /* entry points on the stack: see conn_settle */
-    bool closed;         /* conn_close was called */
-    bool processing;     /* conn_process is on the stack */
-    bool resume;         /* a response ended outside of it: input may wait in `saved` */
-    bool is_reading;     /* read_event is added */
-    bool is_writing;     /* write_event is added */
-    bool is_watching;    /* closed_event is added */
+    unsigned busy;    /* entry points on the stack: see conn_settle */
+    bool closed;      /* conn_close was called */
+    bool processing;  /* conn_process is on the stack */
+    bool resume;      /* a response ended outside of it: input may wait in `saved` */
+    bool is_reading;  /* read_event is added */
+    bool is_writing;  /* write_event is added */
+    bool is_watching; /* closed_event is added */
     bool keep_alive;
-    bool is_old;         /* the request came by HTTP/1.0 */
+    bool is_old; /* the request came by HTTP/1.0 */
     bool draining;
-    bool paused;         /* SENDING: the body waits for its source */
-    bool disk_pending;   /* SENDING: the body waits for a disk helper */
-    bool dropping;       /* READING: within a body that nobody reads */
+    bool paused;       /* SENDING: the body waits for its source */
+    bool disk_pending; /* SENDING: the body waits for a disk helper */
+    bool dropping;     /* READING: within a body that nobody reads */
     bool drop_chunked;
     uint64_t drop_left;
     struct chunked chunked;
-    int64_t since_ms;    /* state, or its last progress, began */
-    char *saved;         /* input not parsed yet; NULL when there is none */
+    int64_t since_ms; /* state, or its last progress, began */
+    char *saved;      /* input not parsed yet; NULL when there is none */
     size_t saved_len;
-    char *out;           /* head and memory body not sent yet; NULL when there are none */
+    char *out; /* head and memory body not sent yet; NULL when there are none */
     size_t out_len, out_sent;
     int body_fd;
     uint64_t body_at, body_limit, body_end;
-    uint64_t body_hot;   /* the disk was asked about the bytes before it */
+    uint64_t body_hot; /* the disk was asked about the bytes before it */
     uint64_t body_sent;
-    uint64_t head_left;  /* of `out`, bytes that are head: not counted as body */
+    uint64_t head_left; /* of `out`, bytes that are head: not counted as body */
     struct event read_event, write_event, closed_event;
     struct disk_read disk_read;
     char peer[SOCKET_PEER_MAX];

@@ -15,13 +15,11 @@ static bool is_etag_char(unsigned char c)
  * with the quotes, 0 when there is none. */
 static size_t etag_len(const char *p, const char *end)
 {
-    if (p == end || *p != '"') {
+    if (p == end || *p != '"')
         return 0;
-    }
     const char *q = p + 1;
-    while (q < end && is_etag_char((unsigned char)*q)) {
+    while (q < end && is_etag_char((unsigned char)*q))
         q++;
-    }
     return q < end && *q == '"' ? (size_t)(q + 1 - p) : 0;
 }
 
@@ -32,29 +30,23 @@ static bool is_list_space(char c)
 
 bool http_etag_matches(struct span list, const char *etag)
 {
-    if (span_equal(list, "*")) {
+    if (span_equal(list, "*"))
         return true;
-    }
     const char *p = list.p;
     const char *end = p + list.len;
     for (;;) {
-        while (p < end && is_list_space(*p)) {
+        while (p < end && is_list_space(*p))
             p++;
-        }
-        if (end - p > 2 && p[0] == 'W' && p[1] == '/') {
+        if (end - p > 2 && p[0] == 'W' && p[1] == '/')
             p += 2;
-        }
         size_t len = etag_len(p, end);
-        if (len == 0) {
+        if (len == 0)
             return false;
-        }
-        if (span_equal((struct span){p, len}, etag)) {
+        if (span_equal((struct span){p, len}, etag))
             return true;
-        }
         p += len;
-        if (p < end && !is_list_space(*p)) {
+        if (p < end && !is_list_space(*p))
             return false;
-        }
     }
 }
 

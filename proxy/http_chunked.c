@@ -34,9 +34,8 @@ void chunked_init(struct chunked *c)
 
 static int hex_value(char b)
 {
-    if (b >= '0' && b <= '9') {
+    if (b >= '0' && b <= '9')
         return b - '0';
-    }
     b |= 0x20;
     return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
 }
@@ -57,19 +56,16 @@ static enum chunked_state after_trailer_byte(enum chunked_state state, char b)
 {
     switch (state) {
     case CHUNKED_TRAILER:
-        if (b == '\r') {
+        if (b == '\r')
             return CHUNKED_END_LF;
-        }
         return http_is_token_char(b) ? CHUNKED_TRAILER_NAME : CHUNKED_BROKEN;
     case CHUNKED_TRAILER_NAME:
-        if (b == ':') {
+        if (b == ':')
             return CHUNKED_TRAILER_VALUE;
-        }
         return http_is_token_char(b) ? CHUNKED_TRAILER_NAME : CHUNKED_BROKEN;
     case CHUNKED_TRAILER_VALUE:
-        if (b == '\r') {
+        if (b == '\r')
             return CHUNKED_TRAILER_LF;
-        }
         return http_is_value_char(b) ? CHUNKED_TRAILER_VALUE : CHUNKED_BROKEN;
     case CHUNKED_TRAILER_LF:
         return b == '\n' ? CHUNKED_TRAILER : CHUNKED_BROKEN;
@@ -95,11 +91,10 @@ static void take_byte(struct chunked *c, char b)
         take_size(c, b);
         break;
     case CHUNKED_SIZE_LF:
-        if (b != '\n') {
+        if (b != '\n')
             chunked_enter(c, CHUNKED_BROKEN);
-        } else {
+        else
             chunked_enter(c, c->left > 0 ? CHUNKED_DATA : CHUNKED_TRAILER);
-        }
         break;
     case CHUNKED_DATA_CR:
         chunked_enter(c, b == '\r' ? CHUNKED_DATA_LF : CHUNKED_BROKEN);
@@ -138,13 +133,11 @@ enum http_result chunked_decode(struct chunked *c, const char *in, size_t len, s
         *out = (struct span){in + at, n};
         at += n;
         c->left -= n;
-        if (c->left == 0) {
+        if (c->left == 0)
             chunked_enter(c, CHUNKED_DATA_CR);
-        }
     }
     *used = at;
-    if (c->state == CHUNKED_BROKEN) {
+    if (c->state == CHUNKED_BROKEN)
         return HTTP_BAD;
-    }
     return c->state == CHUNKED_ENDED ? HTTP_DONE : HTTP_MORE;
 }

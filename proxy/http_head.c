@@ -52,9 +52,8 @@ bool http_is_value_char(char c)
 
 static const char *skip_token(const char *p, const char *end)
 {
-    while (p < end && token_chars[(unsigned char)*p]) {
+    while (p < end && token_chars[(unsigned char)*p])
         p++;
-    }
     return p;
 }
 
@@ -79,17 +78,14 @@ static inline const char *skip_until(const char *p, const char *end, unsigned lo
         memcpy(&x, p, sizeof x);
         x = le64toh(x);
         /* None of them is even suspect, in half of the instructions. */
-        if ((((x - EACH_BYTE * low) | (x + EACH_BYTE) | x) & TOP_BITS) == 0) {
+        if ((((x - EACH_BYTE * low) | (x + EACH_BYTE) | x) & TOP_BITS) == 0)
             continue;
-        }
         uint64_t stop = stop_bits(x, low, obs_text);
-        if (stop != 0) {
+        if (stop != 0)
             return p + (__builtin_ctzll(stop) >> 3);
-        }
     }
-    while (p < end && stop_bits((unsigned char)*p, low, obs_text) << 56 == 0) {
+    while (p < end && stop_bits((unsigned char)*p, low, obs_text) << 56 == 0)
         p++;
-    }
     return p;
 }
 
@@ -121,14 +117,11 @@ static uint64_t short_word(const char *p, size_t len)
 static bool name_is(const char *p, const char *name, size_t len)
 {
     const size_t word = sizeof(uint64_t);
-    if (len <= word) {
+    if (len <= word)
         return word_is(short_word(p, len), short_word(name, len));
-    }
-    for (size_t at = 0; at + word < len; at += word) {
-        if (!word_is(word_at(p + at), word_at(name + at))) {
+    for (size_t at = 0; at + word < len; at += word)
+        if (!word_is(word_at(p + at), word_at(name + at)))
             return false;
-        }
-    }
     return word_is(word_at(p + len - word), word_at(name + len - word));
 }
 
@@ -146,18 +139,15 @@ static enum http_result parse_method(struct parse *ps)
 {
     const char *start = ps->p;
     ps->p = skip_token(start, ps->end);
-    if (ps->p == ps->end) {
+    if (ps->p == ps->end)
         return HTTP_MORE;
-    }
     size_t len = (size_t)(ps->p - start);
-    if (len == 0 || *ps->p != ' ') {
+    if (len == 0 || *ps->p != ' ')
         return HTTP_BAD;
-    }
     enum http_method m = HTTP_GET;
     while (m < HTTP_OTHER &&
-           (method_names[m].len != len || memcmp(method_names[m].p, start, len) != 0)) {
+           (method_names[m].len != len || memcmp(method_names[m].p, start, len) != 0))
         m++;
-    }
     ps->h->method = m;
     ps->p++;
     return HTTP_DONE;
@@ -168,15 +158,12 @@ static enum http_result parse_target(struct parse *ps)
     const char *start = ps->p;
     ps->p = skip_until(start, ps->end, 0x21, TOP_BITS);
     size_t len = (size_t)(ps->p - start);
-    if (len > HTTP_TARGET_MAX) {
+    if (len > HTTP_TARGET_MAX)
         return HTTP_TARGET_TOO_LONG;
-    }
-    if (ps->p == ps->end) {
+    if (ps->p == ps->end)
         return HTTP_MORE;
-    }
-    if (len == 0 || *ps->p != ' ') {
+    if (len == 0 || *ps->p != ' ')
         return HTTP_BAD;
-    }
     ps->h->target = (struct span){start, len};
     ps->p++;
     return HTTP_DONE;
@@ -192,17 +179,13 @@ static enum http_result parse_version(struct parse *ps)
         ps->p += form_len;
         return HTTP_DONE;
     }
-    for (size_t i = 0; i < form_len && i < have; i++) {
-        if (form[i] == '0' ? !is_digit(ps->p[i]) : ps->p[i] != form[i]) {
+    for (size_t i = 0; i < form_len && i < have; i++)
+        if (form[i] == '0' ? !is_digit(ps->p[i]) : ps->p[i] != form[i])
             return HTTP_BAD;
-        }
-    }
-    if (have < form_len) {
+    if (have < form_len)
         return HTTP_MORE;
-    }
-    if (ps->p[5] != '1') {
+    if (ps->p[5] != '1')
         return HTTP_BAD_VERSION;
-    }
     ps->h->minor_version = ps->p[7] == '0' ? 0 : 1;
     ps->p += form_len;
     return HTTP_DONE;
@@ -211,15 +194,12 @@ static enum http_result parse_version(struct parse *ps)
 static enum http_result parse_request_line(struct parse *ps)
 {
     enum http_result r = parse_method(ps);
-    if (r == HTTP_DONE) {
+    if (r == HTTP_DONE)
         r = parse_target(ps);
-    }
-    if (r == HTTP_DONE) {
+    if (r == HTTP_DONE)
         r = parse_version(ps);
-    }
-    if (r == HTTP_DONE && !http_is_target(ps->h->method, ps->h->target)) {
+    if (r == HTTP_DONE && !http_is_target(ps->h->method, ps->h->target))
         r = HTTP_BAD;
-    }
     return r;
 }
 
@@ -232,18 +212,15 @@ static bool take_host(struct parse *ps, struct span value)
 /* 1*DIGIT, once. */
 static bool take_content_length(struct parse *ps, struct span value)
 {
-    if (ps->h->content_length >= 0 || value.len == 0) {
+    if (ps->h->content_length >= 0 || value.len == 0)
         return false;
-    }
     int64_t n = 0;
     for (size_t i = 0; i < value.len; i++) {
-        if (!is_digit(value.p[i])) {
+        if (!is_digit(value.p[i]))
             return false;
-        }
         int digit = value.p[i] - '0';
-        if (n > (INT64_MAX - digit) / 10) {
+        if (n > (INT64_MAX - digit) / 10)
             return false;
-        }
         n = n * 10 + digit;
     }
     ps->h->content_length = n;
@@ -252,9 +229,8 @@ static bool take_content_length(struct parse *ps, struct span value)
 
 static bool take_transfer_encoding(struct parse *ps, struct span value)
 {
-    if (ps->h->chunked || ps->h->minor_version == 0 || !span_equal_fold(value, "chunked")) {
+    if (ps->h->chunked || ps->h->minor_version == 0 || !span_equal_fold(value, "chunked"))
         return false;
-    }
     ps->h->chunked = true;
     return true;
 }
@@ -267,23 +243,19 @@ static bool take_connection(struct parse *ps, struct span value)
     const char *p = value.p;
     const char *end = value.p + value.len;
     for (;;) {
-        while (p < end && is_space(*p)) {
+        while (p < end && is_space(*p))
             p++;
-        }
         const char *token = p;
         p = skip_token(p, end);
         size_t len = (size_t)(p - token);
         ps->close |= len == sizeof close - 1 && name_is(token, close, len);
         ps->keep_alive |= len == sizeof keep_alive - 1 && name_is(token, keep_alive, len);
-        while (p < end && is_space(*p)) {
+        while (p < end && is_space(*p))
             p++;
-        }
-        if (p == end) {
+        if (p == end)
             return true;
-        }
-        if (*p != ',') {
+        if (*p != ',')
             return false;
-        }
         p++;
     }
 }
@@ -358,14 +330,11 @@ static const uint8_t first_of_length[] = {
 
 static const struct field_row *find_field(const char *name, size_t len)
 {
-    if (len == 0 || len >= sizeof first_of_length) {
+    if (len == 0 || len >= sizeof first_of_length)
         return NULL;
-    }
-    for (const struct field_row *row = &field_rows[first_of_length[len]]; row->len == len; row++) {
-        if (name_is(name, row->name, len)) {
+    for (const struct field_row *row = &field_rows[first_of_length[len]]; row->len == len; row++)
+        if (name_is(name, row->name, len))
             return row;
-        }
-    }
     return NULL;
 }
 
@@ -373,11 +342,10 @@ static bool take_field(struct parse *ps, const struct field_row *row, struct spa
 {
     if (row->keep != KEEP_NOT) {
         struct span *kept = (struct span *)((char *)ps->h + row->offset);
-        if (kept->p == NULL) {
+        if (kept->p == NULL)
             *kept = value;
-        } else if (row->keep == KEEP_ONCE) {
+        else if (row->keep == KEEP_ONCE)
             return false;
-        }
     }
     return row->take == NULL || row->take(ps, value);
 }
@@ -387,31 +355,24 @@ static enum http_result parse_value(struct parse *ps, const struct field_row *ro
 {
     const char *p = ps->p;
     const char *end = ps->end;
-    while (p < end && is_space(*p)) {
+    while (p < end && is_space(*p))
         p++;
-    }
     const char *start = p;
     uint64_t obs_text = row != NULL && row->keep == KEEP_ONCE ? TOP_BITS : 0;
     p = skip_until(p, end, 0x20, obs_text);
-    while (p < end && *p == '\t') {
+    while (p < end && *p == '\t')
         p = skip_until(p + 1, end, 0x20, obs_text);
-    }
-    if (p < end && *p != '\r') {
+    if (p < end && *p != '\r')
         return HTTP_BAD;
-    }
-    if (end - p < 2) {
+    if (end - p < 2)
         return HTTP_MORE;
-    }
-    if (p[1] != '\n') {
+    if (p[1] != '\n')
         return HTTP_BAD;
-    }
     ps->p = p + 2;
-    if (row == NULL) {
+    if (row == NULL)
         return HTTP_DONE;
-    }
-    while (p > start && is_space(p[-1])) {
+    while (p > start && is_space(p[-1]))
         p--;
-    }
     return take_field(ps, row, (struct span){start, (size_t)(p - start)}) ? HTTP_DONE : HTTP_BAD;
 }
 
@@ -422,12 +383,10 @@ static enum http_result parse_field(struct parse *ps)
     const char *name_end = colon != NULL ? colon : ps->end;
     const struct field_row *row = find_field(name, (size_t)(name_end - name));
     /* A name that is one of ours is a token. */
-    if (row == NULL && (name == colon || skip_token(name, name_end) != name_end)) {
+    if (row == NULL && (name == colon || skip_token(name, name_end) != name_end))
         return HTTP_BAD;
-    }
-    if (colon == NULL) {
+    if (colon == NULL)
         return HTTP_MORE;
-    }
     ps->p = colon + 1;
     return parse_value(ps, row);
 }
@@ -437,15 +396,12 @@ static enum http_result parse_empty_line(struct parse *ps, bool *absent)
 {
     size_t have = (size_t)(ps->end - ps->p);
     *absent = have > 0 && ps->p[0] != '\r';
-    if (*absent) {
+    if (*absent)
         return HTTP_DONE;
-    }
-    if (have < 2) {
+    if (have < 2)
         return HTTP_MORE;
-    }
-    if (ps->p[1] != '\n') {
+    if (ps->p[1] != '\n')
         return HTTP_BAD;
-    }
     ps->p += 2;
     return HTTP_DONE;
 }
@@ -455,16 +411,13 @@ static enum http_result parse_fields(struct parse *ps)
     for (unsigned fields = 0;; fields++) {
         bool absent;
         enum http_result r = parse_empty_line(ps, &absent);
-        if (r != HTTP_DONE || !absent) {
+        if (r != HTTP_DONE || !absent)
             return r;
-        }
-        if (fields == HTTP_FIELDS_MAX) {
+        if (fields == HTTP_FIELDS_MAX)
             return HTTP_HEAD_TOO_LARGE;
-        }
         r = parse_field(ps);
-        if (r != HTTP_DONE) {
+        if (r != HTTP_DONE)
             return r;
-        }
     }
 }
 
@@ -472,9 +425,8 @@ static enum http_result parse_fields(struct parse *ps)
 static enum http_result conclude(struct parse *ps)
 {
     struct http_head *h = ps->h;
-    if ((h->minor_version > 0 && h->host.p == NULL) || (h->chunked && h->content_length >= 0)) {
+    if ((h->minor_version > 0 && h->host.p == NULL) || (h->chunked && h->content_length >= 0))
         return HTTP_BAD;
-    }
     h->keep_alive = !ps->close && (h->minor_version > 0 || ps->keep_alive);
     return HTTP_DONE;
 }
@@ -485,18 +437,14 @@ enum http_result http_parse_head(struct http_head *h, const char *buf, size_t le
     *h = (struct http_head){.content_length = -1};
     bool absent;
     enum http_result r = parse_empty_line(&ps, &absent);
-    if (r == HTTP_DONE) {
+    if (r == HTTP_DONE)
         r = parse_request_line(&ps);
-    }
-    if (r == HTTP_DONE) {
+    if (r == HTTP_DONE)
         r = parse_fields(&ps);
-    }
-    if (r == HTTP_DONE) {
+    if (r == HTTP_DONE)
         r = conclude(&ps);
-    }
-    if (r == HTTP_MORE && len >= HTTP_HEAD_MAX) {
+    if (r == HTTP_MORE && len >= HTTP_HEAD_MAX)
         r = HTTP_HEAD_TOO_LARGE;
-    }
     *used = r == HTTP_DONE ? (size_t)(ps.p - buf) : 0;
     return r;
 }

@@ -87,7 +87,7 @@ int log_open(struct log **log, const char *path, enum log_format format, enum lo
     int err = open_output(path, &fd);
     if (err != 0)
         return err;
-    struct log *l = mem_new(sizeof(*l));
+    struct log *l = mem_new(sizeof *l);
     l->fd = fd;
     CHECK(pthread_mutex_init(&l->lock, NULL) == 0);
     apply(l, format, level, access);
@@ -152,7 +152,7 @@ void log_event(struct log *log, enum log_level level, const char *format, ...)
     char message[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(message, sizeof(message), format, args);
+    int n = vsnprintf(message, sizeof message, format, args);
     va_end(args);
     if (n < 0)
         return;
@@ -166,13 +166,13 @@ void log_event(struct log *log, enum log_level level, const char *format, ...)
     char line[LOG_EVENT_MAX(MESSAGE_MAX)];
     int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     size_t len =
-        log_format_event(line, shape, &clock, now_ms, level, message, (size_t)n >= sizeof(message));
+        log_format_event(line, shape, &clock, now_ms, level, message, (size_t)n >= sizeof message);
     output(log, line, len);
 }
 
 struct log_buffer *log_buffer_new(struct log *log)
 {
-    struct log_buffer *b = mem_new(sizeof(*b));
+    struct log_buffer *b = mem_new(sizeof *b);
     b->log = log;
     return b;
 }
@@ -203,7 +203,7 @@ void log_access(struct log_buffer *b, const struct access_line *line)
     struct log *log = b->log;
     if (!log_wants_access(b))
         return;
-    if (sizeof(b->data) - b->len < LOG_ACCESS_MAX)
+    if (sizeof b->data - b->len < LOG_ACCESS_MAX)
         log_flush(b);
     struct log_shape shape = {
         .json = atomic_load_explicit(&log->format, memory_order_relaxed) == LOG_JSON,

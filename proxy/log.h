@@ -42,17 +42,17 @@ void log_event(struct log *log, enum log_level level, const char *format, ...)
 
 /* One request. Strings may be NULL or empty: printed as "-" (JSON: left out). */
 struct access_line {
-    int64_t time_ms;       /* Unix time */
-    const char *client;    /* address */
+    int64_t time_ms;    /* Unix time */
+    const char *client; /* address */
     const char *method;
-    const char *door;      /* prefix, ns, mirror, admin */
+    const char *door; /* prefix, ns, mirror, admin */
     const char *registry;
     const char *repository;
     const char *reference; /* tag or digest as asked, or the path when no route */
     int status;
-    uint64_t body_bytes;   /* sent */
-    const char *outcome;   /* word of outcome.h */
-    uint64_t duration_us;  /* printed as milliseconds with three decimals */
+    uint64_t body_bytes;  /* sent */
+    const char *outcome;  /* word of outcome.h */
+    uint64_t duration_us; /* printed as milliseconds with three decimals */
     const char *user_agent;
 };
 

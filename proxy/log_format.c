@@ -48,12 +48,12 @@ static char *put(char *p, const char *text, size_t len)
 static char *put_number(char *p, uint64_t n)
 {
     char digits[20];
-    size_t i = sizeof(digits);
+    size_t i = sizeof digits;
     do {
         digits[--i] = (char)('0' + n % 10);
         n /= 10;
     } while (n > 0);
-    return put(p, digits + i, sizeof(digits) - i);
+    return put(p, digits + i, sizeof digits - i);
 }
 
 static char *put_three(char *p, unsigned n)
@@ -71,7 +71,7 @@ static char *put_time(char *p, struct log_clock *clock, int64_t time_ms)
         struct tm tm = {0};
         time_t t = (time_t)time_s;
         gmtime_r(&t, &tm);
-        strftime(clock->text, sizeof(clock->text), "%Y-%m-%dT%H:%M:%S", &tm);
+        strftime(clock->text, sizeof clock->text, "%Y-%m-%dT%H:%M:%S", &tm);
         clock->time_s = time_s;
     }
     p = put(p, clock->text, strlen(clock->text));

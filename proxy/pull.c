@@ -274,8 +274,7 @@ void pull_answered(struct request *r)
     else if (pull_access_in_grace(r, result->outcome) && ask_kind(r->ask) == ASK_EXISTS)
         pull_step(r);
     else if (!answer_by_held(r))
-        pull_send_error(r, result->outcome, result->why, result->retry_after_s,
-                        result->challenge);
+        pull_send_error(r, result->outcome, result->why, result->retry_after_s, result->challenge);
 }
 
 void pull_check_time(struct request *r)

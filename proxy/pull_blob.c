@@ -103,8 +103,7 @@ void pull_joined(struct request *r)
         if (pull_may_ask_again(r, (enum outcome)why.code))
             ask_exists(r);
         else
-            pull_send_error(r, (enum outcome)why.code, why.text, why.retry_after_s,
-                            why.challenge);
+            pull_send_error(r, (enum outcome)why.code, why.text, why.retry_after_s, why.challenge);
         return;
     }
     struct content c = {

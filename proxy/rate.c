@@ -25,7 +25,7 @@ static const struct unit {
     {"KiB/s", 1 << 10}, {"kbit/s", 125},       {"B/s", 1},         {"kB/s", 1000},
     {"MB/s", 1000000},  {"GB/s", 1000000000},
 };
-#define UNIT_COUNT (sizeof(units) / sizeof(units[0]))
+#define UNIT_COUNT (sizeof units / sizeof units[0])
 
 /* As tm_wday. */
 static const char *const day_names[DAYS] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat"};

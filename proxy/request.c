@@ -99,8 +99,7 @@ static bool wait_answerable(struct request *r)
 
     do {
         fetch_look(r->fetch, &view);
-        if (view.state > FETCH_STREAMING ||
-            (view.state == FETCH_STREAMING && view.size_bytes > 0))
+        if (view.state > FETCH_STREAMING || (view.state == FETCH_STREAMING && view.size_bytes > 0))
             return false;
     } while (!reader_wait(&r->reader, r->fetch, view.state, 0));
     return true;

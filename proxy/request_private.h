@@ -46,34 +46,34 @@ enum access {
 
 struct request {
     struct worker *worker;
-    struct conn *conn;       /* NULL when ended */
+    struct conn *conn; /* NULL when ended */
     struct msg wake;
-    bool wake_posted;        /* written under the lock of what is waited for */
+    bool wake_posted; /* written under the lock of what is waited for */
     enum request_state state;
     enum outcome outcome;
     int status;
     enum http_method method;
-    int64_t started_ms;      /* Unix time */
-    uint64_t started_us;     /* monotonic */
-    int64_t since_ms;        /* worker's now_ms when the state was entered */
+    int64_t started_ms;  /* Unix time */
+    uint64_t started_us; /* monotonic */
+    int64_t since_ms;    /* worker's now_ms when the state was entered */
     struct registry_stats *registry;
     struct ask *ask;
     struct asker asker;
     struct fetch *fetch;
     struct reader reader;
     const struct held *held;
-    uint64_t send_end;       /* SENDING from a fetch: one past the last byte asked for */
+    uint64_t send_end; /* SENDING from a fetch: one past the last byte asked for */
     uint64_t send_limit;
-    bool is_reader;          /* counted in the gauge */
-    bool has_tag;            /* `tag` is what the index said */
+    bool is_reader; /* counted in the gauge */
+    bool has_tag;   /* `tag` is what the index said */
     bool has_target;
-    struct behalf behalf;    /* authorization (NULL: none came) and loop; our own */
+    struct behalf behalf; /* authorization (NULL: none came) and loop; our own */
     struct fingerprint credential;
     enum access access;
-    bool is_public;          /* ACCESS_OPEN, and the upstream said so */
-    bool with_client;        /* asks go with the client's authorization */
-    bool is_hidden;          /* held, but not for this client as far as is known */
-    bool is_granted;         /* the upstream said that the repository has this content */
+    bool is_public;   /* ACCESS_OPEN, and the upstream said so */
+    bool with_client; /* asks go with the client's authorization */
+    bool is_hidden;   /* held, but not for this client as far as is known */
+    bool is_granted;  /* the upstream said that the repository has this content */
     int64_t proof_ttl_ms, offline_grace_ms;
     int64_t tag_ttl_s;
     /* From here on nothing is zeroed when a request begins: see request_new. */
@@ -111,9 +111,9 @@ struct content {
     const char *link;            /* Link field, or NULL */
     const char *filters;         /* OCI-Filters-Applied, or NULL */
     uint64_t size_bytes;
-    const void *memory;          /* either this or fd; neither for an answer to HEAD */
-    int fd;                      /* -1: none */
-    uint64_t sendable_bytes;     /* of the file, now */
+    const void *memory;      /* either this or fd; neither for an answer to HEAD */
+    int fd;                  /* -1: none */
+    uint64_t sendable_bytes; /* of the file, now */
     bool has_ranges;
 };
 void request_content(struct request *r, enum outcome o, const struct content *c);

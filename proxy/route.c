@@ -22,14 +22,12 @@ static bool normalise(struct span *path, char *out)
     size_t len = 0;
     for (size_t i = 0; i < path->len; i++) {
         char c = path->p[i];
-        if (c == '/' && len > 0 && out[len - 1] == '/') {
+        if (c == '/' && len > 0 && out[len - 1] == '/')
             continue;
-        }
         if (c == '%') {
             int byte = route_unescape(span_from(*path, i));
-            if (byte < 0) {
+            if (byte < 0)
                 return false;
-            }
             if (byte != '/') {
                 c = (char)byte;
                 i += 2;
@@ -44,11 +42,9 @@ static bool normalise(struct span *path, char *out)
 
 static bool is_normal(struct span path)
 {
-    for (size_t i = 1; i < path.len; i++) {
-        if (path.p[i] == '/' && path.p[i - 1] == '/') {
+    for (size_t i = 1; i < path.len; i++)
+        if (path.p[i] == '/' && path.p[i - 1] == '/')
             return false;
-        }
-    }
     return memchr(path.p, '%', path.len) == NULL;
 }
 
@@ -77,9 +73,8 @@ static enum outcome parse_endpoint(struct target *t, struct span rest, struct sh
         {"tags", ENDPOINT_TAGS},
     };
     const char *second = memrchr(rest.p, '/', rest.len);
-    if (second == NULL) {
+    if (second == NULL)
         return OUT_NO_ROUTE;
-    }
     const char *first = memrchr(rest.p, '/', (size_t)(second - rest.p));
     const char *word = first != NULL ? first + 1 : rest.p;
     shape->reference = span_from(rest, (size_t)(second + 1 - rest.p));
@@ -99,16 +94,14 @@ static enum outcome parse_endpoint(struct target *t, struct span rest, struct sh
 static enum outcome parse_rest(struct target *t, struct span rest, enum role role,
                                struct shape *shape)
 {
-    if (rest.len > 0) {
+    if (rest.len > 0)
         rest = span_from(rest, 1);
-    }
     struct span after = rest;
     struct span first = span_cut(&after, '/');
     bool prefix_alone = role == ROLE_REGISTRY && shape->host.p == NULL && after.len == 0 &&
                         looks_like_registry(first);
-    if (first.len > 0 && !prefix_alone) {
+    if (first.len > 0 && !prefix_alone)
         return parse_endpoint(t, rest, shape);
-    }
     t->endpoint = ENDPOINT_PING;
     shape->name = first;
     return OUT_LOCAL;
@@ -125,14 +118,12 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
     struct span rest = span_from(path, 1);
     struct span first = span_cut(&rest, '/');
     if (!span_equal(first, "v2")) {
-        if (rest.p == NULL || !looks_like_registry(first)) {
+        if (rest.p == NULL || !looks_like_registry(first))
             return OUT_NO_ROUTE;
-        }
         shape->host = first;
         first = span_cut(&rest, '/');
-        if (!span_equal(first, "v2")) {
+        if (!span_equal(first, "v2"))
             return OUT_NO_ROUTE;
-        }
     }
     const char *v2_end = first.p + first.len;
     rest = (struct span){v2_end, (size_t)(path.p + path.len - v2_end)};
@@ -180,9 +171,8 @@ static enum outcome choose_registry(struct target *t, struct shape *shape, enum 
          * name, and sends ns too. */
         t->door = DOOR_NS;
         *registry = ns;
-        if (name.len > 0 && looks_like_registry(first) && same_registry(first, ns)) {
+        if (name.len > 0 && looks_like_registry(first) && same_registry(first, ns))
             shape->name = name;
-        }
         return OUT_LOCAL;
     }
     if (looks_like_registry(first)) {
@@ -200,9 +190,8 @@ static enum outcome parse_name(struct target *t, struct shape *shape, enum role 
 {
     struct span registry = {"", 0};
     enum outcome o = choose_registry(t, shape, role, mirror_of, &registry);
-    if (o != OUT_LOCAL) {
+    if (o != OUT_LOCAL)
         return o;
-    }
     const struct span *name = &shape->name;
     int err = 0;
     if (t->endpoint == ENDPOINT_PING) {
@@ -227,9 +216,8 @@ static enum outcome parse_reference(struct target *t, struct span reference)
     }
     if (!tags_allowed || digest_looks_like(reference.p, reference.len))
         return OUT_DIGEST_INVALID;
-    if (!name_is_tag(reference.p, reference.len)) {
+    if (!name_is_tag(reference.p, reference.len))
         return OUT_TAG_INVALID;
-    }
     memcpy(t->tag, reference.p, reference.len);
     t->tag[reference.len] = '\0';
     return OUT_LOCAL;
@@ -254,31 +242,24 @@ enum outcome route_parse(struct target *t, struct span target, enum role role,
                          const char *mirror_of)
 {
     target_init(t);
-    if (target.len > HTTP_TARGET_MAX) {
+    if (target.len > HTTP_TARGET_MAX)
         return OUT_URI_TOO_LONG;
-    }
     struct span query = http_target_origin(target);
     struct span path = span_cut(&query, '?');
-    if (path.len == 0 || path.p[0] != '/') {
+    if (path.len == 0 || path.p[0] != '/')
         return OUT_NO_ROUTE;
-    }
     char normal[HTTP_TARGET_MAX];
-    if (!is_normal(path) && !normalise(&path, normal)) {
+    if (!is_normal(path) && !normalise(&path, normal))
         return OUT_BAD_REQUEST;
-    }
     struct shape shape = {.name = {"", 0}, .reference = {"", 0}};
     enum outcome o = parse_path(t, path, role, &shape);
-    if (o != OUT_LOCAL || t->door == DOOR_ADMIN) {
+    if (o != OUT_LOCAL || t->door == DOOR_ADMIN)
         return o;
-    }
-    if (query.p != NULL) {
+    if (query.p != NULL)
         o = route_parse_query(t, query);
-    }
-    if (o == OUT_LOCAL) {
+    if (o == OUT_LOCAL)
         o = parse_name(t, &shape, role, mirror_of);
-    }
-    if (o == OUT_LOCAL && t->endpoint != ENDPOINT_PING && t->endpoint != ENDPOINT_TAGS) {
+    if (o == OUT_LOCAL && t->endpoint != ENDPOINT_PING && t->endpoint != ENDPOINT_TAGS)
         o = parse_reference(t, shape.reference);
-    }
     return o;
 }

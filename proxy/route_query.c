@@ -10,9 +10,8 @@
 
 static int hex_value(char c)
 {
-    if (c >= '0' && c <= '9') {
+    if (c >= '0' && c <= '9')
         return c - '0';
-    }
     c |= 0x20;
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -35,9 +34,8 @@ static int decode_value(struct span value, char *out, size_t max)
             c = route_unescape(span_from(value, i));
             i += 2;
         }
-        if (c < 0 || len == max) {
+        if (c < 0 || len == max)
             return -1;
-        }
         out[len] = (char)c;
         len++;
     }
@@ -58,12 +56,10 @@ static bool add_parameter(struct target *t, const char *key, const char *value, 
     char *start = t->query + strlen(t->query);
     char *p = start;
     const char *end = t->query + sizeof t->query - 1;
-    if ((size_t)(end - p) < 1 + key_len + 1) {
+    if ((size_t)(end - p) < 1 + key_len + 1)
         return false;
-    }
-    if (p > t->query) {
+    if (p > t->query)
         *p++ = '&';
-    }
     memcpy(p, key, key_len);
     p += key_len;
     *p++ = '=';
@@ -88,18 +84,15 @@ static bool add_parameter(struct target *t, const char *key, const char *value, 
 /* A number of entries: digits, without leading zeros, clamped. */
 static bool add_count(struct target *t, const char *key, const char *value, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        if (value[i] < '0' || value[i] > '9') {
+    for (size_t i = 0; i < len; i++)
+        if (value[i] < '0' || value[i] > '9')
             return false;
-        }
-    }
     while (len > 1 && value[0] == '0') {
         value++;
         len--;
     }
-    if (len == 0) {
+    if (len == 0)
         return false;
-    }
     return len > COUNT_DIGITS_MAX ? add_parameter(t, key, "999999999", COUNT_DIGITS_MAX)
                                   : add_parameter(t, key, value, len);
 }
@@ -126,9 +119,8 @@ static bool find_parameters(struct span query, struct span values[PARAMETER_COUN
         struct span key = span_cut(&value, '=');
         for (size_t i = 0; i < PARAMETER_COUNT; i++) {
             if (span_equal(key, parameters[i].key)) {
-                if (values[i].p != NULL) {
+                if (values[i].p != NULL)
                     return false;
-                }
                 values[i] = value.p != NULL ? value : (struct span){key.p + key.len, 0};
             }
         }
@@ -138,11 +130,9 @@ static bool find_parameters(struct span query, struct span values[PARAMETER_COUN
 
 static bool has_broken_escape(struct span s)
 {
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.p[i] == '%' && route_unescape(span_from(s, i)) < 0) {
+    for (size_t i = 0; i < s.len; i++)
+        if (s.p[i] == '%' && route_unescape(span_from(s, i)) < 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -160,17 +150,15 @@ static enum outcome parse_ns(struct target *t, struct span value)
 enum outcome route_parse_query(struct target *t, struct span query)
 {
     struct span values[PARAMETER_COUNT];
-    if (has_broken_escape(query) || !find_parameters(query, values)) {
+    if (has_broken_escape(query) || !find_parameters(query, values))
         return OUT_BAD_REQUEST;
-    }
     if (t->endpoint == ENDPOINT_TAGS || t->endpoint == ENDPOINT_REFERRERS) {
         for (size_t i = PARAMETER_NS + 1; i < PARAMETER_COUNT; i++) {
             char text[TARGET_QUERY_MAX];
             int len = values[i].p != NULL ? decode_value(values[i], text, sizeof text) : 0;
             if (len < 0 || (values[i].p != NULL &&
-                            !parameters[i].add(t, parameters[i].key, text, (size_t)len))) {
+                            !parameters[i].add(t, parameters[i].key, text, (size_t)len)))
                 return OUT_BAD_REQUEST;
-            }
         }
     }
     return values[PARAMETER_NS].p != NULL ? parse_ns(t, values[PARAMETER_NS]) : OUT_LOCAL;

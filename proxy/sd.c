@@ -21,7 +21,7 @@ static bool notify(const char *state)
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     size_t len = path == NULL ? 0 : strlen(path);
-    if (len < 2 || len >= sizeof(addr.sun_path) || (*path != '/' && *path != '@'))
+    if (len < 2 || len >= sizeof addr.sun_path || (*path != '/' && *path != '@'))
         return false;
     memcpy(addr.sun_path, path, len);
     if (*path == '@')
@@ -49,7 +49,7 @@ bool sd_reloading(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     char state[64];
-    snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
              (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
     return notify(state);
 }
@@ -63,10 +63,10 @@ bool sd_status(const char *format, ...)
 {
     static const char key[] = "STATUS=";
     char state[512];
-    memcpy(state, key, sizeof(key));
+    memcpy(state, key, sizeof key);
     va_list args;
     va_start(args, format);
-    vsnprintf(state + sizeof(key) - 1, sizeof(state) - sizeof(key) + 1, format, args);
+    vsnprintf(state + sizeof key - 1, sizeof state - sizeof key + 1, format, args);
     va_end(args);
     /* A newline would begin another assignment. */
     for (char *p = strchr(state, '\n'); p != NULL; p = strchr(p, '\n'))
@@ -93,7 +93,7 @@ static void set_name(struct sd_socket *s, const char *names, unsigned i)
         names = names == NULL ? NULL : names + 1;
     }
     size_t len = names == NULL ? 0 : strcspn(names, ":");
-    if (len == 0 || len >= sizeof(s->name)) {
+    if (len == 0 || len >= sizeof s->name) {
         names = "unknown";
         len = strlen(names);
     }

@@ -11,11 +11,9 @@ static bool char_equal_fold(char a, char b)
 
 bool span_equal_fold(struct span s, const char *text)
 {
-    for (size_t i = 0; i < s.len; i++) {
-        if (text[i] == '\0' || !char_equal_fold(s.p[i], text[i])) {
+    for (size_t i = 0; i < s.len; i++)
+        if (text[i] == '\0' || !char_equal_fold(s.p[i], text[i]))
             return false;
-        }
-    }
     return text[s.len] == '\0';
 }
 

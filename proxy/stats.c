@@ -30,7 +30,7 @@ struct registry_stats *stats_add_registry(struct stats *s, const char *registry)
     unsigned count = atomic_load_explicit(&s->registry_count, memory_order_relaxed);
     struct registry_stats *new = &s->registries[count];
     const char *name = count == OTHERS ? "others" : registry;
-    size_t len = strnlen(name, sizeof(new->registry) - 1);
+    size_t len = strnlen(name, sizeof new->registry - 1);
     memcpy(new->registry, name, len);
     new->registry[len] = '\0';
     atomic_store_explicit(&s->registry_count, count + 1, memory_order_release);
@@ -77,7 +77,7 @@ static void write_registries(const struct stats *s, FILE *out)
 #undef REGISTRY_ROW
     };
     unsigned count = atomic_load_explicit(&s->registry_count, memory_order_acquire);
-    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
         write_head(out, rows[row].metric, "counter", rows[row].help);
         for (unsigned i = 0; i < count; i++) {
             const char *base = (const char *)&s->registries[i];

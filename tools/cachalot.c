@@ -35,7 +35,7 @@ static const struct command commands[] = {
     {"version", "", "Show the version.", 0, 0, cmd_version},
 };
 
-#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
 static const struct command *find_command(const char *name)
 {

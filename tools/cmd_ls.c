@@ -48,7 +48,7 @@ static void add_content(struct survey *s, const struct digest *d, uint64_t size_
         if (digest_equal(&s->seen[i], d))
             return;
     }
-    s->seen = mem_resize(s->seen, (s->seen_count + 1) * sizeof(s->seen[0]));
+    s->seen = mem_resize(s->seen, (s->seen_count + 1) * sizeof s->seen[0]);
     s->seen[s->seen_count++] = *d;
     s->total_bytes += size_bytes;
     s->total_count++;
@@ -248,7 +248,7 @@ enum exit_code cmd_ls(const struct options *o, int argc, char **argv)
         .now_s = (int64_t)time(NULL),
     };
     static const char *const heads[] = {"REFERENCE", "DIGEST", "SIZE", "HELD", "AGE", "USED"};
-    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         table_add(l.table, "%s", heads[i]);
     int err = tag_walk(cache.txn, list_tag, &l);
     if (err == 0) {

@@ -122,7 +122,7 @@ static void take_sample(struct live *live, const char *line)
     };
     size_t name_len = strcspn(line, "{ ");
     const char *value = strrchr(line, ' ');
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && value != NULL; i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && value != NULL; i++) {
         if (strlen(rows[i].metric) == name_len && memcmp(rows[i].metric, line, name_len) == 0)
             *rows[i].field += strtoull(value + 1, NULL, 10);
     }
@@ -132,7 +132,7 @@ static void ask_daemon(const struct options *o, struct live *live)
 {
     char *body;
     *live = (struct live){0};
-    live->err = daemon_get(o, "/-/metrics", &body, live->why, sizeof(live->why));
+    live->err = daemon_get(o, "/-/metrics", &body, live->why, sizeof live->why);
     if (live->err != 0)
         return;
     char *rest;
@@ -180,7 +180,7 @@ static void print_table(const struct options *o, const struct held *held, const 
     struct table *t = table_new("lrrrrr");
     static const char *const heads[] = {"",      "FROM THE LINE", "TO THE LAN",
                                         "SAVED", "REQUESTS",      "HITS"};
-    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         table_add(t, "%s", heads[i]);
     if (live->err == 0)
         add_row(t, "since start", &live->run);

@@ -21,7 +21,7 @@ enum exit_code cache_open(struct cache *c, const struct options *o)
 {
     char why[512];
     *c = (struct cache){0};
-    int err = store_open(&c->store, o->cache_path, STORE_READ, 0, why, sizeof(why));
+    int err = store_open(&c->store, o->cache_path, STORE_READ, 0, why, sizeof why);
     if (err == ERR_NOT_FOUND)
         return complain(EXIT_FAILED,
                         "%s; start cachalotd once, or name the cache directory with -C DIR", why);

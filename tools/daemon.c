@@ -42,7 +42,7 @@ static int open_socket(const char *path, int *fd, char *why, size_t why_size)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
-    if (len >= sizeof(addr.sun_path)) {
+    if (len >= sizeof addr.sun_path) {
         snprintf(why, why_size,
                  "%s is too long for the path of a socket; name another with -S FILE", path);
         return ERR_INVALID;
@@ -52,9 +52,9 @@ static int open_socket(const char *path, int *fd, char *why, size_t why_size)
     *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (*fd < 0)
         return refuse_errno("cannot make a socket", path, errno, why, why_size);
-    if (setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) == 0 &&
-        setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) == 0 &&
-        connect(*fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0)
+    if (setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0 &&
+        setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0 &&
+        connect(*fd, (const struct sockaddr *)&addr, sizeof addr) == 0)
         return 0;
     int errnum = errno;
     close(*fd);

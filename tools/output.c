@@ -47,7 +47,7 @@ struct table {
 
 struct table *table_new(const char *sides)
 {
-    struct table *t = mem_new(sizeof(*t));
+    struct table *t = mem_new(sizeof *t);
     t->sides = sides;
     t->columns = strlen(sides);
     CHECK(t->columns > 0);
@@ -67,7 +67,7 @@ void table_add(struct table *t, const char *format, ...)
 {
     if (t->count == t->room) {
         t->room = t->room == 0 ? 64 : t->room * 2;
-        t->cells = mem_resize(t->cells, t->room * sizeof(t->cells[0]));
+        t->cells = mem_resize(t->cells, t->room * sizeof t->cells[0]);
     }
     char *cell;
     va_list args;
@@ -90,7 +90,7 @@ static size_t column_width(const struct table *t, size_t column)
 
 void table_print(const struct table *t)
 {
-    size_t *widths = mem_new(t->columns * sizeof(widths[0]));
+    size_t *widths = mem_new(t->columns * sizeof widths[0]);
     for (size_t c = 0; c < t->columns; c++)
         widths[c] = column_width(t, c);
     size_t c = 0;

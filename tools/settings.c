@@ -51,7 +51,7 @@ static void read_lines(struct settings *s, FILE *in)
         char *line = trim(buf);
         char *value = line + strcspn(line, "=:");
         if (*line == '[')
-            snprintf(section, sizeof(section), "%s", line);
+            snprintf(section, sizeof section, "%s", line);
         if (*line == '[' || *line == '#' || *value == '\0')
             continue;
         *value++ = '\0';
@@ -90,7 +90,7 @@ int settings_read(struct settings *s, const char *path)
         mem_format("%.*sconf.d/*.ini", slash == NULL ? 0 : (int)(slash - path) + 1, path);
     glob_t found;
     if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0) {
-        qsort(found.gl_pathv, found.gl_pathc, sizeof(found.gl_pathv[0]), by_name);
+        qsort(found.gl_pathv, found.gl_pathc, sizeof found.gl_pathv[0], by_name);
         for (size_t i = 0; i < found.gl_pathc && err == 0; i++)
             err = read_file(s, found.gl_pathv[i]);
         globfree(&found);

@@ -24,8 +24,8 @@ static inline struct db_txn *fuzz_db_write(void)
 
         CHECK(mkdtemp(dir) != NULL);
         CHECK(db_open(&db, dir, 64u << 20, false) == 0);
-        for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-            snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+        for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+            snprintf(path, sizeof path, "%s/%s", dir, files[i]);
             CHECK(unlink(path) == 0);
         }
         CHECK(rmdir(dir) == 0);

@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t type_len = (size_t)(end - data);
     size_t body_len = size - type_len - 1;
     char *type = mem_copy(data, type_len);
-    int err = manifest_parse(&m, type, end + 1, body_len, why, sizeof(why));
+    int err = manifest_parse(&m, type, end + 1, body_len, why, sizeof why);
 
     if (err == 0) {
         check_children(m);

@@ -77,7 +77,7 @@ static int visit_child(void *arg, const struct manifest_child *child)
 {
     (void)arg;
     CHECK(digest_size(&child->digest) >= 32);
-    CHECK(memchr(child->platform, '\0', sizeof(child->platform)) != NULL);
+    CHECK(memchr(child->platform, '\0', sizeof child->platform) != NULL);
     return 0;
 }
 
@@ -88,14 +88,14 @@ static void check_manifest(const struct input *in, const uint8_t *key, size_t le
     put(in, DB_MANIFESTS, key, len);
     bool head = is_read(manifest_get(in->txn, &in->digest, &r));
 
-    CHECK(!head || memchr(r.media_type, '\0', sizeof(r.media_type)) != NULL);
+    CHECK(!head || memchr(r.media_type, '\0', sizeof r.media_type) != NULL);
     CHECK(!is_read(manifest_walk(in->txn, &in->digest, visit_child, NULL)) || head);
 }
 
 static int visit_tag(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
 {
     (void)n;
-    CHECK(strcmp(tag, "latest") == 0 && memchr(r->media_type, '\0', sizeof(r->media_type)) != NULL);
+    CHECK(strcmp(tag, "latest") == 0 && memchr(r->media_type, '\0', sizeof r->media_type) != NULL);
     ++*(unsigned *)arg;
     return 0;
 }
@@ -124,17 +124,17 @@ static void check_links(const struct input *in, const uint8_t *digest_key, size_
     uint8_t key[KEY_MAX];
     uint64_t size_bytes;
 
-    memcpy(key, text, sizeof(text));
-    memcpy(key + sizeof(text), digest_key, len);
-    put(in, DB_LINKS, key, sizeof(text) + len);
+    memcpy(key, text, sizeof text);
+    memcpy(key + sizeof text, digest_key, len);
+    put(in, DB_LINKS, key, sizeof text + len);
     (void)is_read(link_get(in->txn, &name, &in->digest));
 
     memcpy(key, digest_key, len);
-    memcpy(key + len, text, sizeof(text) - 1);
-    put(in, DB_SOURCES, key, len + sizeof(text) - 1);
+    memcpy(key + len, text, sizeof text - 1);
+    put(in, DB_SOURCES, key, len + sizeof text - 1);
     if (is_read(source_get(in->txn, &in->digest, &name, &size_bytes))) {
         CHECK(source_put(in->txn, &in->digest, &name, size_bytes) == 0);
-        expect_same(in, DB_SOURCES, key, len + sizeof(text) - 1);
+        expect_same(in, DB_SOURCES, key, len + sizeof text - 1);
     }
 }
 
@@ -143,12 +143,12 @@ static void check_list(const struct input *in)
     static const char key[] = "docker.io/library/alpine\0tags";
     struct list_record r;
 
-    put(in, DB_LISTS, key, sizeof(key) - 1);
+    put(in, DB_LISTS, key, sizeof key - 1);
     if (is_read(list_get(in->txn, &name, "tags", &r))) {
         /* The record points into the value that the put replaces. */
         CHECK(list_put(in->txn, &name, "other", &r) == 0);
         CHECK(list_get(in->txn, &name, "other", &r) == 0);
-        expect_same(in, DB_LISTS, "docker.io/library/alpine\0other", sizeof(key));
+        expect_same(in, DB_LISTS, "docker.io/library/alpine\0other", sizeof key);
     }
 }
 

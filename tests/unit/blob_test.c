@@ -97,7 +97,7 @@ static void test_damaged_records(void **state)
     struct blob_record r;
     struct db_txn *txn = scratch_write(*state);
 
-    for (size_t len = 0; len < sizeof(bytes); len++) {
+    for (size_t len = 0; len < sizeof bytes; len++) {
         assert_int_equal(db_put(txn, DB_BLOBS, key, key_len, bytes, len), 0);
         assert_int_equal(blob_get(txn, &d, &r), len == 26 ? 0 : ERR_DAMAGED);
     }
@@ -124,7 +124,7 @@ static void test_write_and_open(void **state)
         assert_int_equal(blob_open(s->store, &d, 5, &fd), ERR_MISMATCH);
         assert_int_equal(blob_write(s->store, &d, "hello", 5), 0);
         assert_int_equal(blob_open(s->store, &d, 5, &fd), 0);
-        assert_int_equal(read(fd, text, sizeof(text)), 5);
+        assert_int_equal(read(fd, text, sizeof text), 5);
         assert_memory_equal(text, "hello", 5);
         assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
         /* A second writer of the same blob replaces it under its readers. */
@@ -145,7 +145,7 @@ static void test_a_record_is_not_trusted_alone(void **state)
     char name[200];
     int fd;
 
-    snprintf(name, sizeof(name), "blobs/sha256/%s", store_blob_name(&d, hex));
+    snprintf(name, sizeof name, "blobs/sha256/%s", store_blob_name(&d, hex));
     assert_int_equal(blob_write(s->store, &d, "hello", 5), 0);
     assert_int_equal(blob_open(s->store, &d, 6, &fd), ERR_MISMATCH);
     assert_int_equal(blob_open(s->store, &d, 4, &fd), ERR_MISMATCH);

@@ -127,7 +127,7 @@ static void the_dump_is_taken_back(void **state)
         "[2001:db8::1]:5000]\n"
         "url=http://[2001:db8::1]:5000\n[cache]\ndrain-timeout=1500ms\n[log]\nlevel=error\n",
     };
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct config *c = load_good(texts[i]);
         char *first = dump(c);
         config_unref(&c);
@@ -230,10 +230,10 @@ static void errors_name_place_and_remedy(void **state)
          "aaaaaaaaaaaa\n",
          "admin.socket: /aaa"},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_errors(cases[i].text, strlen(cases[i].text), cases[i].expected);
     static const char nul[] = "[cache]\npath = /a\0b\n";
-    check_errors(nul, sizeof(nul) - 1, "t.ini:2: a control character");
+    check_errors(nul, sizeof nul - 1, "t.ini:2: a control character");
 }
 
 static void all_errors_are_told_up_to_a_limit(void **state)
@@ -267,8 +267,8 @@ static void long_lines_are_refused_not_cut(void **state)
         free(errors);
     }
     char comment[1000];
-    memset(comment, '#', sizeof(comment) - 1);
-    comment[sizeof(comment) - 1] = '\0';
+    memset(comment, '#', sizeof comment - 1);
+    comment[sizeof comment - 1] = '\0';
     struct config *c = load_good(comment);
     config_unref(&c);
     /* A host of more than inih's 49 bytes of section name. */
@@ -332,7 +332,7 @@ static void files_of_the_folder_come_after_in_order(void **state)
 
     static const char *const names[] = {"10-b.ini", "20-a.ini", "20-a.ini.old", ".hidden.ini",
                                         "30.ini"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         remove_file(folder, names[i]);
     remove_file(dir, "cachalot.ini");
     out = open_memstream(&errors, &errors_len);

@@ -71,7 +71,7 @@ static void shipped_upstreams_have_their_hosts(void **state)
         {"gcr.io", "storage.googleapis.com", true},
         {"gcr.io", "googleapis.com", false},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         u = config_find_upstream(c, cases[i].registry);
         if (redirects_to(u, cases[i].host) != cases[i].follows)
             fail_msg("%s: %s", cases[i].registry, cases[i].host);
@@ -196,7 +196,7 @@ static void hosts_match_patterns(void **state)
         {":443", false},
     };
     char **list = (char **)(uintptr_t)patterns;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (config_host_matches(list, 5, cases[i].host) != cases[i].matches)
             fail_msg("%s", cases[i].host);
         assert_false(config_host_matches(list, 0, cases[i].host));
@@ -260,7 +260,7 @@ static void errors_name_place_and_remedy(void **state)
         {"[cache]\nrate = 5Mbit/s\nrate = 6Mbit/s\n",
          "t.ini:3: cache.rate: \"6Mbit/s\" comes after"},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         check_errors(cases[i].text, strlen(cases[i].text), cases[i].expected);
 }
 

@@ -135,7 +135,7 @@ static void test_key_limits(void **state)
     struct db_txn *txn;
     char key[DB_KEY_MAX + 1];
 
-    memset(key, 'k', sizeof(key));
+    memset(key, 'k', sizeof key);
     assert_int_equal(db_write(db, &txn), 0);
     assert_int_equal(db_put(txn, DB_LISTS, key, DB_KEY_MAX, "v", 1), 0);
     assert_int_equal(db_put(txn, DB_LISTS, key, DB_KEY_MAX + 1, "v", 1), ERR_TOO_LARGE);
@@ -202,7 +202,7 @@ static void test_full_map_is_an_error_and_no_more(void **state)
     put(db, DB_BLOBS, "k", "before");
     assert_int_equal(db_write(db, &txn), 0);
     for (int i = 0; err == 0 && i < 1000; i++) {
-        err = db_put(txn, DB_BLOBS, &i, sizeof(i), value, sizeof(value));
+        err = db_put(txn, DB_BLOBS, &i, sizeof i, value, sizeof value);
     }
     assert_int_equal(err, ERR_FULL);
     db_abort(&txn);
@@ -368,7 +368,7 @@ static void test_a_killed_command_pins_nothing(void **state)
     assert_int_equal(in_child(die_reading, *state), 0);
     for (int i = 0; i < 200; i++) {
         assert_int_equal(db_write(db, &txn), 0);
-        assert_int_equal(db_put(txn, DB_BLOBS, "k", 1, value, sizeof(value)), 0);
+        assert_int_equal(db_put(txn, DB_BLOBS, "k", 1, value, sizeof value), 0);
         assert_int_equal(db_commit(&txn), 0);
     }
     db_close(&db);
@@ -385,8 +385,8 @@ static uint64_t number(struct db_txn *txn, const char *key)
     struct db_value value;
     uint64_t n;
 
-    CHECK(db_get(txn, DB_BLOBS, key, 1, &value) == 0 && value.size == sizeof(n));
-    memcpy(&n, value.data, sizeof(n));
+    CHECK(db_get(txn, DB_BLOBS, key, 1, &value) == 0 && value.size == sizeof n);
+    memcpy(&n, value.data, sizeof n);
     return n;
 }
 
@@ -417,8 +417,8 @@ static void test_threads_read_whole_commits(void **state)
     assert_int_equal(db_open(&reading.db, *state, SCRATCH_MAP_BYTES, false), 0);
     for (uint64_t n = 0; n < 100 || atomic_load(&reading.reads) < 1000; n++) {
         assert_int_equal(db_write(reading.db, &txn), 0);
-        assert_int_equal(db_put(txn, DB_BLOBS, "a", 1, &n, sizeof(n)), 0);
-        assert_int_equal(db_put(txn, DB_BLOBS, "b", 1, &n, sizeof(n)), 0);
+        assert_int_equal(db_put(txn, DB_BLOBS, "a", 1, &n, sizeof n), 0);
+        assert_int_equal(db_put(txn, DB_BLOBS, "b", 1, &n, sizeof n), 0);
         assert_int_equal(db_commit(&txn), 0);
         for (size_t i = 0; n == 0 && i < 3; i++) {
             assert_int_equal(pthread_create(&threads[i], NULL, read_pairs, &reading), 0);
@@ -447,7 +447,7 @@ static void test_version(void **state)
     struct db_txn *txn;
 
     assert_int_equal(db_write(db, &txn), 0);
-    assert_int_equal(db_put(txn, DB_META, "version", 7, later, sizeof(later)), 0);
+    assert_int_equal(db_put(txn, DB_META, "version", 7, later, sizeof later), 0);
     assert_int_equal(db_commit(&txn), 0);
     db_close(&db);
     assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_VERSION);
@@ -459,7 +459,7 @@ static void test_damaged_files(void **state)
     static const char garbage[16384] = "this is no index";
     struct db *db = NULL;
 
-    scratch_file(*state, "data.mdb", garbage, sizeof(garbage));
+    scratch_file(*state, "data.mdb", garbage, sizeof garbage);
     assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_DAMAGED);
     scratch_file(*state, "data.mdb", garbage, 100);
     assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_DAMAGED);

@@ -26,14 +26,14 @@ static void test_round_trip(void **state)
     static const char *const texts[] = {"sha256:" HEX64, "sha512:" HEX128, ABC_SHA256, ABC_SHA512};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct digest d;
         struct digest back;
         char text[DIGEST_TEXT_MAX];
         uint8_t key[DIGEST_KEY_MAX];
 
-        memset(&d, 0xff, sizeof(d));
-        memset(&back, 0xff, sizeof(back));
+        memset(&d, 0xff, sizeof d);
+        memset(&back, 0xff, sizeof back);
         assert_int_equal(digest_parse(&d, texts[i], strlen(texts[i])), 0);
         assert_string_equal(digest_text(&d, text), texts[i]);
         size_t len = digest_to_key(&d, key);
@@ -41,7 +41,7 @@ static void test_round_trip(void **state)
         assert_int_equal(len, 1 + digest_size(&d));
         assert_int_equal(digest_from_key(&back, key, len), len);
         assert_true(digest_equal(&d, &back));
-        assert_memory_equal(&d, &back, sizeof(d));
+        assert_memory_equal(&d, &back, sizeof d);
         assert_int_equal(strncmp(texts[i], digest_alg_name(&d), 6), 0);
     }
 }
@@ -52,7 +52,7 @@ static void test_bad_texts(void **state)
         const char *text;
         size_t len;
     } bad[] = {
-#define BAD(text) {text, sizeof(text) - 1}
+#define BAD(text) {text, sizeof text - 1}
         BAD(""),
         BAD(":"),
         BAD("sha256"),
@@ -77,7 +77,7 @@ static void test_bad_texts(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct digest d;
 
         assert_int_equal(digest_parse(&d, bad[i].text, bad[i].len), ERR_INVALID);
@@ -94,10 +94,10 @@ static void test_looks_like(void **state)
                                      "a:b/c", "v1.2.3", "a b:c", "sha256:../x"};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
         assert_true(digest_looks_like(yes[i], strlen(yes[i])));
     }
-    for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
+    for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
         assert_false(digest_looks_like(no[i], strlen(no[i])));
     }
 }
@@ -111,14 +111,14 @@ static void test_bad_keys(void **state)
     assert_int_equal(digest_from_key(&d, key, 0), ERR_INVALID);
     assert_int_equal(digest_from_key(&d, key, 32), ERR_INVALID);
     assert_int_equal(digest_from_key(&d, key, 33), 33);
-    assert_int_equal(digest_from_key(&d, key, sizeof(key)), 33);
+    assert_int_equal(digest_from_key(&d, key, sizeof key), 33);
     key[0] = DIGEST_SHA512;
     assert_int_equal(digest_from_key(&d, key, 64), ERR_INVALID);
     assert_int_equal(digest_from_key(&d, key, 65), 65);
     key[0] = 0;
-    assert_int_equal(digest_from_key(&d, key, sizeof(key)), ERR_INVALID);
+    assert_int_equal(digest_from_key(&d, key, sizeof key), ERR_INVALID);
     key[0] = 3;
-    assert_int_equal(digest_from_key(&d, key, sizeof(key)), ERR_INVALID);
+    assert_int_equal(digest_from_key(&d, key, sizeof key), ERR_INVALID);
 }
 
 static void test_hash(void **state)

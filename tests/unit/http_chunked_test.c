@@ -20,7 +20,7 @@ struct chunked_row {
 
 #define ROW(result, text, content, left_over)                                                      \
     {                                                                                              \
-        result, text, sizeof(text) - 1, content, left_over                                         \
+        result, text, sizeof text - 1, content, left_over                                          \
     }
 #define END "0\r\n\r\n"
 

@@ -48,7 +48,7 @@ struct head_row {
 static const struct head_row rows[] = {
 #define ROW(result, text)                                                                          \
     {                                                                                              \
-        result, text, sizeof(text) - 1                                                             \
+        result, text, sizeof text - 1                                                              \
     }
     ROW(HTTP_DONE, LINE HOST END),
     ROW(HTTP_DONE, "\r\n" LINE HOST END),

@@ -30,7 +30,7 @@ static void hold(struct db_txn *txn, const char *media_type, const char *text)
     struct manifest *m;
     char why[256];
 
-    assert_int_equal(manifest_parse(&m, media_type, text, strlen(text), why, sizeof(why)), 0);
+    assert_int_equal(manifest_parse(&m, media_type, text, strlen(text), why, sizeof why), 0);
     assert_int_equal(manifest_put(txn, &n, &d, m, BLOB_PUBLIC, strlen(text), 1), 0);
     manifest_free(&m);
 }
@@ -120,7 +120,7 @@ static void put_media_type(struct db_txn *txn, const char *text, const char *med
     uint8_t key[DIGEST_KEY_MAX];
     uint8_t buf[256];
 
-    record_start(&out, buf, sizeof(buf), 1);
+    record_start(&out, buf, sizeof buf, 1);
     record_put_u64(&out, strlen(text));
     record_put_u8(&out, 0);
     record_put_text(&out, media_type);

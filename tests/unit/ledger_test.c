@@ -51,8 +51,8 @@ static void test_a_damaged_record_starts_anew(void **state)
     struct db_txn *txn = scratch_write(*state);
     char seen[512] = "";
 
-    assert_int_equal(db_put(txn, DB_LEDGER, key, sizeof(key), value, sizeof(value)), 0);
-    assert_int_equal(db_put(txn, DB_LEDGER, key, 2, value, sizeof(value)), 0);
+    assert_int_equal(db_put(txn, DB_LEDGER, key, sizeof key, value, sizeof value), 0);
+    assert_int_equal(db_put(txn, DB_LEDGER, key, 2, value, sizeof value), 0);
     assert_int_equal(ledger_walk(txn, visit_append, seen), 0);
     assert_string_equal(seen, "");
     add(txn, 7, "q");

@@ -73,7 +73,7 @@ static void test_list_limits(void **state)
     char query[DB_KEY_MAX];
     size_t longest = DB_KEY_MAX - strlen("quay.io/a") - 1;
 
-    memset(query, 'q', sizeof(query));
+    memset(query, 'q', sizeof query);
     query[longest] = '\0';
     assert_int_equal(list_put(txn, &a, query, &stored), 0);
     assert_int_equal(list_get(txn, &a, query, &r), 0);
@@ -111,13 +111,13 @@ static void test_damage(void **state)
     struct list_record r;
 
     memcpy(key + len, "quay.io/a", 9);
-    assert_int_equal(db_put(txn, DB_SOURCES, key, len + 9, huge, sizeof(huge)), 0);
+    assert_int_equal(db_put(txn, DB_SOURCES, key, len + 9, huge, sizeof huge), 0);
     assert_int_equal(source_get(txn, &x, &a, &size_bytes), ERR_DAMAGED);
     memcpy(key, "quay.io/a", 10);
     len = 10 + digest_to_key(&x, key + 10);
     assert_int_equal(db_put(txn, DB_LINKS, key, len, huge, 3), 0);
     assert_int_equal(link_get(txn, &a, &x), ERR_DAMAGED);
-    assert_int_equal(db_put(txn, DB_LISTS, list_key, sizeof(list_key) - 1, huge, sizeof(huge)), 0);
+    assert_int_equal(db_put(txn, DB_LISTS, list_key, sizeof list_key - 1, huge, sizeof huge), 0);
     assert_int_equal(list_get(txn, &a, "q", &r), ERR_DAMAGED);
     db_abort(&txn);
 }

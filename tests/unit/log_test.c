@@ -257,7 +257,7 @@ static void lines_of_many_threads_stay_whole(void **state)
     FILE *in = fdopen(ends[0], "r");
     char line[4096];
     int count = 0;
-    for (; fgets(line, sizeof(line), in) != NULL; count++) {
+    for (; fgets(line, sizeof line, in) != NULL; count++) {
         assert_memory_equal(line, "{\"time\":\"", 9);
         assert_string_equal(line + strlen(line) - 2, "}\n");
     }
@@ -285,9 +285,9 @@ static void a_torn_line_is_ended_before_the_next(void **state)
         log_access(buffer, &full);
     log_flush(buffer);
     char data[8192];
-    assert_true(read(ends[0], data, sizeof(data)) == 4096);
+    assert_true(read(ends[0], data, sizeof data) == 4096);
     log_event(log, LOG_INFO, "next");
-    ssize_t n = read(ends[0], data, sizeof(data) - 1);
+    ssize_t n = read(ends[0], data, sizeof data - 1);
     assert_true(n > 0);
     data[n] = '\0';
     assert_int_equal(data[0], '\n');

@@ -25,7 +25,7 @@ static struct digest put(struct db_txn *txn, const char *media_type, const char 
     struct manifest *m;
     char why[256];
 
-    assert_int_equal(manifest_parse(&m, media_type, text, strlen(text), why, sizeof(why)), 0);
+    assert_int_equal(manifest_parse(&m, media_type, text, strlen(text), why, sizeof why), 0);
     assert_int_equal(manifest_put(txn, &n, &d, m, BLOB_PUBLIC, strlen(text), NOW_S), 0);
     manifest_free(&m);
     return d;
@@ -124,7 +124,7 @@ static void test_platforms(void **state)
     };
     struct db_txn *txn = scratch_write(*state);
 
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         expect_platform(txn, rows[i].platform, rows[i].expected);
     }
     db_abort(&txn);
@@ -207,7 +207,7 @@ static void test_damaged_records(void **state)
     assert_int_equal(db_get(txn, DB_MANIFESTS, key, key_len, &value), 0);
     size_t len = value.size;
 
-    assert_true(len <= sizeof(bytes));
+    assert_true(len <= sizeof bytes);
     memcpy(bytes, value.data, len);
     for (size_t cut = 0; cut < len; cut++) {
         assert_int_equal(db_put(txn, DB_MANIFESTS, key, key_len, bytes, cut), 0);

@@ -30,7 +30,7 @@ static int parse(struct manifest **m, const char *media_type, const void *text, 
 {
     *m = NULL;
     why[0] = '\0';
-    int err = manifest_parse(m, media_type, text, len, why, sizeof(why));
+    int err = manifest_parse(m, media_type, text, len, why, sizeof why);
 
     assert_true((err == 0) == (*m != NULL));
     assert_true((err == 0) == (why[0] == '\0'));
@@ -145,7 +145,7 @@ static void test_lenient(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(images) / sizeof(images[0]); i++) {
+    for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
         struct manifest *m = parse_good(IMAGE, images[i]);
 
         manifest_free(&m);
@@ -196,7 +196,7 @@ static void test_not_json(void **state)
     struct manifest *m;
 
     (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         expect_bad(IMAGE, texts[i]);
         for (const char *c = why; *c != '\0'; c++) {
             assert_in_range(*c, 0x20, 0x7e);
@@ -248,7 +248,7 @@ static void test_bad_manifests(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         expect_bad(rows[i].media_type, rows[i].text);
     }
 }
@@ -260,10 +260,10 @@ static void test_bad_media_types(void **state)
     char long_type[MEDIA_TYPE_MAX + 1];
 
     (void)state;
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         expect_bad(types[i], "{}");
     }
-    memset(long_type, 'x', sizeof(long_type));
+    memset(long_type, 'x', sizeof long_type);
     long_type[1] = '/';
     long_type[MEDIA_TYPE_MAX] = '\0';
     expect_bad(long_type, "{}");
@@ -347,14 +347,14 @@ static void test_too_large(void **state)
 static void test_urls_are_limited(void **state)
 {
     char text[8192];
-    int len = snprintf(text, sizeof(text), "{\"layers\":[{" DIGEST ",\"size\":1,\"urls\":[");
+    int len = snprintf(text, sizeof text, "{\"layers\":[{" DIGEST ",\"size\":1,\"urls\":[");
 
     (void)state;
     for (int i = 0; i < 100; i++) {
-        len += snprintf(text + len, sizeof(text) - (size_t)len, "%s\"https://host/%d\"",
+        len += snprintf(text + len, sizeof text - (size_t)len, "%s\"https://host/%d\"",
                         i > 0 ? "," : "", i);
     }
-    snprintf(text + len, sizeof(text) - (size_t)len, "]}]}");
+    snprintf(text + len, sizeof text - (size_t)len, "]}]}");
     struct manifest *m = parse_good(IMAGE, text);
 
     assert_int_equal(manifest_child(m, 0)->url_count, DESCRIPTOR_URLS_MAX);

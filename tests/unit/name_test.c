@@ -11,7 +11,7 @@
 #include "cache/err.h"
 #include "cache/name.h"
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define COUNT(array) (sizeof array / sizeof((array)[0]))
 
 typedef bool predicate(const char *text, size_t len);
 
@@ -48,7 +48,7 @@ static void test_repository(void **state)
     expect_each(name_is_repository, true, good, COUNT(good));
     expect_each(name_is_repository, false, bad, COUNT(bad));
     assert_false(name_is_repository("a\0b", 3));
-    memset(text, 'a', sizeof(text));
+    memset(text, 'a', sizeof text);
     assert_true(name_is_repository(text, 255));
     assert_false(name_is_repository(text, 256));
 }
@@ -64,7 +64,7 @@ static void test_tag(void **state)
     expect_each(name_is_tag, true, good, COUNT(good));
     expect_each(name_is_tag, false, bad, COUNT(bad));
     assert_false(name_is_tag("a\0", 2));
-    memset(text, 'x', sizeof(text));
+    memset(text, 'x', sizeof text);
     assert_true(name_is_tag(text, 128));
     assert_false(name_is_tag(text, 129));
 }
@@ -89,15 +89,15 @@ static void test_registry(void **state)
     expect_each(name_is_registry, false, bad, COUNT(bad));
     assert_false(name_is_registry("a\0b", 3));
     assert_false(name_is_registry("[::1\0]", 6));
-    memset(text, 'a', sizeof(text));
+    memset(text, 'a', sizeof text);
     assert_true(name_is_registry(text, 63));
     assert_false(name_is_registry(text, 64));
-    for (size_t i = 50; i < sizeof(text); i += 50) {
+    for (size_t i = 50; i < sizeof text; i += 50) {
         text[i] = '.';
     }
     assert_true(name_is_registry(text, 255));
     assert_false(name_is_registry(text, 256));
-    memset(text, ':', sizeof(text));
+    memset(text, ':', sizeof text);
     text[0] = '[';
     text[200] = ']';
     assert_false(name_is_registry(text, 201));
@@ -157,7 +157,7 @@ static void test_set_refuses(void **state)
     assert_int_equal(name_set(&n, "docker.io", 9, "", 0), ERR_INVALID);
     assert_int_equal(name_set(&n, "", 0, "alpine", 6), ERR_INVALID);
     assert_int_equal(name_set(&n, "a/b", 3, "alpine", 6), ERR_INVALID);
-    memset(text, 'a', sizeof(text));
+    memset(text, 'a', sizeof text);
     assert_int_equal(name_set(&n, "quay.io", 7, text, 247), 0);
     assert_int_equal(name_set(&n, "quay.io", 7, text, 248), ERR_INVALID);
     assert_int_equal(name_set(&n, "docker.io", 9, text, 237), 0);

@@ -34,19 +34,19 @@ static void test_grow_and_publish(void **state)
 
     assert_int_equal(partial_reserve(p, 11), 0);
     assert_int_equal(partial_write(p, "hello ", 6, 0), 0);
-    assert_int_equal(pread(partial_fd(p), text, sizeof(text), 0), 6);
+    assert_int_equal(pread(partial_fd(p), text, sizeof text, 0), 6);
     assert_int_equal(partial_write(p, "world", 5, 6), 0);
     assert_int_equal(partial_sync(p), 0);
     assert_int_equal(blob_open(s->store, &d, 11, &fd), ERR_MISMATCH);
     assert_int_equal(partial_publish(p), 0);
     assert_false(has_partial(s, &d));
     /* Readers of the fetch go on from the descriptor that they have. */
-    assert_int_equal(pread(partial_fd(p), text, sizeof(text), 0), 11);
+    assert_int_equal(pread(partial_fd(p), text, sizeof text, 0), 11);
     partial_close(&p);
     assert_null(p);
     partial_close(&p);
     assert_int_equal(blob_open(s->store, &d, 11, &fd), 0);
-    assert_int_equal(read(fd, text, sizeof(text)), 11);
+    assert_int_equal(read(fd, text, sizeof text), 11);
     assert_memory_equal(text, "hello world", 11);
     close(fd);
 }
@@ -139,13 +139,13 @@ static void test_a_full_disk(void **state)
 
     assert_int_equal(partial_reserve(p, 2 << 20), ERR_NO_SPACE);
     assert_int_equal(partial_reserve(p, 512 << 10), 0);
-    for (uint64_t at = 0; err == 0 && at < (2u << 20); at += sizeof(block)) {
-        err = partial_write(p, block, sizeof(block), at);
+    for (uint64_t at = 0; err == 0 && at < (2u << 20); at += sizeof block) {
+        err = partial_write(p, block, sizeof block, at);
     }
     assert_int_equal(err, ERR_NO_SPACE);
     partial_discard(&p);
     p = open_partial(s, &d, 0);
-    assert_int_equal(partial_write(p, block, sizeof(block), 0), 0);
+    assert_int_equal(partial_write(p, block, sizeof block, 0), 0);
     partial_discard(&p);
     store_close(&s->store);
     assert_int_equal(umount(scratch_path(s->dir, "partial")), 0);
@@ -155,7 +155,7 @@ static void test_record(void **state)
 {
     struct digest d = scratch_digest("x");
     struct partial_record stored = {.size_bytes = 1 << 20, .started_at_s = 5};
-    struct partial_record *r = calloc(1, sizeof(*r));
+    struct partial_record *r = calloc(1, sizeof *r);
     struct db_txn *txn = scratch_write(*state);
 
     assert_non_null(r);
@@ -172,7 +172,7 @@ static void test_record(void **state)
         assert_true(r->size_bytes == stored.size_bytes);
         assert_int_equal(r->started_at_s, 5);
         assert_int_equal(r->extent_count, count);
-        assert_memory_equal(r->extents, stored.extents, count * sizeof(stored.extents[0]));
+        assert_memory_equal(r->extents, stored.extents, count * sizeof stored.extents[0]);
     }
     assert_int_equal(partial_forget(txn, &d), 0);
     assert_int_equal(partial_get(txn, &d, r), ERR_NOT_FOUND);
@@ -202,7 +202,7 @@ static void test_damaged_extents(void **state)
     struct partial_record r;
     struct db_txn *txn = scratch_write(*state);
 
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         stored.extents[0] = rows[i].first;
         stored.extents[1] = rows[i].second;
         assert_int_equal(partial_put(txn, &d, &stored), 0);
@@ -254,7 +254,7 @@ static void test_sweep(void **state)
     assert_true(has_partial(s, &kept));
     assert_int_equal(partial_get(txn, &kept, &r), 0);
     assert_true(has_partial(s, &future));
-    for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
+    for (size_t i = 0; i < sizeof gone / sizeof gone[0]; i++) {
         struct digest d = scratch_digest(gone[i]);
 
         assert_false(has_partial(s, &d));

@@ -62,7 +62,7 @@ static void rates_are_read_and_written(void **state)
         {"0 sun,0 mon,0 tue,0 wed,0 thu,0 fri,0 sat,8kbit/s",
          "0 sun, 0 mon, 0 tue, 0 wed, 0 thu, 0 fri, 0 sat, 8kbit/s", 0},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rate r = read_rate(cases[i].text);
         char text[RATE_TEXT_SIZE];
         assert_int_equal(rate_format(&r, text), strlen(cases[i].canonical));
@@ -133,7 +133,7 @@ static void nonsense_is_refused_and_changes_nothing(void **state)
         {"8kbit/s mon-sun 00:00-24:00, 0 mon", "comes after a part that always counts"},
         {"0 mon,0 mon,0 mon,0 mon,0 mon,0 mon,0 mon,0 mon,0 mon", "has one part too many"},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rate r = {.count = 0};
         const char *why = NULL;
         if (rate_add(&r, cases[i].text, &why) != ERR_INVALID)
@@ -219,7 +219,7 @@ static void what_bucket_wait_promises_is_there(void **state)
 {
     (void)state;
     static const uint64_t rates[] = {1, 1000, 1001, 8 * KBIT + 1, 50 * MBIT, 1000000 * MBIT};
-    for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
         struct bucket b;
         int64_t now_ms = -5;
         bucket_init(&b, rates[i], now_ms);

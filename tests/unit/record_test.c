@@ -47,7 +47,7 @@ static int read_all(const uint8_t *buf, size_t len)
     uint64_t u64 = record_get_u64(&in);
     int64_t i64 = record_get_i64(&in);
 
-    record_copy_text(&in, copy, sizeof(copy));
+    record_copy_text(&in, copy, sizeof copy);
     const char *empty = record_get_text(&in);
 
     record_get_digest(&in, &d);
@@ -73,7 +73,7 @@ static void test_round_trip(void **state)
 {
     uint8_t buf[256];
     int err;
-    size_t len = write_all(buf, sizeof(buf), &err);
+    size_t len = write_all(buf, sizeof buf, &err);
 
     (void)state;
     assert_int_equal(err, 0);
@@ -86,7 +86,7 @@ static void test_every_cut_is_damage(void **state)
 {
     uint8_t buf[256];
     int err;
-    size_t len = write_all(buf, sizeof(buf), &err);
+    size_t len = write_all(buf, sizeof buf, &err);
 
     (void)state;
     for (size_t cut = 0; cut < len; cut++) {
@@ -105,7 +105,7 @@ static void test_too_small_buffers(void **state)
 {
     uint8_t buf[256];
     int err;
-    size_t len = write_all(buf, sizeof(buf), &err);
+    size_t len = write_all(buf, sizeof buf, &err);
 
     (void)state;
     for (size_t size = 0; size < len; size++) {
@@ -122,7 +122,7 @@ static void test_version(void **state)
 {
     uint8_t buf[256];
     int err;
-    size_t len = write_all(buf, sizeof(buf), &err);
+    size_t len = write_all(buf, sizeof buf, &err);
 
     (void)state;
     buf[0] = VERSION + 1;
@@ -139,17 +139,17 @@ static void test_texts(void **state)
     char small[3];
 
     (void)state;
-    record_open(&in, (struct db_value){inner_nul, sizeof(inner_nul)}, VERSION);
+    record_open(&in, (struct db_value){inner_nul, sizeof inner_nul}, VERSION);
     assert_string_equal(record_get_text(&in), "");
     assert_int_equal(record_check(&in), ERR_DAMAGED);
-    record_open(&in, (struct db_value){no_nul, sizeof(no_nul)}, VERSION);
+    record_open(&in, (struct db_value){no_nul, sizeof no_nul}, VERSION);
     assert_string_equal(record_get_text(&in), "");
     assert_int_equal(record_check(&in), ERR_DAMAGED);
-    record_open(&in, (struct db_value){long_text, sizeof(long_text)}, VERSION);
-    record_copy_text(&in, small, sizeof(small));
+    record_open(&in, (struct db_value){long_text, sizeof long_text}, VERSION);
+    record_copy_text(&in, small, sizeof small);
     assert_string_equal(small, "");
     assert_int_equal(record_check(&in), ERR_DAMAGED);
-    record_open(&in, (struct db_value){lying, sizeof(lying)}, VERSION);
+    record_open(&in, (struct db_value){lying, sizeof lying}, VERSION);
     assert_string_equal(record_get_text(&in), "");
     assert_int_equal(record_check(&in), ERR_DAMAGED);
 }
@@ -181,7 +181,7 @@ static void test_flags(void **state)
     struct record_in in;
 
     (void)state;
-    record_open(&in, (struct db_value){buf, sizeof(buf)}, VERSION);
+    record_open(&in, (struct db_value){buf, sizeof buf}, VERSION);
     assert_false(record_get_flag(&in));
     assert_true(record_get_flag(&in));
     assert_int_equal(record_check(&in), 0);
@@ -195,7 +195,7 @@ static void test_require(void **state)
     struct record_in in;
 
     (void)state;
-    record_open(&in, (struct db_value){buf, sizeof(buf)}, VERSION);
+    record_open(&in, (struct db_value){buf, sizeof buf}, VERSION);
     record_require(&in, true);
     assert_int_equal(record_close(&in), 0);
     record_require(&in, false);

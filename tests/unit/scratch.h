@@ -53,7 +53,7 @@ static inline const char *scratch_path(const char *dir, const char *name)
 {
     static char path[512];
 
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
     return path;
 }
 
@@ -79,7 +79,7 @@ static inline struct store *scratch_store(const char *dir)
     char refusal[512] = "";
     struct store *store;
 
-    if (store_open(&store, dir, STORE_OWN, SCRATCH_MAP_BYTES, refusal, sizeof(refusal)) != 0) {
+    if (store_open(&store, dir, STORE_OWN, SCRATCH_MAP_BYTES, refusal, sizeof refusal) != 0) {
         fail_msg("%s", refusal);
     }
     return store;
@@ -88,7 +88,7 @@ static inline struct store *scratch_store(const char *dir)
 /* cmocka's set-up and tear-down of a test with a store. */
 static inline int scratch_setup(void **state)
 {
-    struct scratch *s = calloc(1, sizeof(*s));
+    struct scratch *s = calloc(1, sizeof *s);
 
     assert_non_null(s);
     scratch_dir(s->dir);

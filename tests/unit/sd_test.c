@@ -35,7 +35,7 @@ static int manager(const char *name)
 static void check_received(int fd, const char *expected)
 {
     char buf[1024];
-    ssize_t n = recv(fd, buf, sizeof(buf) - 1, 0);
+    ssize_t n = recv(fd, buf, sizeof buf - 1, 0);
     assert_true(n >= 0);
     buf[n] = '\0';
     assert_string_equal(buf, expected);
@@ -51,17 +51,17 @@ static void check_conversation(const char *name)
     assert_true(sd_status("serving %d\nREADY=0", 3));
     check_received(fd, "STATUS=serving 3 READY=0");
     char wide[2000];
-    memset(wide, 'x', sizeof(wide) - 1);
-    wide[sizeof(wide) - 1] = '\0';
+    memset(wide, 'x', sizeof wide - 1);
+    wide[sizeof wide - 1] = '\0';
     assert_true(sd_status("%s", wide));
     char buf[1024];
-    assert_true(recv(fd, buf, sizeof(buf), 0) < 600);
+    assert_true(recv(fd, buf, sizeof buf, 0) < 600);
 
     struct timespec before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
     assert_true(sd_reloading());
     clock_gettime(CLOCK_MONOTONIC, &after);
-    ssize_t n = recv(fd, buf, sizeof(buf) - 1, 0);
+    ssize_t n = recv(fd, buf, sizeof buf - 1, 0);
     assert_true(n > 0);
     buf[n] = '\0';
     long long usec;
@@ -93,10 +93,10 @@ static void without_a_manager_nothing_happens(void **state)
     unsetenv("NOTIFY_SOCKET");
     assert_false(sd_ready());
     char wide[200];
-    memset(wide, '/', sizeof(wide) - 1);
-    wide[sizeof(wide) - 1] = '\0';
+    memset(wide, '/', sizeof wide - 1);
+    wide[sizeof wide - 1] = '\0';
     static const char *const bad[] = {"", "/", "@", "relative", "vsock:2:1234"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         setenv("NOTIFY_SOCKET", bad[i], 1);
         assert_false(sd_ready());
     }
@@ -173,7 +173,7 @@ static void what_is_not_for_us_is_not_taken(void **state)
     assert_int_equal(sd_sockets(&s, 1), 0);
     check_environment_gone();
     static const char *const bad[] = {"", "0", "-1", "x", "1x", "99999999999999999999"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         set_environment(getpid(), bad[i], NULL);
         assert_int_equal(sd_sockets(&s, 1), 0);
         check_environment_gone();

@@ -60,7 +60,7 @@ static void check_grammar(const char *text)
 static void every_series_is_there_from_the_start(void **state)
 {
     (void)state;
-    struct stats *s = mem_new(sizeof(*s));
+    struct stats *s = mem_new(sizeof *s);
     char *text = format(s);
     check_grammar(text);
 #define CHECK_ROW(field, metric, type, help) check_line(text, metric " 0");
@@ -80,7 +80,7 @@ static void every_series_is_there_from_the_start(void **state)
 static void counters_and_registries_are_shown(void **state)
 {
     (void)state;
-    struct stats *s = mem_new(sizeof(*s));
+    struct stats *s = mem_new(sizeof *s);
     STATS_ADD(s, connections, 3);
     STATS_SUB(s, connections, 1);
     STATS_ADD(s, client_bytes, UINT64_C(5000000000));
@@ -106,11 +106,11 @@ static void counters_and_registries_are_shown(void **state)
 static void registries_beyond_the_table_share_a_row(void **state)
 {
     (void)state;
-    struct stats *s = mem_new(sizeof(*s));
+    struct stats *s = mem_new(sizeof *s);
     struct registry_stats *last = NULL;
     char name[32];
     for (int i = 0; i < STATS_REGISTRIES_MAX + 10; i++) {
-        snprintf(name, sizeof(name), "r%d.example", i);
+        snprintf(name, sizeof name, "r%d.example", i);
         last = stats_add_registry(s, name);
         assert_non_null(last);
     }

@@ -12,7 +12,7 @@ static int open_as(const char *path, enum store_mode mode)
     struct store *s = NULL;
 
     why[0] = '\0';
-    int err = store_open(&s, path, mode, SCRATCH_MAP_BYTES, why, sizeof(why));
+    int err = store_open(&s, path, mode, SCRATCH_MAP_BYTES, why, sizeof why);
 
     if (err != 0) {
         assert_null(s);
@@ -73,10 +73,10 @@ static void test_a_new_cache(void **state)
     char layout[128] = "";
     int before = open_fds();
 
-    snprintf(path, sizeof(path), "%s/c", (char *)*state);
+    snprintf(path, sizeof path, "%s/c", (char *)*state);
     struct store *s = scratch_store(path);
 
-    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+    for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
         struct stat st;
 
         assert_int_equal(lstat(scratch_path(*state, dirs[i]), &st), 0);
@@ -85,7 +85,7 @@ static void test_a_new_cache(void **state)
     }
     int fd = open(scratch_path(*state, "c/oci-layout"), O_RDONLY);
 
-    assert_true(read(fd, layout, sizeof(layout) - 1) > 0);
+    assert_true(read(fd, layout, sizeof layout - 1) > 0);
     close(fd);
     assert_string_equal(layout, "{\"imageLayoutVersion\":\"1.0.0\"}\n");
     assert_string_equal(store_path(s), path);
@@ -106,7 +106,7 @@ static void test_a_slash_at_the_end(void **state)
 {
     char path[128];
 
-    snprintf(path, sizeof(path), "%s/c//", (char *)*state);
+    snprintf(path, sizeof path, "%s/c//", (char *)*state);
     struct store *s = scratch_store(path);
 
     assert_int_not_equal(store_path(s)[strlen(store_path(s)) - 1], '/');
@@ -133,7 +133,7 @@ static void test_a_second_daemon_is_refused(void **state)
     struct store *s = scratch_store(*state);
 
     expect_refused(*state, ERR_BUSY, *state);
-    snprintf(pid, sizeof(pid), "(process %ld)", (long)getpid());
+    snprintf(pid, sizeof pid, "(process %ld)", (long)getpid());
     assert_non_null(strstr(why, pid));
     store_close(&s);
     assert_int_equal(open_own(*state), 0);
@@ -160,9 +160,9 @@ static void test_symbolic_links_are_refused(void **state)
     char link[128];
     char slash[130];
 
-    snprintf(target, sizeof(target), "%s/target", (char *)*state);
-    snprintf(link, sizeof(link), "%s/link", (char *)*state);
-    snprintf(slash, sizeof(slash), "%s/", link);
+    snprintf(target, sizeof target, "%s/target", (char *)*state);
+    snprintf(link, sizeof link, "%s/link", (char *)*state);
+    snprintf(slash, sizeof slash, "%s/", link);
     assert_int_equal(mkdir(target, 0700), 0);
     assert_int_equal(symlink(target, link), 0);
     expect_refused(link, ERR_DENIED, "symbolic link");
@@ -179,9 +179,9 @@ static void test_what_is_no_directory(void **state)
     char path[128];
 
     scratch_file(*state, "file", "x", 1);
-    snprintf(path, sizeof(path), "%s/file", (char *)*state);
+    snprintf(path, sizeof path, "%s/file", (char *)*state);
     expect_refused(path, ERR_DENIED, "not a directory");
-    snprintf(path, sizeof(path), "%s/no/such/parent", (char *)*state);
+    snprintf(path, sizeof path, "%s/no/such/parent", (char *)*state);
     expect_refused(path, ERR_NOT_FOUND, "No such file");
     expect_refused("", ERR_INVALID, "empty");
 }
@@ -255,7 +255,7 @@ static void test_a_bad_index(void **state)
     static const char garbage[16384] = "x";
 
     assert_int_equal(open_own(*state), 0);
-    scratch_file(*state, "db/data.mdb", garbage, sizeof(garbage));
+    scratch_file(*state, "db/data.mdb", garbage, sizeof garbage);
     expect_refused(*state, ERR_DAMAGED, "damaged; remove it");
 }
 

@@ -29,7 +29,7 @@ static void hold(struct db_txn *txn, const char *text)
     struct manifest *m;
     char why[256];
 
-    assert_int_equal(manifest_parse(&m, IMAGE, text, strlen(text), why, sizeof(why)), 0);
+    assert_int_equal(manifest_parse(&m, IMAGE, text, strlen(text), why, sizeof why), 0);
     assert_int_equal(manifest_put(txn, &n, &d, m, BLOB_PUBLIC, strlen(text), 1), 0);
     manifest_free(&m);
 }
@@ -99,7 +99,7 @@ static void test_fresh(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct tag_record r = {.checked_at_s = rows[i].checked_at_s};
 
         assert_int_equal(tag_is_fresh(&r, rows[i].now_s, rows[i].ttl_s), rows[i].fresh);
@@ -114,8 +114,8 @@ static void test_the_longest_names(void **state)
     char repository[248];
     char tag[129];
 
-    memset(repository, 'a', sizeof(repository));
-    memset(tag, 't', sizeof(tag));
+    memset(repository, 'a', sizeof repository);
+    memset(tag, 't', sizeof tag);
     repository[247] = '\0';
     tag[128] = '\0';
     memset(stored.media_type, 'm', MEDIA_TYPE_MAX - 1);
@@ -156,7 +156,7 @@ static void test_walk(void **state)
     assert_int_equal(tag_put(txn, &ported, "v1.0", &r), 0);
     assert_int_equal(tag_put(txn, &alpine, "latest", &r), 0);
     assert_int_equal(tag_put(txn, &zed, "z", &r), 0);
-    for (size_t i = 0; i < sizeof(bad_keys) / sizeof(bad_keys[0]); i++) {
+    for (size_t i = 0; i < sizeof bad_keys / sizeof bad_keys[0]; i++) {
         assert_int_equal(db_put(txn, DB_TAGS, bad_keys[i], strlen(bad_keys[i]), "bad", 3), 0);
     }
     assert_int_equal(db_put(txn, DB_TAGS, "a/b:t", 5, "bad", 3), 0);
@@ -185,7 +185,7 @@ static void test_damaged_records(void **state)
     assert_int_equal(db_get(txn, DB_TAGS, key, strlen(key), &value), 0);
     size_t len = value.size;
 
-    assert_true(len < sizeof(bytes));
+    assert_true(len < sizeof bytes);
     memcpy(bytes, value.data, len);
     bytes[len] = 0;
     for (size_t cut = 0; cut <= len + 1; cut++) {

@@ -103,10 +103,10 @@ static int take_layer(struct store *s, const struct digest *d)
     }
     err = partial_truncate(p, 0);
     if (err == 0) {
-        err = partial_reserve(p, sizeof(layer));
+        err = partial_reserve(p, sizeof layer);
     }
     if (err == 0) {
-        err = partial_write(p, layer, sizeof(layer), 0);
+        err = partial_write(p, layer, sizeof layer, 0);
     }
     if (err == 0) {
         err = partial_sync(p);
@@ -122,7 +122,7 @@ static int record_all(struct db_txn *txn, const struct digest *layer_digest,
                       const struct manifest *m, const char *text)
 {
     struct name n = scratch_name("docker.io", "alpine");
-    struct blob_record blob = {.size_bytes = sizeof(layer), .origin = BLOB_PUBLIC};
+    struct blob_record blob = {.size_bytes = sizeof layer, .origin = BLOB_PUBLIC};
     struct tag_record tag = {.size_bytes = strlen(text), .media_type = IMAGE};
 
     tag.digest = scratch_digest(text);
@@ -166,7 +166,7 @@ static int take_in(const char *dir, const struct digest *layer_digest, const str
     char why[512] = "";
     struct digest d = scratch_digest(text);
     struct store *s;
-    int err = store_open(&s, dir, STORE_OWN, SCRATCH_MAP_BYTES, why, sizeof(why));
+    int err = store_open(&s, dir, STORE_OWN, SCRATCH_MAP_BYTES, why, sizeof why);
 
     if (err != 0) {
         assert_string_not_equal(why, "");
@@ -203,7 +203,7 @@ static int check_blob(void *arg, struct db_value key, struct db_value value)
     assert_int_equal(digest_from_key(&d, key.data, key.size), key.size);
     assert_int_equal(blob_get(checking->txn, &d, &r), 0);
     assert_int_equal(blob_open(checking->store, &d, r.size_bytes, &fd), 0);
-    ssize_t len = read(fd, data, sizeof(data));
+    ssize_t len = read(fd, data, sizeof data);
 
     close(fd);
     assert_true(len >= 0);
@@ -276,11 +276,11 @@ static void each_call_fails(int errnum, bool for_ever)
     struct digest layer_digest;
     struct manifest *m;
 
-    digest_of(DIGEST_SHA256, layer, sizeof(layer), &layer_digest);
+    digest_of(DIGEST_SHA256, layer, sizeof layer, &layer_digest);
     char *text = mem_format("{\"layers\":[{\"digest\":\"%s\",\"size\":%zu}]}",
-                            digest_text(&layer_digest, digest), sizeof(layer));
+                            digest_text(&layer_digest, digest), sizeof layer);
 
-    assert_int_equal(manifest_parse(&m, IMAGE, text, strlen(text), why, sizeof(why)), 0);
+    assert_int_equal(manifest_parse(&m, IMAGE, text, strlen(text), why, sizeof why), 0);
     fault.errnum = errnum;
     fault.for_ever = for_ever;
     fault.fail_at = 1;
