@@ -157,9 +157,19 @@ static bool is_visible(struct request *r, struct db_txn *txn, const struct diges
     return (r->access == ACCESS_PROVEN || r->is_public) && link_get(txn, &r->target.name, d) == 0;
 }
 
-bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)
+/* A manifest at hand; what is hidden by it is looked up again, for the origin may
+ * have become more open. */
+static bool take_body(struct request *r, struct db_txn *txn, const struct digest *d)
 {
-    struct worker *w = r->worker;
+    r->held = shelf_take_body(r->worker->shelf, d);
+    if (r->held && !is_visible(r, txn, d, r->held->origin))
+        shelf_return(&r->held);
+    return r->held != NULL;
+}
+
+static bool take_recorded(struct request *r, struct db_txn *txn, const struct digest *d,
+                          bool in_memory)
+{
     struct blob_record record;
 
     if (blob_get(txn, d, &record) != 0)
@@ -167,13 +177,22 @@ bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *
     r->is_hidden = !is_visible(r, txn, d, record.origin);
     if (r->is_hidden)
         return false;
-    int err = shelf_take(w->shelf, d, record.size_bytes, in_memory, &r->held);
+    int err = shelf_take(r->worker->shelf, d, &record, in_memory, &r->held);
     if (err == ERR_MISMATCH)
         forget_blob(r, d);
-    if (err)
+    return err == 0;
+}
+
+bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)
+{
+    struct worker *w = r->worker;
+
+    if (!(in_memory && take_body(r, txn, d)) && !take_recorded(r, txn, d, in_memory))
         return false;
-    if (w->now_s - record.used_at_s >= TOUCH_AFTER_S)
+    if (w->now_s - r->held->used_at_s >= TOUCH_AFTER_S) {
         storage_touch(w->parts.storage, d);
+        shelf_used(r->held, w->now_s);
+    }
     return true;
 }
 

@@ -167,39 +167,65 @@ static bool copy_is_sound(const struct copy *c, uint64_t size_bytes)
     return fstat(c->held.fd, &st) == 0 && st.st_nlink > 0 && (uint64_t)st.st_size == size_bytes;
 }
 
-int shelf_take(struct shelf *sh, const struct digest *d, uint64_t size_bytes, bool in_memory,
-               const struct held **held)
+static void shelf_lend(struct shelf *sh, struct copy *c)
+{
+    if (c != TAILQ_FIRST(&sh->recent)) {
+        TAILQ_REMOVE(&sh->recent, c, link);
+        TAILQ_INSERT_HEAD(&sh->recent, c, link);
+    }
+    c->takers++;
+}
+
+const struct held *shelf_take_body(struct shelf *sh, const struct digest *d)
 {
     struct copy *c;
 
     HASH_FIND(hh, sh->copies, d, sizeof *d, c);
-    if (c && !copy_is_sound(c, size_bytes)) {
+    if (!c || !c->held.body)
+        return NULL;
+    shelf_lend(sh, c);
+    return &c->held;
+}
+
+static void shelf_add(struct shelf *sh, struct copy *c)
+{
+    HASH_ADD(hh, sh->copies, digest, sizeof c->digest, c);
+    TAILQ_INSERT_HEAD(&sh->recent, c, link);
+    c->is_on_shelf = true;
+    if (c->held.fd >= 0)
+        sh->files++;
+    else
+        sh->body_bytes += c->held.size_bytes;
+}
+
+int shelf_take(struct shelf *sh, const struct digest *d, const struct blob_record *record,
+               bool in_memory, const struct held **held)
+{
+    struct copy *c;
+
+    HASH_FIND(hh, sh->copies, d, sizeof *d, c);
+    if (c && !copy_is_sound(c, record->size_bytes)) {
         shelf_drop(sh, c);
         c = NULL;
     }
-    if (c) {
-        if (c != TAILQ_FIRST(&sh->recent)) {
-            TAILQ_REMOVE(&sh->recent, c, link);
-            TAILQ_INSERT_HEAD(&sh->recent, c, link);
-        }
-        c->takers++;
-    } else {
-        int err = copy_new(sh, d, size_bytes, in_memory, &c);
+    if (!c) {
+        int err = copy_new(sh, d, record->size_bytes, in_memory, &c);
 
         if (err)
             return err;
-        HASH_ADD(hh, sh->copies, digest, sizeof c->digest, c);
-        TAILQ_INSERT_HEAD(&sh->recent, c, link);
-        c->is_on_shelf = true;
-        if (c->held.fd >= 0)
-            sh->files++;
-        else
-            sh->body_bytes += size_bytes;
-        c->takers++;
-        make_room(sh);
+        shelf_add(sh, c);
     }
+    c->held.origin = record->origin;
+    c->held.used_at_s = record->used_at_s;
+    shelf_lend(sh, c);
+    make_room(sh);
     *held = &c->held;
     return 0;
+}
+
+void shelf_used(const struct held *held, int64_t now_s)
+{
+    ((struct copy *)held)->held.used_at_s = now_s;
 }
 
 void shelf_return(const struct held **held)

@@ -12,6 +12,7 @@
 
 #include <stdint.h>
 
+#include "cache/blob.h"
 #include "cache/check.h"
 #include "cache/digest.h"
 #include "cache/store.h"
@@ -26,6 +27,8 @@ struct held {
     int fd;           /* -1 when the body is in memory */
     const void *body; /* NULL when it is in the file */
     uint64_t size_bytes;
+    enum blob_origin origin;        /* of the record, when the copy was taken */
+    int64_t used_at_s;              /* likewise, or of shelf_used */
     char etag[DIGEST_TEXT_MAX + 2]; /* the digest in quotes */
 };
 
@@ -34,11 +37,18 @@ struct shelf *shelf_new(struct store *s, unsigned files);
 /* Nothing may be held. */
 void shelf_free(struct shelf **sh);
 
-/* Take a blob that the index says is there with that size. `in_memory` asks for
+/* Take the body of a manifest that is on the shelf, or NULL. The index need not be
+ * asked for the blob when it knows the manifest. */
+const struct held *shelf_take_body(struct shelf *sh, const struct digest *d);
+
+/* Take a blob that the index says is there, with this record. `in_memory` asks for
  * the body of a small manifest. ERR_MISMATCH when the file is not what the index
  * says, or a manifest does not match its digest. */
-MUST_CHECK int shelf_take(struct shelf *sh, const struct digest *d, uint64_t size_bytes,
-                          bool in_memory, const struct held **held);
+MUST_CHECK int shelf_take(struct shelf *sh, const struct digest *d,
+                          const struct blob_record *record, bool in_memory,
+                          const struct held **held);
+/* Remember that its last use was noted. */
+void shelf_used(const struct held *held, int64_t now_s);
 /* Give it back and leave NULL; NULL is legal. */
 void shelf_return(const struct held **held);
 

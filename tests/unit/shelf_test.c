@@ -61,6 +61,14 @@ static void blob_path(const struct digest *d, char *out, size_t size)
     snprintf(out, size, "%s/blobs/sha256/%s", dir, digest_text(d, text) + strlen("sha256:"));
 }
 
+static int take(struct shelf *sh, const struct digest *d, uint64_t size_bytes, bool in_memory,
+                const struct held **held)
+{
+    struct blob_record record = {.size_bytes = size_bytes, .origin = BLOB_PUBLIC};
+
+    return shelf_take(sh, d, &record, in_memory, held);
+}
+
 static void test_take(void **state)
 {
     struct shelf *sh = shelf_new(store, 2);
@@ -69,15 +77,19 @@ static void test_take(void **state)
     char text[DIGEST_TEXT_MAX];
 
     (void)state;
-    assert_int_equal(shelf_take(sh, &d, 10, true, &body), 0);
+    assert_int_equal(take(sh, &d, 10, true, &body), 0);
     assert_int_equal(body->fd, -1);
     assert_memory_equal(body->body, "a manifest", 10);
     assert_memory_equal(body->etag + 1, digest_text(&d, text), strlen(text));
     shelf_return(&body);
     assert_null(body);
+    body = shelf_take_body(sh, &d);
+    assert_memory_equal(body->body, "a manifest", 10);
+    shelf_return(&body);
     d = write_blob("a layer");
-    assert_int_equal(shelf_take(sh, &d, 7, false, &file), 0);
+    assert_int_equal(take(sh, &d, 7, false, &file), 0);
     assert_true(file->fd >= 0);
+    assert_null(shelf_take_body(sh, &d));
     assert_null(file->body);
     shelf_return(&file);
     shelf_free(&sh);
@@ -97,7 +109,7 @@ static void test_rotten_body(void **state)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, "wrong", 5), 5);
     close(fd);
-    assert_int_equal(shelf_take(sh, &d, 5, true, &h), ERR_MISMATCH);
+    assert_int_equal(take(sh, &d, 5, true, &h), ERR_MISMATCH);
     shelf_free(&sh);
 }
 
@@ -110,16 +122,16 @@ static void test_changed_file(void **state)
     char path[256];
 
     (void)state;
-    assert_int_equal(shelf_take(sh, &d, 10, false, &h), 0);
+    assert_int_equal(take(sh, &d, 10, false, &h), 0);
     shelf_return(&h);
     blob_path(&d, path, sizeof path);
     assert_int_equal(truncate(path, 4), 0);
-    assert_int_equal(shelf_take(sh, &d, 10, false, &h), ERR_MISMATCH);
+    assert_int_equal(take(sh, &d, 10, false, &h), ERR_MISMATCH);
     d = write_blob("0123456789");
-    assert_int_equal(shelf_take(sh, &d, 10, false, &h), 0);
+    assert_int_equal(take(sh, &d, 10, false, &h), 0);
     shelf_return(&h);
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(shelf_take(sh, &d, 10, false, &h), ERR_MISMATCH);
+    assert_int_equal(take(sh, &d, 10, false, &h), ERR_MISMATCH);
     shelf_free(&sh);
 }
 
@@ -135,7 +147,7 @@ static void test_limit(void **state)
         char text[2] = {(char)('a' + i), '\0'};
         struct digest d = write_blob(text);
 
-        assert_int_equal(shelf_take(sh, &d, 1, false, &held[i]), 0);
+        assert_int_equal(take(sh, &d, 1, false, &held[i]), 0);
     }
     for (int i = 0; i < 5; i++) {
         assert_int_equal(pread(held[i]->fd, &byte, 1, 0), 1);
