@@ -262,5 +262,6 @@ void worker_stop(struct worker **wp)
     db_reader_free(&w->reader);
     log_buffer_free(&w->access);
     config_unref(&w->config);
+    free(w->spare_request);
     free(t);
 }
