@@ -6,8 +6,9 @@
 
 #include "proxy/intake_private.h"
 
-/* Empty pieces kept for the next bytes: fresh memory costs page faults. */
-#define SPARE_MAX 8
+/* Empty pieces kept for the next bytes, as many as can be under way at once: fresh
+ * memory costs page faults. */
+#define SPARE_MAX (INTAKE_STAGED_ALL_MAX / INTAKE_PIECE_BYTES)
 
 static struct piece *piece_take(struct hasher *h, struct intake *i)
 {
@@ -18,7 +19,7 @@ static struct piece *piece_take(struct hasher *h, struct intake *i)
         h->spare_count--;
     } else {
         p = mem_new(sizeof *p);
-        p->data = mem_new(INTAKE_PIECE_BYTES);
+        p->data = mem_resize(NULL, INTAKE_PIECE_BYTES);
     }
     p->intake = i;
     p->len = 0;

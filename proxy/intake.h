@@ -23,8 +23,9 @@
 
 #define INTAKE_PIECE_BYTES (512u * 1024)
 /* Staged and not yet written: above it a transfer pauses. Of one fetch, and of all
- * together (then only those pause that have more than one piece). */
-#define INTAKE_STAGED_MAX (4u * 1024 * 1024)
+ * together (then only those pause that have more than one piece). More of one fetch
+ * would not stay in the processor's cache between the two threads. */
+#define INTAKE_STAGED_MAX (2u * 1024 * 1024)
 #define INTAKE_STAGED_ALL_MAX (16u * 1024 * 1024)
 
 struct hasher;
