@@ -217,18 +217,14 @@ static int list_tag(void *arg, const struct name *n, const char *tag, const stru
 
 static enum exit_code print_listing(struct listing *l)
 {
-    if (l->count == 0 && l->pattern != NULL) {
-        json_decref(l->array);
+    if (l->count == 0 && l->pattern != NULL)
         return complain(EXIT_ABSENT, "no tag matches \"%s\"; \"cachalot ls\" lists them all",
                         l->pattern);
-    }
-    if (l->options->quiet)
-        json_decref(l->array);
-    else if (l->options->format == FORMAT_JSON)
-        json_print(l->array);
-    else if (l->count == 0)
+    if (l->options->format == FORMAT_JSON && !l->options->quiet)
+        json_print(json_incref(l->array));
+    else if (l->count == 0 && !l->options->quiet)
         puts("No tag is held yet; pull an image through cachalotd.");
-    else
+    else if (!l->options->quiet)
         table_print(l->table);
     return output_end();
 }
@@ -251,12 +247,8 @@ enum exit_code cmd_ls(const struct options *o, int argc, char **argv)
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         table_add(l.table, "%s", heads[i]);
     int err = tag_walk(cache.txn, list_tag, &l);
-    if (err == 0) {
-        code = print_listing(&l);
-    } else {
-        json_decref(l.array);
-        code = cache_complain(o, err);
-    }
+    code = err == 0 ? print_listing(&l) : cache_complain(o, err);
+    json_decref(l.array);
     table_free(&l.table);
     cache_close(&cache);
     return code;

@@ -20,22 +20,29 @@ ITEM = image.image("http")
 MANIFEST = manifest("library/app", "1")
 
 
+def fill(daemon):
+    """Have it hold whatever is asked for below."""
+    daemon.start()
+    assert daemon.get(BLOB).body == DATA
+    assert daemon.get(MANIFEST, fields=ACCEPT).body == ITEM.data
+    daemon.wait_metric("manifests_stored_total", 1)
+    daemon.wait_idle()
+    daemon.wait_metric("blobs_stored_total", 1)
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
-    """One daemon for all: whatever is asked below is held, and the hub is down."""
+    """One daemon for all, and its upstream is down."""
     hub = Hub()
     hub.hold_blob("library/app", DATA)
     hub.hold(ITEM, "library/app", "1")
     d = Cachalot(tmp_path_factory.mktemp("http"), {HUB: {"url": hub.url, "tag-ttl": "1h"}})
-    d.start()
-    assert d.get(BLOB).body == DATA
-    assert d.get(MANIFEST, fields=ACCEPT).body == ITEM.data
-    d.wait_metric("manifests_stored_total", 1)
-    d.wait_idle()
-    d.wait_metric("blobs_stored_total", 1)
-    hub.close()
-    yield d
-    d.close()
+    try:
+        fill(d)
+        hub.close()
+        yield d
+    finally:
+        d.close()
 
 
 def test_ping(daemon):

@@ -5,13 +5,13 @@ from the store only to clients that the upstream accepted for that repository.""
 import pytest
 
 from lib import image
-from lib.hub import Answer, Hub, error
+from lib.hub import Hub, error
 from lib.image import ACCEPT
 from lib.paths import HUB, blob, manifest
+from lib.tokens import TokenServer
 
 SECRET = "acme/secret"
 OPEN = "library/app"
-CHALLENGE = 'Bearer realm="https://auth.example/token",service="hub"'
 ALICE = [("Authorization", "Bearer alice-0123456789")]
 BOB = [("Authorization", "Bearer bob-0123456789")]
 
@@ -19,22 +19,28 @@ BOB = [("Authorization", "Bearer bob-0123456789")]
 class PrivateHub(Hub):
     """Some repositories are open to some credentials alone."""
 
-    def __init__(self):
+    def __init__(self, tokens):
         self.accepted = {}       # repository -> the Authorization values that open it
+        self.tokens = tokens
         super().__init__()
+
+    def challenge(self, repository):
+        return (f'Bearer realm="{self.tokens.realm}",service="hub",'
+                f'scope="repository:{repository}:pull"')
 
     def answer(self, request, f):
         repository = request.path.removeprefix("/v2/").rsplit("/", 2)[0]
         allowed = self.accepted.get(repository)
         if allowed is not None and request.fields.get("authorization") not in allowed:
             refused = error(401, "UNAUTHORIZED")
-            return Answer(401, [*refused.fields, ("WWW-Authenticate", CHALLENGE)], refused.body)
+            refused.fields.append(("WWW-Authenticate", self.challenge(repository)))
+            return refused
         return super().answer(request, f)
 
 
 @pytest.fixture
 def hub(closing):
-    return closing(PrivateHub())
+    return closing(PrivateHub(closing(TokenServer(anonymous=False))))
 
 
 @pytest.fixture
@@ -44,9 +50,13 @@ def secret(hub):
     return hub.hold(image.image("private", (200_000,)), SECRET, "1")
 
 
+def upstream_of(hub, **options):
+    return {"url": hub.url, "realm-hosts": "%s:%d" % hub.tokens.address, "retries": 0, **options}
+
+
 @pytest.fixture
 def daemon(hub, cachalot):
-    return cachalot({HUB: {"url": hub.url, "retries": 0, "tag-ttl": "1h", "proof-ttl": "1h"}})
+    return cachalot({HUB: upstream_of(hub, **{"tag-ttl": "1h", "proof-ttl": "1h"})})
 
 
 def layer_of(item):
@@ -94,11 +104,11 @@ def test_blob_first(hub, daemon, secret):
     assert copies(hub, secret) == 1
 
 
-def test_challenge_is_passed_on(daemon, secret):
+def test_challenge_is_passed_on(hub, daemon, secret):
     """The registry's own challenge reaches the client, for it to log in there; a
     mirror never challenges: its client would answer with what is not for us."""
     got = daemon.get(manifest(SECRET, "1"), fields=ACCEPT)
-    assert got.status == 401 and got["WWW-Authenticate"] == CHALLENGE
+    assert got.status == 401 and got["WWW-Authenticate"] == hub.challenge(SECRET)
     assert b"UNAUTHORIZED" in got.body
     got = daemon.get(f"/v2/{SECRET}/manifests/1", fields=ACCEPT, mirror=True)
     assert got.status == 403 and got["WWW-Authenticate"] is None
@@ -116,7 +126,7 @@ def test_proof_lasts(hub, daemon, secret):
 def test_proof_expires(hub, cachalot, secret):
     """With no proof-ttl each request is shown to the registry, by HEAD; when it no
     longer accepts alice, neither does cachalot."""
-    daemon = cachalot({HUB: {"url": hub.url, "retries": 0, "proof-ttl": "0s"}})
+    daemon = cachalot({HUB: upstream_of(hub, **{"proof-ttl": "0s"})})
     pull(daemon, secret, ALICE)
     daemon.wait_idle()
     hub.forget()
@@ -139,8 +149,7 @@ def test_upstream_down(hub, daemon, secret):
 
 def test_offline_grace(hub, cachalot, secret):
     """offline-grace lets an old proof count while the registry cannot be asked."""
-    daemon = cachalot({HUB: {"url": hub.url, "retries": 0, "proof-ttl": "0s",
-                             "offline-grace": "1h"}})
+    daemon = cachalot({HUB: upstream_of(hub, **{"proof-ttl": "0s", "offline-grace": "1h"})})
     pull(daemon, secret, ALICE)
     daemon.wait_idle()
     hub.down()

@@ -192,11 +192,12 @@ def test_silent_connections_do_no_harm(daemon):
         c.close()
 
 
-def test_tls_at_a_plain_port(daemon):
+def test_tls_at_a_plain_port(upstream, cachalot):
     """podman and skopeo try TLS first where a mirror is marked insecure, and wait ten
     seconds for an answer: a ClientHello is refused at once."""
+    daemon = cachalot({HUB: upstream.url}, {"listener main": {"head-timeout": "60s"}})
     hello = bytes.fromhex("16030100c0010000bc0303") + bytes(range(180))
-    with daemon.connect(timeout=0.5) as c:
+    with daemon.connect(timeout=8) as c:
         c.send(hello)
         while c.receive():
             pass
