@@ -81,6 +81,16 @@ MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const stru
                             const struct manifest *m, enum blob_origin origin, uint64_t size_bytes,
                             int64_t now_s);
 
+/* Where else than at the registry a foreign layer is kept, as manifests of `registry`
+ * say; each url once. ERR_NOT_FOUND when none says so. Cleared by the caller. */
+struct foreign_urls {
+    unsigned count;
+    char *urls[DESCRIPTOR_URLS_MAX];
+};
+MUST_CHECK int foreign_urls_get(struct db_txn *txn, const char *registry, const struct digest *d,
+                                struct foreign_urls *u);
+void foreign_urls_clear(struct foreign_urls *u);
+
 /* Visit the children recorded for a held manifest, in their order, without
  * reading its file. A result other than 0 ends the walk and is returned. */
 struct manifest_child {

@@ -13,6 +13,7 @@
 #define MANIFEST_RECORD_VERSION 1
 #define URL_RECORD_VERSION 1
 #define REFERRER_RECORD_VERSION 1
+#define URL_KEY_MAX (DIGEST_KEY_MAX + NAME_MAX_SIZE + 1)
 
 #define PLATFORM_MAX sizeof(((struct manifest_child *)0)->platform)
 #define TEXT_BYTES(size_with_nul) (2 + (size_with_nul))
@@ -161,11 +162,23 @@ static int put_blob(struct db_txn *txn, const struct digest *d, enum blob_origin
     return blob_put(txn, d, &r);
 }
 
-static int put_urls(struct db_txn *txn, const struct descriptor *d)
+/* digest "registry" NUL; its length. What a manifest of one registry says is not
+ * believed of another's. */
+static size_t urls_key(const char *registry, const struct digest *d, uint8_t key[URL_KEY_MAX])
 {
-    uint8_t key[DIGEST_KEY_MAX + 1];
+    size_t len = digest_to_key(d, key);
+    size_t name_len = strlen(registry) + 1;
+
+    CHECK(name_len <= NAME_MAX_SIZE);
+    memcpy(key + len, registry, name_len);
+    return len + name_len;
+}
+
+static int put_urls(struct db_txn *txn, const struct name *n, const struct descriptor *d)
+{
+    uint8_t key[URL_KEY_MAX];
     uint8_t buf[MANIFEST_URL_MAX + 16];
-    size_t len = digest_to_key(&d->digest, key);
+    size_t len = urls_key(n->registry, &d->digest, key);
     struct record_out out;
     int err = 0;
 
@@ -177,6 +190,45 @@ static int put_urls(struct db_txn *txn, const struct descriptor *d)
         err = db_put(txn, DB_URLS, key, len + 1, buf, out.len);
     }
     return err;
+}
+
+static int add_url(void *arg, struct db_value key, struct db_value value)
+{
+    struct foreign_urls *u = arg;
+    struct record_in in;
+
+    (void)key;
+    record_open(&in, value, URL_RECORD_VERSION);
+    const char *url = record_get_text(&in);
+    int err = record_close(&in);
+    for (unsigned i = 0; err == 0 && i < u->count; i++) {
+        if (strcmp(u->urls[i], url) == 0)
+            return 0;
+    }
+    if (err == 0 && u->count < DESCRIPTOR_URLS_MAX)
+        u->urls[u->count++] = mem_copy(url, strlen(url));
+    return err;
+}
+
+int foreign_urls_get(struct db_txn *txn, const char *registry, const struct digest *d,
+                     struct foreign_urls *u)
+{
+    uint8_t key[URL_KEY_MAX];
+    size_t len = urls_key(registry, d, key);
+
+    *u = (struct foreign_urls){0};
+    int err = db_walk(txn, DB_URLS, key, len, NULL, 0, add_url, u);
+    if (err == 0 && u->count > 0)
+        return 0;
+    foreign_urls_clear(u);
+    return err ? err : ERR_NOT_FOUND;
+}
+
+void foreign_urls_clear(struct foreign_urls *u)
+{
+    for (unsigned i = 0; i < u->count; i++)
+        free(u->urls[i]);
+    u->count = 0;
 }
 
 /* The type as it is kept: "" when there is none or it is absurd. */
@@ -220,7 +272,7 @@ int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *
 
         err = source_put(txn, &child->digest, n, child->size_bytes);
         if (err == 0 && media_type_is_foreign(child->media_type))
-            err = put_urls(txn, child);
+            err = put_urls(txn, n, child);
     }
     return err;
 }

@@ -16,7 +16,7 @@
 #include "cache/tempfile.h"
 
 #define PARTIAL_RECORD_VERSION 1
-#define PARTIAL_RECORD_MAX (1 + 8 + 8 + 2 + 16 * PARTIAL_EXTENTS_MAX)
+#define PARTIAL_RECORD_MAX (1 + 8 + 8 + 2 + 16 * EXTENTS_MAX)
 
 struct partial {
     struct store *store;
@@ -138,10 +138,10 @@ static int record_decode(struct db_value value, struct partial_record *r)
     record_open(&in, value, PARTIAL_RECORD_VERSION);
     r->size_bytes = record_get_u64(&in);
     r->started_at_s = record_get_i64(&in);
-    r->extent_count = record_get_u16(&in);
-    record_require(&in, r->size_bytes <= INT64_MAX && r->extent_count <= PARTIAL_EXTENTS_MAX);
-    for (unsigned i = 0; !in.bad && i < r->extent_count; i++) {
-        struct extent *e = &r->extents[i];
+    r->extents.count = record_get_u16(&in);
+    record_require(&in, r->size_bytes <= INT64_MAX && r->extents.count <= EXTENTS_MAX);
+    for (unsigned i = 0; !in.bad && i < r->extents.count; i++) {
+        struct extent *e = &r->extents.list[i];
 
         e->start = record_get_u64(&in);
         e->end = record_get_u64(&in);
@@ -167,14 +167,14 @@ int partial_put(struct db_txn *txn, const struct digest *d, const struct partial
     uint8_t buf[PARTIAL_RECORD_MAX];
     struct record_out out;
 
-    CHECK(r->extent_count <= PARTIAL_EXTENTS_MAX);
+    CHECK(r->extents.count <= EXTENTS_MAX);
     record_start(&out, buf, sizeof buf, PARTIAL_RECORD_VERSION);
     record_put_u64(&out, r->size_bytes);
     record_put_i64(&out, r->started_at_s);
-    record_put_u16(&out, (uint16_t)r->extent_count);
-    for (unsigned i = 0; i < r->extent_count; i++) {
-        record_put_u64(&out, r->extents[i].start);
-        record_put_u64(&out, r->extents[i].end);
+    record_put_u16(&out, (uint16_t)r->extents.count);
+    for (unsigned i = 0; i < r->extents.count; i++) {
+        record_put_u64(&out, r->extents.list[i].start);
+        record_put_u64(&out, r->extents.list[i].end);
     }
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_PARTIALS, key, digest_to_key(d, key), buf, out.len);

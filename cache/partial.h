@@ -11,14 +11,14 @@
 #include "cache/check.h"
 #include "cache/db.h"
 #include "cache/digest.h"
+#include "cache/extent.h"
 #include "cache/store.h"
 
 /* A file in partial/ that becomes a blob. One at a time for a digest. */
 struct partial;
 
-/* Open or create the partial file of a digest. `*kept_bytes` says how many bytes
- * from the front an earlier run left there (0 for a new one); they are not
- * verified. */
+/* Open or create the partial file of a digest. `*kept_bytes` is its size, of an
+ * earlier run (0 for a new one); nothing of it is verified. */
 MUST_CHECK int partial_open(struct store *s, const struct digest *d, struct partial **p,
                             uint64_t *kept_bytes);
 /* A descriptor for reading (and sendfile) that lives as long as the partial. */
@@ -41,18 +41,10 @@ void partial_close(struct partial **p);
 void partial_discard(struct partial **p);
 
 /* What the index says of a partial: enough to go on after a restart. */
-#define PARTIAL_EXTENTS_MAX 256
-
-struct extent {
-    uint64_t start;
-    uint64_t end;
-};
-
 struct partial_record {
     uint64_t size_bytes;
     int64_t started_at_s;
-    unsigned extent_count;
-    struct extent extents[PARTIAL_EXTENTS_MAX]; /* sorted, apart, on disk */
+    struct extents extents; /* on disk */
 };
 
 MUST_CHECK int partial_get(struct db_txn *txn, const struct digest *d, struct partial_record *r);

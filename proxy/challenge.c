@@ -7,7 +7,7 @@
 #include "cache/err.h"
 #include "proxy/span.h"
 
-/* The parameters that we want, and the room that they have. */
+/* The parameters that we want, and the room that they have. The last one is not repeated. */
 static const struct {
     const char *name;
     size_t at;
@@ -214,6 +214,40 @@ int challenge_parse(struct challenges *cs, const char *field, size_t len)
             cs->list[cs->count++] = c;
     }
     return 0;
+}
+
+static bool put_text(struct room *r, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (!put(r, *text))
+            return false;
+    }
+    return true;
+}
+
+static bool put_param(struct room *r, const char *separator, const char *name, const char *value)
+{
+    bool fits = put_text(r, separator) && put_text(r, name) && put_text(r, "=\"");
+
+    for (; fits && *value != '\0'; value++)
+        fits = (!is_one_of(*value, "\"\\") || put(r, '\\')) && put(r, *value);
+    return fits && put(r, '"');
+}
+
+void challenge_format(const struct challenge *c, char *out, size_t size)
+{
+    struct room room = {out, size};
+    const char *separator = " ";
+    bool fits = put_text(&room, c->scheme == CHALLENGE_BASIC ? "Basic" : "Bearer");
+
+    for (unsigned i = 0; i < sizeof params / sizeof params[0] - 1; i++) {
+        const char *value = (const char *)c + params[i].at;
+        if (*value == '\0')
+            continue;
+        fits = fits && put_param(&room, separator, params[i].name, value);
+        separator = ",";
+    }
+    *(fits ? room.p : out) = '\0';
 }
 
 const struct challenge *challenge_find(const struct challenges *cs, enum challenge_scheme scheme)

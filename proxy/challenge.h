@@ -36,6 +36,9 @@ struct challenges {
  * too long: then nothing of it was added. */
 MUST_CHECK int challenge_parse(struct challenges *cs, const char *field, size_t len);
 
+/* As a field value, without its error; empty when `size` does not hold it. */
+void challenge_format(const struct challenge *c, char *out, size_t size);
+
 /* The first of this scheme, or NULL. */
 const struct challenge *challenge_find(const struct challenges *cs, enum challenge_scheme scheme);
 

@@ -6,50 +6,58 @@
 
 #include "proxy/intake_private.h"
 
-/* Empty pieces kept for the next bytes, as many as can be under way at once: fresh
+/* Empty blocks kept for the next bytes, as many as can be under way at once: fresh
  * memory costs page faults. */
-#define SPARE_MAX (INTAKE_STAGED_ALL_MAX / INTAKE_PIECE_BYTES)
+#define SPARE_MAX (INTAKE_STAGED_ALL_MAX / INTAKE_BLOCK_BYTES)
 
-static struct piece *piece_take(struct hasher *h, struct intake *i)
+static struct block *block_take(struct hasher *h, struct intake *i)
 {
-    struct piece *p = SLIST_FIRST(&h->spare);
+    struct block *b = SLIST_FIRST(&h->spare);
 
-    if (p) {
+    if (b) {
         SLIST_REMOVE_HEAD(&h->spare, link);
         h->spare_count--;
     } else {
-        p = mem_new(sizeof *p);
-        p->data = mem_resize(NULL, INTAKE_PIECE_BYTES);
+        b = mem_new(sizeof *b);
+        b->data = mem_resize(NULL, INTAKE_BLOCK_BYTES);
     }
-    p->intake = i;
-    p->len = 0;
-    return p;
+    b->intake = i;
+    b->len = 0;
+    return b;
 }
 
-static void piece_free(struct piece *p)
+static void block_free(struct block *b)
 {
-    free(p->data);
-    free(p);
+    free(b->data);
+    free(b);
 }
 
-static void piece_spare(struct hasher *h, struct piece *p)
+static void block_spare(struct hasher *h, struct block *b)
 {
     if (h->spare_count == SPARE_MAX) {
-        piece_free(p);
+        block_free(b);
         return;
     }
-    SLIST_INSERT_HEAD(&h->spare, p, link);
+    SLIST_INSERT_HEAD(&h->spare, b, link);
     h->spare_count++;
 }
 
-static void post_piece(struct intake *i)
+static void post_block(struct intake *i, unsigned lane)
 {
-    struct piece *p = i->filling;
+    struct block *b = i->filling[lane];
 
-    i->filling = NULL;
-    i->in_flight_bytes += p->len;
-    p->msg.run = hasher_piece;
-    queue_post(i->hasher->queue, &p->msg);
+    if (!b)
+        return;
+    i->filling[lane] = NULL;
+    i->in_flight_bytes += b->len;
+    b->msg.run = hasher_block;
+    queue_post(i->hasher->queue, &b->msg);
+}
+
+static void post_blocks(struct intake *i)
+{
+    for (unsigned lane = 0; lane < INTAKE_LANES_MAX; lane++)
+        post_block(i, lane);
 }
 
 static struct order *post_order(struct intake *i, void (*run)(struct msg *, void *),
@@ -60,8 +68,7 @@ static struct order *post_order(struct intake *i, void (*run)(struct msg *, void
     *o = *what;
     o->intake = i;
     o->msg.run = run;
-    if (i->filling)
-        post_piece(i);
+    post_blocks(i);
     queue_post(i->hasher->queue, &o->msg);
     return o;
 }
@@ -76,7 +83,6 @@ struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *
     i->calls = calls;
     i->arg = arg;
     i->name = *n;
-    i->state = INTAKE_OPENING;
     h->intake_count++;
     STATS_ADD(h->stats, fetches, 1);
     STATS_ADD(h->stats, fetches_total, 1);
@@ -94,42 +100,58 @@ void intake_size(struct intake *i, uint64_t size_bytes)
     post_order(i, hasher_size, &(struct order){.bytes = size_bytes});
 }
 
-void intake_append(struct intake *i, const void *data, size_t len)
+/* Fill the lane's block; returns how much of `len` it took. */
+static size_t fill(struct intake *i, unsigned lane, uint64_t offset, const uint8_t *from,
+                   size_t len)
+{
+    struct block *b = i->filling[lane];
+
+    if (b && b->offset + b->len != offset) {
+        post_block(i, lane);
+        b = NULL;
+    }
+    if (!b) {
+        b = i->filling[lane] = block_take(i->hasher, i);
+        b->offset = offset;
+    }
+    size_t room = INTAKE_BLOCK_BYTES - b->len;
+    size_t part = len < room ? len : room;
+    memcpy(b->data + b->len, from, part);
+    b->len += part;
+    if (b->len == INTAKE_BLOCK_BYTES)
+        post_block(i, lane);
+    return part;
+}
+
+void intake_write(struct intake *i, unsigned lane, uint64_t offset, const void *data, size_t len)
 {
     const uint8_t *from = data;
 
-    CHECK(!i->ending);
+    CHECK(!i->ending && lane < INTAKE_LANES_MAX);
     i->staged_bytes += len;
     i->hasher->staged_bytes += len;
     while (len > 0) {
-        if (!i->filling)
-            i->filling = piece_take(i->hasher, i);
-        struct piece *p = i->filling;
-        size_t room = INTAKE_PIECE_BYTES - p->len;
-        size_t part = len < room ? len : room;
-        memcpy(p->data + p->len, from, part);
-        p->len += part;
+        size_t part = fill(i, lane, offset, from, len);
+        offset += part;
         from += part;
         len -= part;
-        if (p->len == INTAKE_PIECE_BYTES)
-            post_piece(i);
     }
-    if (i->filling && i->in_flight_bytes == 0)
-        post_piece(i);
+    if (i->in_flight_bytes == 0)
+        post_block(i, lane);
 }
 
-/* Whether more is staged than 1/`part` of the limits. */
-static bool is_beyond(const struct intake *i, unsigned part)
+/* Whether more is staged than so many quarters of the limits. */
+static bool is_beyond(const struct intake *i, unsigned quarters)
 {
-    if (i->staged_bytes > INTAKE_STAGED_MAX / part)
+    if (i->staged_bytes > INTAKE_STAGED_MAX / 4 * quarters)
         return true;
-    return i->staged_bytes > INTAKE_PIECE_BYTES &&
-           i->hasher->staged_bytes > INTAKE_STAGED_ALL_MAX / part;
+    return i->staged_bytes > INTAKE_BLOCK_BYTES &&
+           i->hasher->staged_bytes > INTAKE_STAGED_ALL_MAX / 4 * quarters;
 }
 
-bool intake_is_full(const struct intake *i)
+bool intake_is_full(const struct intake *i, bool is_front)
 {
-    return is_beyond(i, 1);
+    return is_beyond(i, is_front ? 4 : 3);
 }
 
 bool intake_has_room(const struct intake *i)
@@ -160,23 +182,24 @@ void intake_opened(struct msg *m, void *owner)
 
     (void)owner;
     if (!i->ending)
-        i->calls->opened(i->arg, o->err, o->bytes);
+        i->calls->opened(i->arg, o->err, o->kept);
+    free(o->kept);
     free(o);
 }
 
 void intake_drained(struct msg *m, void *owner)
 {
-    struct piece *p = (struct piece *)m;
-    struct intake *i = p->intake;
-    uint64_t len = p->len;
+    struct block *b = (struct block *)m;
+    struct intake *i = b->intake;
+    uint64_t len = b->len;
 
     (void)owner;
     i->in_flight_bytes -= len;
     i->staged_bytes -= len;
     i->hasher->staged_bytes -= len;
-    piece_spare(i->hasher, p);
-    if (i->filling && i->in_flight_bytes == 0)
-        post_piece(i);
+    block_spare(i->hasher, b);
+    if (i->in_flight_bytes == 0)
+        post_blocks(i);
     if (!i->ending)
         i->calls->drained(i->arg, len);
 }
@@ -196,7 +219,7 @@ void intake_ended(struct msg *m, void *owner)
     struct intake *i = o->intake;
 
     (void)owner;
-    CHECK(i->ending && !i->filling && i->staged_bytes == 0);
+    CHECK(i->ending && i->staged_bytes == 0);
     i->calls->ended(i->arg, o->err);
     i->hasher->intake_count--;
     free(i);
@@ -235,7 +258,7 @@ static void hasher_stopped(struct msg *m, void *owner)
 void hasher_stop(struct hasher **hp)
 {
     struct hasher *h = *hp;
-    struct piece *p;
+    struct block *b;
 
     if (!h)
         return;
@@ -244,9 +267,9 @@ void hasher_stop(struct hasher **hp)
     h->stop.run = hasher_stopped;
     queue_post(h->queue, &h->stop);
     thread_join(h->thread);
-    while ((p = SLIST_FIRST(&h->spare))) {
+    while ((b = SLIST_FIRST(&h->spare))) {
         SLIST_REMOVE_HEAD(&h->spare, link);
-        piece_free(p);
+        block_free(b);
     }
     db_reader_free(&h->reader);
     queue_free(&h->queue);

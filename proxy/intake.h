@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The hash thread: takes the bytes of blobs in order, hashes them, writes them to
- * the partial file, moves the watermark of the fetch.
+ * The hash thread: takes the bytes of blobs, writes them to the partial file where
+ * they belong, hashes them in order, moves the watermark of the fetch.
  *
  * One `struct intake` a fetch. The upstream thread calls; the hash thread works;
  * answers come back as messages to the upstream thread's queue, through the
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cache/extent.h"
 #include "cache/fetch.h"
 #include "cache/name.h"
 #include "cache/store.h"
@@ -21,9 +22,14 @@
 #include "proxy/stats.h"
 #include "proxy/storage.h"
 
-#define INTAKE_PIECE_BYTES (512u * 1024)
+#define INTAKE_BLOCK_BYTES (512u * 1024)
+/* Connections that may bring the bytes of one fetch, each in its lane. */
+#define INTAKE_LANES_MAX 16
+/* Blobs up to this size come in order, so that the size of the file says how much of
+ * one an earlier run left; of larger ones only what the index says is believed. */
+#define INTAKE_IN_ORDER_MAX (UINT64_C(64) * 1024 * 1024)
 /* Staged and not yet written: above it a transfer pauses. Of one fetch, and of all
- * together (then only those pause that have more than one piece). More of one fetch
+ * together (then only those pause that have more than one block). More of one fetch
  * would not stay in the processor's cache between the two threads. */
 #define INTAKE_STAGED_MAX (2u * 1024 * 1024)
 #define INTAKE_STAGED_ALL_MAX (16u * 1024 * 1024)
@@ -38,10 +44,10 @@ struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_ta
 void hasher_stop(struct hasher **h);
 
 struct intake_calls {
-    /* The partial is open; the first `kept_bytes` of the blob are hashed and in the
-     * file. Or err != 0: it could not be opened, and the fetch has failed with it;
-     * what remains is intake_abandon. */
-    void (*opened)(void *arg, int err, uint64_t kept_bytes);
+    /* The partial is open, and an earlier run left these bytes in it, not verified.
+     * Or err != 0: it could not be opened, and the fetch has failed with it; what
+     * remains is intake_abandon. */
+    void (*opened)(void *arg, int err, const struct extents *kept);
     /* `bytes` of what was appended are written: staging has room again. */
     void (*drained)(void *arg, uint64_t bytes);
     /* A write failed; the fetch has failed with it. End the transfer; what remains
@@ -53,29 +59,31 @@ struct intake_calls {
 };
 
 /* Begin: open the partial of the fetch's digest, keep what is there if a record
- * agrees, hash it. The intake takes a reference of the fetch. */
+ * agrees. The intake takes a reference of the fetch. */
 struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *n,
                           const struct intake_calls *calls, void *arg);
 
-/* Forget what was kept or appended, and begin again from nothing. Before
+/* Forget what was kept or written, and begin again from nothing. Before
  * intake_size: what readers were promised cannot be taken back. */
 void intake_reset(struct intake *i);
 
 /* The size is known: room is allocated, then the fetch is streaming. Once, and
- * before intake_end; not smaller than what was kept and appended. */
+ * before intake_end; nothing that was kept or written may lie beyond it. */
 void intake_size(struct intake *i, uint64_t size_bytes);
 
-/* Bytes in order; copied into the piece being filled. A full piece goes to the
- * hash thread, and so does a smaller one when the hash thread has nothing of this
- * fetch to do, so that a slow line is not held back. */
-void intake_append(struct intake *i, const void *data, size_t len);
-/* Whether so much is staged that the transfer should pause. */
-bool intake_is_full(const struct intake *i);
+/* Bytes at their offset, where none are yet; copied into the block that this lane
+ * fills. A block that is full, or that they do not continue, goes to the hash thread,
+ * and so does any when the hash thread has nothing of this fetch to do, so that a
+ * slow line is not held back. */
+void intake_write(struct intake *i, unsigned lane, uint64_t offset, const void *data, size_t len);
+/* Whether so much is staged that a transfer should pause; those that are not at the
+ * front of the blob, which readers wait for, earlier than the one that is. */
+bool intake_is_full(const struct intake *i, bool is_front);
 /* Whether a transfer that paused should go on: half of it is written. Each pause
  * costs a copy of what curl holds, so there should be few. */
 bool intake_has_room(const struct intake *i);
 
-/* All bytes were appended: compare the digest; then the fetch is verified, and
+/* All bytes were written: compare the digest; then the fetch is verified, and
  * published by the storage thread, or failed. The fetch is retired when its record
  * is committed. */
 void intake_end(struct intake *i);

@@ -2,8 +2,11 @@
 /*
  * The hash thread's side of an intake.
  *
- * A piece is written first and hashed then: its readers wait for the file, and
+ * A block is written first and hashed then: its readers wait for the file, and
  * what they may have of an unverified blob is bounded by FETCH_HOLD_BYTES anyway.
+ * The hash goes in order: a block that continues it is hashed from memory; one that
+ * comes early is read back from the file, and so from memory still as a rule, when
+ * what is missing before it has come.
  */
 #include "proxy/intake_private.h"
 
@@ -22,16 +25,12 @@
 #define TELL_BYTES (256u * 1024)
 #define TELL_MS 4
 
-/* Hashed of a kept partial before other fetches have their turn. */
-#define KEPT_STEP_BYTES (8u * 1024 * 1024)
-#define KEPT_READ_BYTES (256u * 1024)
+/* Read back and hashed before other fetches have their turn: more than comes
+ * meanwhile, so that it ends. */
+#define CATCH_UP_STEP_BYTES (2 * INTAKE_STAGED_MAX)
+#define CATCH_UP_READ_BYTES (256u * 1024)
 
-/* Each also makes the disk begin with what the fsync at the end would find. */
-#define CHECKPOINT_PERIOD_MS 2000
-/* Smaller ones are not worth a record: they start anew after a restart. */
-#define RECORD_MIN_BYTES (1024u * 1024)
-
-/* --- ways to end --- */
+/* --- telling the readers --- */
 
 static void not_lagging(struct intake *i)
 {
@@ -39,6 +38,50 @@ static void not_lagging(struct intake *i)
         LIST_REMOVE(i, lagging);
     i->is_lagging = false;
 }
+
+static void tell(struct intake *i, int64_t now_ms)
+{
+    not_lagging(i);
+    i->told_bytes = extents_front(&i->extents);
+    i->told_at_ms = now_ms;
+    fetch_advance(i->fetch, i->told_bytes);
+}
+
+static void tell_in_time(struct intake *i, int64_t now_ms)
+{
+    uint64_t untold_bytes = extents_front(&i->extents) - i->told_bytes;
+
+    if (untold_bytes == 0)
+        return;
+    if (untold_bytes >= TELL_BYTES || now_ms - i->told_at_ms >= TELL_MS) {
+        tell(i, now_ms);
+    } else if (!i->is_lagging) {
+        i->is_lagging = true;
+        LIST_INSERT_HEAD(&i->hasher->lagging, i, lagging);
+    }
+}
+
+/* Tell those readers whose time has come; returns how long to wait for the next. */
+static int tell_lagging(struct hasher *h)
+{
+    struct intake *i, *next;
+    int wait_ms = -1;
+
+    if (LIST_EMPTY(&h->lagging))
+        return wait_ms;
+    int64_t now_ms = clock_now_ms();
+    for (i = LIST_FIRST(&h->lagging); i; i = next) {
+        next = LIST_NEXT(i, lagging);
+        int64_t left_ms = TELL_MS - (now_ms - i->told_at_ms);
+        if (left_ms <= 0)
+            tell(i, now_ms);
+        else if (wait_ms < 0 || left_ms < wait_ms)
+            wait_ms = (int)left_ms;
+    }
+    return wait_ms;
+}
+
+/* --- ways to end --- */
 
 static void fail(struct intake *i, const struct fetch_failure *why)
 {
@@ -90,12 +133,13 @@ static void close_failed(struct intake *i)
     fetch_unref(&i->fetch);
 }
 
-/* The end, once nothing else works with the partial. */
-static void settle(struct intake *i)
+void intake_settle(struct intake *i)
 {
     struct order *o = i->end;
 
-    if (!o || i->state == INTAKE_OPENING || i->checkpoint.pending)
+    if (!i->is_concluded || i->checkpoint.pending)
+        return;
+    if (i->state == INTAKE_FAILED && checkpoint_last(i))
         return;
     hash_free(&i->hash);
     if (i->state == INTAKE_VERIFIED) {
@@ -109,277 +153,6 @@ static void settle(struct intake *i)
     queue_post(i->hasher->answers, &o->msg);
 }
 
-/* --- opening --- */
-
-/* How much of the file an earlier run left for us, by its record. */
-static uint64_t kept_by_record(struct intake *i, uint64_t file_bytes)
-{
-    struct partial_record *r = &i->checkpoint.record;
-    struct db_txn *txn;
-
-    if (db_read(i->hasher->reader, &txn) != 0)
-        return 0;
-    int err = partial_get(txn, fetch_digest(i->fetch), r);
-    db_read_end(i->hasher->reader);
-    if (err != 0)
-        return 0;
-    i->is_recorded = true;
-    i->started_at_s = r->started_at_s;
-    return file_bytes < r->size_bytes ? file_bytes : r->size_bytes;
-}
-
-static int open_partial(struct intake *i)
-{
-    const struct digest *d = fetch_digest(i->fetch);
-    uint64_t file_bytes;
-
-    if (!storage_is_writable(i->hasher->storage))
-        return ERR_IO;
-    int err = partial_open(i->hasher->store, d, &i->partial, &file_bytes);
-    if (err != 0)
-        return err;
-    i->hash = hash_new((enum digest_alg)d->alg);
-    i->started_at_s = time(NULL);
-    i->kept_bytes = kept_by_record(i, file_bytes);
-    return i->kept_bytes < file_bytes ? partial_truncate(i->partial, i->kept_bytes) : 0;
-}
-
-/* Hash some more of what was kept. What cannot be read is fetched again. */
-static int hash_kept(struct intake *i)
-{
-    uint8_t *buf = mem_new(KEPT_READ_BYTES);
-    uint64_t limit = i->written_bytes + KEPT_STEP_BYTES;
-    int err = 0;
-
-    while (i->written_bytes < i->kept_bytes && i->written_bytes < limit) {
-        uint64_t left = i->kept_bytes - i->written_bytes;
-        size_t want = left < KEPT_READ_BYTES ? (size_t)left : KEPT_READ_BYTES;
-        ssize_t got = pread(partial_fd(i->partial), buf, want, (off_t)i->written_bytes);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0) {
-            i->kept_bytes = i->written_bytes;
-            err = partial_truncate(i->partial, i->kept_bytes);
-            break;
-        }
-        hash_update(i->hash, buf, (size_t)got);
-        i->written_bytes += (uint64_t)got;
-    }
-    free(buf);
-    return err;
-}
-
-static void opened(struct intake *i, struct order *o, int err)
-{
-    i->state = INTAKE_OPEN;
-    if (err != 0)
-        fail_store(i, err);
-    else if (i->end)
-        fail(i, &i->end->why);
-    o->err = err;
-    o->bytes = i->written_bytes;
-    o->msg.run = intake_opened;
-    queue_post(i->hasher->answers, &o->msg);
-    settle(i);
-}
-
-static void open_step(struct msg *m, void *owner)
-{
-    struct order *o = (struct order *)m;
-    struct intake *i = o->intake;
-
-    (void)owner;
-    int err = i->end ? 0 : hash_kept(i);
-    if (err == 0 && !i->end && i->written_bytes < i->kept_bytes)
-        queue_post(i->hasher->queue, m);
-    else
-        opened(i, o, err);
-}
-
-void hasher_open(struct msg *m, void *owner)
-{
-    struct order *o = (struct order *)m;
-    int err = open_partial(o->intake);
-
-    if (err != 0) {
-        opened(o->intake, o, err);
-        return;
-    }
-    m->run = open_step;
-    open_step(m, owner);
-}
-
-void hasher_reset(struct msg *m, void *owner)
-{
-    struct order *o = (struct order *)m;
-    struct intake *i = o->intake;
-
-    (void)owner;
-    CHECK(i->state != INTAKE_OPENING && !i->is_begun);
-    if (i->state == INTAKE_OPEN) {
-        hash_free(&i->hash);
-        i->hash = hash_new((enum digest_alg)fetch_digest(i->fetch)->alg);
-        i->written_bytes = 0;
-        int err = partial_truncate(i->partial, 0);
-        if (err != 0)
-            break_off(i, err);
-    }
-    free(o);
-}
-
-/* --- checkpoints --- */
-
-static int checkpoint_prepare(struct storage_job *j, struct store *s)
-{
-    (void)s;
-    return partial_sync(((struct checkpoint *)j)->intake->partial);
-}
-
-static int checkpoint_apply(struct storage_job *j, struct db_txn *txn)
-{
-    struct checkpoint *c = (struct checkpoint *)j;
-
-    return partial_put(txn, fetch_digest(c->intake->fetch), &c->record);
-}
-
-static void checkpoint_over(struct msg *m, void *owner)
-{
-    struct intake *i = ((struct checkpoint *)m)->intake;
-
-    (void)owner;
-    i->checkpoint.pending = false;
-    settle(i);
-}
-
-/* In the storage thread. An error has been counted; the next one tries again. */
-static void checkpoint_done(struct storage_job *j, int err)
-{
-    struct intake *i = ((struct checkpoint *)j)->intake;
-
-    (void)err;
-    j->msg.run = checkpoint_over;
-    queue_post(i->hasher->queue, &j->msg);
-}
-
-static void checkpoint(struct intake *i, int64_t now_ms)
-{
-    struct checkpoint *c = &i->checkpoint;
-
-    if (c->pending || i->size_bytes < RECORD_MIN_BYTES)
-        return;
-    c->pending = true;
-    c->at_ms = now_ms;
-    c->intake = i;
-    c->record.size_bytes = i->size_bytes;
-    c->record.started_at_s = i->started_at_s;
-    c->record.extent_count = i->written_bytes > 0 ? 1 : 0;
-    c->record.extents[0] = (struct extent){.start = 0, .end = i->written_bytes};
-    /* The first one says only that there is a partial: nothing to wait for. */
-    c->job.prepare = i->is_recorded ? checkpoint_prepare : NULL;
-    c->job.is_slow = i->is_recorded;
-    c->job.apply = checkpoint_apply;
-    c->job.done = checkpoint_done;
-    i->is_recorded = true;
-    storage_post(i->hasher->storage, &c->job);
-}
-
-/* --- bytes --- */
-
-static void tell(struct intake *i, int64_t now_ms)
-{
-    not_lagging(i);
-    i->told_bytes = i->written_bytes;
-    i->told_at_ms = now_ms;
-    fetch_advance(i->fetch, i->written_bytes);
-}
-
-static void tell_in_time(struct intake *i, int64_t now_ms)
-{
-    if (i->written_bytes - i->told_bytes >= TELL_BYTES || now_ms - i->told_at_ms >= TELL_MS) {
-        tell(i, now_ms);
-    } else if (!i->is_lagging) {
-        i->is_lagging = true;
-        LIST_INSERT_HEAD(&i->hasher->lagging, i, lagging);
-    }
-}
-
-/* Tell those readers whose time has come; returns how long to wait for the next. */
-static int tell_lagging(struct hasher *h)
-{
-    struct intake *i, *next;
-    int wait_ms = -1;
-
-    if (LIST_EMPTY(&h->lagging))
-        return wait_ms;
-    int64_t now_ms = clock_now_ms();
-    for (i = LIST_FIRST(&h->lagging); i; i = next) {
-        next = LIST_NEXT(i, lagging);
-        int64_t left_ms = TELL_MS - (now_ms - i->told_at_ms);
-        if (left_ms <= 0)
-            tell(i, now_ms);
-        else if (wait_ms < 0 || left_ms < wait_ms)
-            wait_ms = (int)left_ms;
-    }
-    return wait_ms;
-}
-
-void hasher_size(struct msg *m, void *owner)
-{
-    struct order *o = (struct order *)m;
-    struct intake *i = o->intake;
-
-    (void)owner;
-    CHECK(i->state != INTAKE_OPENING && !i->is_begun);
-    if (i->state == INTAKE_OPEN) {
-        CHECK(i->written_bytes <= o->bytes);
-        i->size_bytes = o->bytes;
-        i->is_begun = true;
-        i->told_bytes = i->written_bytes;
-        int err = partial_reserve(i->partial, i->size_bytes);
-        if (err == 0)
-            err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->written_bytes);
-        if (err == 0)
-            checkpoint(i, clock_now_ms());
-        else
-            break_off(i, err);
-    }
-    free(o);
-}
-
-static void take_piece(struct intake *i, const struct piece *p)
-{
-    int err = partial_write(i->partial, p->data, p->len, i->written_bytes);
-
-    if (err != 0) {
-        break_off(i, err);
-        return;
-    }
-    i->written_bytes += p->len;
-    CHECK(!i->is_begun || i->written_bytes <= i->size_bytes);
-    if (i->is_begun) {
-        int64_t now_ms = clock_now_ms();
-        tell_in_time(i, now_ms);
-        if (now_ms - i->checkpoint.at_ms >= CHECKPOINT_PERIOD_MS)
-            checkpoint(i, now_ms);
-    }
-    hash_update(i->hash, p->data, p->len);
-}
-
-void hasher_piece(struct msg *m, void *owner)
-{
-    struct piece *p = (struct piece *)m;
-    struct intake *i = p->intake;
-
-    (void)owner;
-    CHECK(i->state != INTAKE_OPENING);
-    if (i->state == INTAKE_OPEN)
-        take_piece(i, p);
-    m->run = intake_drained;
-    queue_post(i->hasher->answers, m);
-}
-
-/* --- the end --- */
-
 static void verify(struct intake *i)
 {
     const struct digest *want = fetch_digest(i->fetch);
@@ -387,10 +160,10 @@ static void verify(struct intake *i)
     char want_text[DIGEST_TEXT_MAX], got_text[DIGEST_TEXT_MAX];
     struct fetch_failure why = {.code = OUT_BAD_CONTENT};
 
-    CHECK(i->is_begun && i->written_bytes == i->size_bytes);
+    CHECK(i->is_begun && i->hashed_bytes == i->size_bytes);
     hash_final(&i->hash, &got);
     if (digest_equal(&got, want)) {
-        if (i->told_bytes < i->written_bytes)
+        if (i->told_bytes < i->size_bytes)
             tell(i, clock_now_ms());
         fetch_verify(i->fetch);
         i->state = INTAKE_VERIFIED;
@@ -406,20 +179,209 @@ static void verify(struct intake *i)
     fail(i, &why);
 }
 
+/* The end has come, and all that is to be hashed is. */
+static void conclude(struct intake *i)
+{
+    struct order *o = i->end;
+
+    if (!o || i->is_catching_up)
+        return;
+    if (o->verify && i->state == INTAKE_OPEN)
+        verify(i);
+    else if (i->state == INTAKE_OPEN)
+        fail(i, &o->why);
+    o->err = i->state == INTAKE_VERIFIED ? 0 : ERR_MISMATCH;
+    i->is_concluded = true;
+    intake_settle(i);
+}
+
 void hasher_end(struct msg *m, void *owner)
 {
     struct order *o = (struct order *)m;
     struct intake *i = o->intake;
 
     (void)owner;
-    if (o->verify && i->state == INTAKE_OPEN)
-        verify(i);
-    else if (i->state == INTAKE_OPEN)
-        fail(i, &o->why);
-    o->err = i->state == INTAKE_VERIFIED ? 0 : ERR_MISMATCH;
     i->discard |= o->discard;
     i->end = o;
-    settle(i);
+    conclude(i);
+}
+
+/* --- hashing what was written early, or by an earlier run --- */
+
+static bool is_behind(const struct intake *i)
+{
+    return i->state == INTAKE_OPEN && !(i->end && !i->end->verify) &&
+           i->hashed_bytes < extents_front(&i->extents);
+}
+
+static int catch_up_step(struct intake *i)
+{
+    uint8_t *buf = mem_new(CATCH_UP_READ_BYTES);
+    uint64_t front = extents_front(&i->extents);
+    uint64_t limit = i->hashed_bytes + CATCH_UP_STEP_BYTES;
+    int err = 0;
+
+    if (limit > front)
+        limit = front;
+    while (i->hashed_bytes < limit && err == 0) {
+        uint64_t left = limit - i->hashed_bytes;
+        size_t want = left < CATCH_UP_READ_BYTES ? (size_t)left : CATCH_UP_READ_BYTES;
+        ssize_t got = pread(partial_fd(i->partial), buf, want, (off_t)i->hashed_bytes);
+        if (got > 0) {
+            hash_update(i->hash, buf, (size_t)got);
+            i->hashed_bytes += (uint64_t)got;
+        } else if (got == 0 || errno != EINTR) {
+            err = ERR_IO;
+        }
+    }
+    free(buf);
+    return err;
+}
+
+static void catch_up(struct msg *m, void *owner)
+{
+    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, catch_up));
+
+    (void)owner;
+    if (is_behind(i)) {
+        int err = catch_up_step(i);
+        if (err != 0)
+            break_off(i, err);
+    }
+    if (is_behind(i)) {
+        queue_post(i->hasher->queue, m);
+        return;
+    }
+    i->is_catching_up = false;
+    conclude(i);
+}
+
+static void catch_up_soon(struct intake *i)
+{
+    if (i->is_catching_up || !is_behind(i))
+        return;
+    i->is_catching_up = true;
+    i->catch_up.run = catch_up;
+    queue_post(i->hasher->queue, &i->catch_up);
+}
+
+/* --- opening --- */
+
+static int open_partial(struct intake *i)
+{
+    const struct digest *d = fetch_digest(i->fetch);
+    uint64_t file_bytes;
+
+    if (!storage_is_writable(i->hasher->storage))
+        return ERR_IO;
+    int err = partial_open(i->hasher->store, d, &i->partial, &file_bytes);
+    if (err != 0)
+        return err;
+    i->hash = hash_new((enum digest_alg)d->alg);
+    i->started_at_s = time(NULL);
+    checkpoint_load(i, file_bytes);
+    uint64_t end = extents_end(&i->extents);
+    return end < file_bytes ? partial_truncate(i->partial, end) : 0;
+}
+
+void hasher_open(struct msg *m, void *owner)
+{
+    struct order *o = (struct order *)m;
+    struct intake *i = o->intake;
+
+    (void)owner;
+    o->err = open_partial(i);
+    if (o->err != 0)
+        fail_store(i, o->err);
+    else
+        catch_up_soon(i);
+    o->kept = mem_new(sizeof *o->kept);
+    *o->kept = i->extents;
+    o->msg.run = intake_opened;
+    queue_post(i->hasher->answers, &o->msg);
+}
+
+void hasher_reset(struct msg *m, void *owner)
+{
+    struct order *o = (struct order *)m;
+    struct intake *i = o->intake;
+
+    (void)owner;
+    CHECK(!i->is_begun);
+    if (i->state == INTAKE_OPEN) {
+        hash_free(&i->hash);
+        i->hash = hash_new((enum digest_alg)fetch_digest(i->fetch)->alg);
+        i->hashed_bytes = 0;
+        i->extents.count = 0;
+        i->checkpoint.record.extents.count = 0;
+        int err = partial_truncate(i->partial, 0);
+        if (err != 0)
+            break_off(i, err);
+    }
+    free(o);
+}
+
+/* --- bytes --- */
+
+void hasher_size(struct msg *m, void *owner)
+{
+    struct order *o = (struct order *)m;
+    struct intake *i = o->intake;
+
+    (void)owner;
+    CHECK(!i->is_begun);
+    if (i->state == INTAKE_OPEN) {
+        CHECK(extents_end(&i->extents) <= o->bytes);
+        i->size_bytes = o->bytes;
+        i->is_begun = true;
+        i->told_bytes = extents_front(&i->extents);
+        int err = partial_reserve(i->partial, i->size_bytes);
+        if (err == 0)
+            err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->told_bytes);
+        if (err == 0)
+            checkpoint_first(i);
+        else
+            break_off(i, err);
+    }
+    free(o);
+}
+
+static void take_block(struct intake *i, const struct block *b)
+{
+    uint64_t end = b->offset + b->len;
+    uint64_t gap_end;
+
+    /* Readers may have had what was there: it stays as it is. */
+    CHECK(extents_gap(&i->extents, b->offset, &gap_end) == b->offset && end <= gap_end);
+    CHECK(!i->is_begun || end <= i->size_bytes);
+    int err = partial_write(i->partial, b->data, b->len, b->offset);
+    if (err != 0) {
+        break_off(i, err);
+        return;
+    }
+    CHECK(extents_add(&i->extents, b->offset, end));
+    if (i->is_begun) {
+        int64_t now_ms = clock_now_ms();
+        tell_in_time(i, now_ms);
+        checkpoint_in_time(i, b->len, now_ms);
+    }
+    if (i->hashed_bytes == b->offset) {
+        hash_update(i->hash, b->data, b->len);
+        i->hashed_bytes = end;
+    }
+    catch_up_soon(i);
+}
+
+void hasher_block(struct msg *m, void *owner)
+{
+    struct block *b = (struct block *)m;
+    struct intake *i = b->intake;
+
+    (void)owner;
+    if (i->state == INTAKE_OPEN)
+        take_block(i, b);
+    m->run = intake_drained;
+    queue_post(i->hasher->answers, m);
 }
 
 void *hasher_run(void *arg)

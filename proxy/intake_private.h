@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Shared by intake.c (the upstream thread's side) and intake_hash.c (the hash thread's).
+ * Shared by intake.c (the upstream thread's side) and the rest (the hash thread's).
  *
- * An order or a piece is made in the upstream thread, done in the hash thread, and
+ * An order or a block is made in the upstream thread, done in the hash thread, and
  * comes back as its own answer; both queues keep the order, so what was posted
  * last is answered last, and `ended` ends the life of the intake.
  */
@@ -18,19 +18,21 @@
 #include "proxy/thread.h"
 
 /* Bytes on their way to the file. */
-struct piece {
+struct block {
     struct msg msg;
     struct intake *intake;
-    SLIST_ENTRY(piece) link; /* spare */
+    SLIST_ENTRY(block) link; /* spare */
+    uint64_t offset;
     size_t len;
-    uint8_t *data; /* INTAKE_PIECE_BYTES */
+    uint8_t *data; /* INTAKE_BLOCK_BYTES */
 };
 
 /* A call of intake.h on its way to the hash thread. */
 struct order {
     struct msg msg;
     struct intake *intake;
-    uint64_t bytes; /* the size; in the answer of an opening, what was kept */
+    uint64_t bytes; /* the size */
+    struct extents *kept; /* in the answer of an opening; owned */
     bool verify;    /* of an end: false when abandoned */
     bool discard;
     struct fetch_failure why;
@@ -49,7 +51,7 @@ struct hasher {
     struct msg stop;
 
     /* Of the upstream thread. */
-    SLIST_HEAD(, piece) spare;
+    SLIST_HEAD(, block) spare;
     unsigned spare_count;
     uint64_t staged_bytes;
     unsigned intake_count;
@@ -65,17 +67,13 @@ struct checkpoint {
     struct storage_job job;
     struct intake *intake;
     bool pending;
-    int64_t at_ms; /* the last one */
+    int64_t at_ms;        /* the last one */
+    uint64_t fresh_bytes; /* written since */
     struct partial_record record;
 };
 
-/* What the hash thread can do with an intake. */
-enum intake_state {
-    INTAKE_OPENING, /* hashing what was kept, a step at a time */
-    INTAKE_OPEN,    /* takes bytes */
-    INTAKE_FAILED,  /* the fetch has failed; bytes are dropped */
-    INTAKE_VERIFIED,
-};
+/* To the hash thread. Only while OPEN it takes bytes; of a FAILED one they are dropped. */
+enum intake_state { INTAKE_OPEN, INTAKE_FAILED, INTAKE_VERIFIED };
 
 struct intake {
     struct hasher *hasher;
@@ -84,8 +82,8 @@ struct intake {
     /* Of the upstream thread. */
     const struct intake_calls *calls;
     void *arg;
-    struct piece *filling;
-    uint64_t staged_bytes;    /* appended and not drained */
+    struct block *filling[INTAKE_LANES_MAX];
+    uint64_t staged_bytes;    /* taken and not drained */
     uint64_t in_flight_bytes; /* of these, posted */
     bool ending;
 
@@ -95,17 +93,20 @@ struct intake {
     struct partial *partial;
     struct hash *hash;
     uint64_t size_bytes;
-    bool is_begun;          /* the size is known */
-    uint64_t kept_bytes;    /* of an earlier run, while OPENING */
-    uint64_t written_bytes; /* hashed too */
-    uint64_t told_bytes;    /* to the readers */
+    bool is_begun;           /* the size is known */
+    struct extents extents;  /* written */
+    uint64_t hashed_bytes;   /* from the front */
+    struct msg catch_up;     /* hash what was written early, a step at a time */
+    bool is_catching_up;
+    uint64_t told_bytes; /* to the readers */
     int64_t told_at_ms;
     bool is_lagging;
     LIST_ENTRY(intake) lagging;
     int64_t started_at_s;
     bool is_recorded;
     bool discard;
-    struct order *end; /* the end has come; it waits for a checkpoint */
+    struct order *end; /* the end has come */
+    bool is_concluded; /* and it is known how */
     struct checkpoint checkpoint;
     struct msg broken; /* to the upstream thread */
     int broken_err;
@@ -117,8 +118,10 @@ void *hasher_run(void *arg);
 void hasher_open(struct msg *m, void *owner);
 void hasher_reset(struct msg *m, void *owner);
 void hasher_size(struct msg *m, void *owner);
-void hasher_piece(struct msg *m, void *owner);
+void hasher_block(struct msg *m, void *owner);
 void hasher_end(struct msg *m, void *owner);
+/* The end of an intake, once nothing else works with the partial. */
+void intake_settle(struct intake *i);
 
 /* And their answers, in the upstream thread. */
 void intake_opened(struct msg *m, void *owner);
@@ -126,8 +129,17 @@ void intake_drained(struct msg *m, void *owner);
 void intake_broken(struct msg *m, void *owner);
 void intake_ended(struct msg *m, void *owner);
 
-/* --- intake_publish.c: the storage thread's part --- */
+/* intake_checkpoint.c */
+/* Into i->extents: what an earlier run left in the file, by the index. */
+void checkpoint_load(struct intake *i, uint64_t file_bytes);
+/* The size is known: the index says from now on that there is a partial. */
+void checkpoint_first(struct intake *i);
+/* Bytes were written: maybe it is time for one. */
+void checkpoint_in_time(struct intake *i, size_t len, int64_t now_ms);
+/* Whether one more was needed, and is under way, before the partial is left. */
+bool checkpoint_last(struct intake *i);
 
+/* intake_publish.c: the storage thread's part */
 /* Hand a verified blob to the storage thread, which owns the partial and the
  * reference of the fetch from now on. */
 void publish_post(struct hasher *h, struct partial *p, struct fetch *f, const struct name *n,

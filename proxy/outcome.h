@@ -33,7 +33,9 @@
     ROW(OUT_UPSTREAM_DENIED, "upstream-denied", 403, "DENIED", "the upstream refused access")     \
     ROW(OUT_UNAUTHORIZED, "unauthorized", 401, "UNAUTHORIZED", "the upstream wants credentials")   \
     ROW(OUT_LOOP, "loop", 508, "UNKNOWN", "the request has come back to where it has been")        \
+    ROW(OUT_CREDENTIAL, "credential", 502, "UNKNOWN", "the credentials for the upstream cannot be used") \
     ROW(OUT_UPSTREAM_LIMITED, "upstream-limited", 429, "TOOMANYREQUESTS", "the upstream limits requests") \
+    ROW(OUT_OFFLINE, "offline", 504, "UNKNOWN", "the upstream is not asked: offline = yes is configured") \
     ROW(OUT_UPSTREAM_UNRESOLVED, "upstream-unresolved", 502, "UNKNOWN", "the upstream's name does not resolve") \
     ROW(OUT_UPSTREAM_REFUSED, "upstream-refused", 502, "UNKNOWN", "the upstream cannot be reached") \
     ROW(OUT_UPSTREAM_TLS, "upstream-tls", 502, "UNKNOWN", "the upstream's certificate or TLS is not acceptable") \

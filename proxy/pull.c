@@ -19,6 +19,8 @@
 
 #include "cache/err.h"
 #include "cache/manifest.h"
+#include "proxy/absence.h"
+#include "proxy/health.h"
 
 /* How long a client waits for a revalidation when something stale is at hand. */
 #define STALE_AFTER_MS 5000
@@ -37,6 +39,8 @@ struct db_txn *pull_begin_read(struct request *r)
     return NULL;
 }
 
+static bool answer_unasked(struct request *r, enum ask_kind kind, const char *reference);
+
 void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
 {
     struct worker_parts *p = &r->worker->parts;
@@ -45,8 +49,10 @@ void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
         .loop = r->behalf.loop ? r->behalf.loop : p->loop_id,
     };
     bool created;
-    struct ask *a = ask_join(p->asks, kind, &r->target.name, reference, &b, &created);
 
+    if (answer_unasked(r, kind, reference))
+        return;
+    struct ask *a = ask_join(p->asks, kind, &r->target.name, reference, &b, &created);
     if (created)
         upstream_ask(p->upstream, a);
     r->outcome = created ? OUT_MISS : OUT_COLLAPSED;
@@ -238,43 +244,111 @@ static void answered_well(struct request *r, const struct ask_result *result)
 }
 
 /* Go on without an answer of the upstream, by what is held. False when nothing is. */
-static bool answer_by_held(struct request *r)
+static bool answer_by_held(struct request *r, enum ask_kind kind, const char *reference)
 {
-    switch (ask_kind(r->ask)) {
+    switch (kind) {
     case ASK_TAG:
     case ASK_MANIFEST:
         return send_stale(r);
     case ASK_LIST:
-        return pull_send_kept_list(r);
+        return pull_send_kept_list(r, reference);
     case ASK_EXISTS:
         break;
     }
     return false;
 }
 
-/* Ask the same again, now with the client's credentials. */
-static void ask_again(struct request *r)
-{
-    struct ask *old = ask_ref(r->ask);
+static void pull_step(struct request *r);
 
-    pull_ask(r, ask_kind(old), ask_reference(old));
-    ask_unref(&old);
+/* The same, for whom the upstream could not be asked about, too. */
+static bool answer_without(struct request *r, enum ask_kind kind, const char *reference,
+                           enum outcome why)
+{
+    if (!pull_access_in_grace(r, why) || kind != ASK_EXISTS)
+        return answer_by_held(r, kind, reference);
+    pull_step(r);
+    return true;
 }
 
-static void pull_step(struct request *r);
+/* --- what the upstream does not have --- */
+
+bool pull_is_absent(struct request *r, const char *path)
+{
+    struct worker *w = r->worker;
+
+    return !r->with_client && absence_is_fresh(w->parts.absences, &r->target.name, path, w->now_ms,
+                                               r->not_found_ttl_ms);
+}
+
+void pull_note_absent(struct request *r, const char *path)
+{
+    struct worker *w = r->worker;
+
+    if (!r->with_client)
+        absence_add(w->parts.absences, &r->target.name, path, w->now_ms);
+}
+
+/* The path of what an ask is about, if its absence is worth remembering: not that of a
+ * tag that is held, nor of lists. */
+static bool absence_path(const struct request *r, enum ask_kind kind, const char *reference,
+                         char out[ABSENCE_PATH_MAX])
+{
+    if (r->has_tag || kind == ASK_LIST)
+        return false;
+    int len = snprintf(out, ABSENCE_PATH_MAX, "%s%s", kind == ASK_EXISTS ? "" : "manifests/",
+                       reference);
+    return len > 0 && len < ABSENCE_PATH_MAX;
+}
+
+/* The upstream said no, or could not be asked. */
+static void refused(struct request *r, enum ask_kind kind, const char *reference,
+                    const struct ask_result *result)
+{
+    if (pull_may_ask_again(r, result->outcome))
+        pull_ask(r, kind, reference);
+    else if (!answer_without(r, kind, reference, result->outcome))
+        pull_send_error(r, result->outcome, result->why, result->retry_after_s,
+                        result->challenge);
+}
+
+/* What need not be asked: what was absent lately is so still, and of an upstream that
+ * is down what is held must do, until somebody has seen that it is back. */
+static bool answer_unasked(struct request *r, enum ask_kind kind, const char *reference)
+{
+    struct health *h = r->worker->parts.health;
+    const char *registry = r->target.name.registry;
+    char path[ABSENCE_PATH_MAX];
+
+    if (absence_path(r, kind, reference, path) && pull_is_absent(r, path)) {
+        struct ask_result result = {
+            .outcome = r->target.endpoint == ENDPOINT_BLOB ? OUT_BLOB_UNKNOWN : OUT_MANIFEST_UNKNOWN,
+            .why = ABSENT_TEXT,
+        };
+        refused(r, kind, reference, &result);
+        return true;
+    }
+    if (!health_is_down(h, registry) || health_take_probe(h, registry, r->worker->now_ms))
+        return false;
+    return answer_without(r, kind, reference, OUT_UPSTREAM_REFUSED);
+}
 
 void pull_answered(struct request *r)
 {
-    const struct ask_result *result = ask_result(r->ask);
+    struct ask *a = r->ask;
+    const struct ask_result *result = ask_result(a);
+    char path[ABSENCE_PATH_MAX];
 
-    if (result->outcome == OUT_MISS)
+    if (result->outcome == OUT_MISS) {
         answered_well(r, result);
-    else if (pull_may_ask_again(r, result->outcome))
-        ask_again(r);
-    else if (pull_access_in_grace(r, result->outcome) && ask_kind(r->ask) == ASK_EXISTS)
-        pull_step(r);
-    else if (!answer_by_held(r))
-        pull_send_error(r, result->outcome, result->why, result->retry_after_s, result->challenge);
+        return;
+    }
+    /* The request may wait for another ask, or end, before all of this is said. */
+    ask_ref(a);
+    if (outcome_row(result->outcome)->status == 404 &&
+        absence_path(r, ask_kind(a), ask_reference(a), path))
+        pull_note_absent(r, path);
+    refused(r, ask_kind(a), ask_reference(a), result);
+    ask_unref(&a);
 }
 
 void pull_check_time(struct request *r)
@@ -321,6 +395,7 @@ void pull_begin(struct request *r, const struct config_upstream *u)
     r->tag_ttl_s = u->tag_ttl_s;
     r->proof_ttl_ms = u->proof_ttl_ms;
     r->offline_grace_ms = u->offline_grace_ms;
+    r->not_found_ttl_ms = u->not_found_ttl_ms;
     if (u->visibility == VISIBILITY_PRIVATE)
         request_error(r, OUT_UPSTREAM_DENIED,
                       "this upstream's content is private (visibility = private) and no access "

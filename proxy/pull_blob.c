@@ -35,14 +35,21 @@ static void send_held_blob(struct request *r)
     request_content(r, OUT_HIT, &c);
 }
 
+/* As the upstream knows it, within the repository. */
+static const char *blob_path(const struct request *r, char out[ABSENCE_PATH_MAX])
+{
+    char digest[DIGEST_TEXT_MAX];
+
+    snprintf(out, ABSENCE_PATH_MAX, "blobs/%s", digest_text(&r->target.digest, digest));
+    return out;
+}
+
 /* Ask whether the repository has the blob: as a proof, or for its size. */
 static void ask_exists(struct request *r)
 {
-    char digest[DIGEST_TEXT_MAX];
-    char reference[DIGEST_TEXT_MAX + 8];
+    char path[ABSENCE_PATH_MAX];
 
-    snprintf(reference, sizeof reference, "blobs/%s", digest_text(&r->target.digest, digest));
-    pull_ask(r, ASK_EXISTS, reference);
+    pull_ask(r, ASK_EXISTS, blob_path(r, path));
 }
 
 static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
@@ -63,6 +70,20 @@ static bool admitted(struct request *r, struct fetch *f)
     return false;
 }
 
+/* Of what was absent lately there is no fetch. True when that was said. */
+static bool answer_absent(struct request *r)
+{
+    char path[ABSENCE_PATH_MAX];
+
+    if (!pull_is_absent(r, blob_path(r, path)))
+        return false;
+    if (pull_may_ask_again(r, OUT_BLOB_UNKNOWN))
+        ask_exists(r);
+    else
+        request_error(r, OUT_BLOB_UNKNOWN, ABSENT_TEXT, 0);
+    return true;
+}
+
 static void join_fetch(struct request *r, uint64_t size_bytes)
 {
     struct worker_parts *p = &r->worker->parts;
@@ -72,6 +93,9 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
         .loop = r->behalf.loop ? r->behalf.loop : p->loop_id,
     };
     bool created;
+
+    if (answer_absent(r))
+        return;
     struct fetch *f = fetch_join(p->fetches, &r->target.digest, only_for, &created);
 
     if (created)
@@ -96,10 +120,14 @@ void pull_joined(struct request *r)
 {
     struct fetch_view view;
     struct fetch_failure why;
+    char path[ABSENCE_PATH_MAX];
 
     fetch_look(r->fetch, &view);
     if (view.state == FETCH_FAILED) {
         fetch_why(r->fetch, &why);
+        /* A fetch that was joined may be that of another repository. */
+        if (why.code == OUT_BLOB_UNKNOWN && r->outcome == OUT_MISS)
+            pull_note_absent(r, blob_path(r, path));
         if (pull_may_ask_again(r, (enum outcome)why.code))
             ask_exists(r);
         else

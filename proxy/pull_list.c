@@ -82,14 +82,14 @@ void pull_list_answered(struct request *r, const struct ask_result *result)
     send_list(r, r->outcome, &list, result->filters);
 }
 
-bool pull_send_kept_list(struct request *r)
+bool pull_send_kept_list(struct request *r, const char *reference)
 {
     struct list_record kept;
     struct db_txn *txn;
 
     if (r->access == ACCESS_PROVE || db_read(r->worker->reader, &txn) != 0)
         return false;
-    int err = list_get(txn, &r->target.name, ask_reference(r->ask), &kept);
+    int err = list_get(txn, &r->target.name, reference, &kept);
     if (err) {
         db_read_end(r->worker->reader);
         return false;

@@ -34,6 +34,13 @@ void pull_open_held(struct request *r, const struct digest *d);
 struct db_txn *pull_begin_read(struct request *r);
 /* Ask, or join who asks; when the answer is there already, go on with it. */
 void pull_ask(struct request *r, enum ask_kind kind, const char *reference);
+/* The longest path within a repository of which it is remembered that it is absent. */
+#define ABSENCE_PATH_MAX 256
+#define ABSENT_TEXT "the upstream said so lately, and is not asked again yet (not-found-ttl)"
+/* Whether the upstream said lately, to nobody's credentials, that it is not there. */
+bool pull_is_absent(struct request *r, const char *path);
+/* It said so now; what it says to a client's own credentials does not count. */
+void pull_note_absent(struct request *r, const char *path);
 /* Answer with an error of the upstream's. */
 void pull_send_error(struct request *r, enum outcome o, const char *why, int retry_after_s,
                      const char *challenge);
@@ -49,6 +56,6 @@ void pull_blob_known(struct request *r, uint64_t size_bytes);
 void pull_begin_list(struct request *r);
 void pull_list_answered(struct request *r, const struct ask_result *result);
 /* The upstream could not be asked: send what was kept. False when nothing was. */
-bool pull_send_kept_list(struct request *r);
+bool pull_send_kept_list(struct request *r, const char *reference);
 
 #endif

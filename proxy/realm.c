@@ -76,12 +76,17 @@ static bool is_same(const struct authority *a, const struct authority *b)
     return a->port == b->port && is_same_name(a->host, b->host);
 }
 
-static bool is_listed(const struct realm_policy *p, const struct authority *a)
+/* Whether one of the hosts fits; "*.NAME" is not named in full. */
+static bool is_listed(const struct realm_policy *p, const struct authority *a, bool in_full)
 {
     char host[NAME_MAX_SIZE + sizeof ":65535"];
 
     snprintf(host, sizeof host, "%.*s:%u", (int)a->host.len, a->host.p, a->port);
-    return config_host_matches(p->hosts, p->host_count, host);
+    for (unsigned i = 0; i < p->host_count; i++) {
+        if (!(in_full && p->hosts[i][0] == '*') && config_host_matches(&p->hosts[i], 1, host))
+            return true;
+    }
+    return false;
 }
 
 int realm_check(const struct realm_policy *p, const char *realm, char *why, size_t why_size)
@@ -100,7 +105,7 @@ int realm_check(const struct realm_policy *p, const char *realm, char *why, size
                  p->registry, (int)host.len, host.p);
         return ERR_DENIED;
     }
-    if (is_same(&r.authority, &own.authority) || is_listed(p, &r.authority))
+    if (is_same(&r.authority, &own.authority) || is_listed(p, &r.authority, false))
         return 0;
     snprintf(why, why_size,
              "%s: no credential is sent to a realm that is not allowed; realm-hosts in "
@@ -109,10 +114,10 @@ int realm_check(const struct realm_policy *p, const char *realm, char *why, size
     return ERR_DENIED;
 }
 
-bool realm_is_same_host(const char *realm, const char *url)
+bool realm_may_be_inside(const struct realm_policy *p, const char *realm)
 {
-    struct parts a, b;
+    struct parts r, own;
 
-    return split_url(realm, &a) && split_url(url, &b) &&
-           is_same_name(a.authority.host, b.authority.host);
+    return split_url(realm, &r) && split_url(p->url, &own) &&
+           (is_same_name(r.authority.host, own.authority.host) || is_listed(p, &r.authority, true));
 }

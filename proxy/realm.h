@@ -27,8 +27,9 @@ struct realm_policy {
 MUST_CHECK int realm_check(const struct realm_policy *p, const char *realm, char *why,
                            size_t why_size);
 
-/* Whether two urls name one host, whatever the port. */
-bool realm_is_same_host(const char *realm, const char *url);
+/* Whether a realm that may be asked may even be at an address that is not public: at the
+ * host of `url`, whatever the port, or at one that is named in full among `hosts`. */
+bool realm_may_be_inside(const struct realm_policy *p, const char *realm);
 
 /* "host" or "host:port" of a url that begins with http:// or https://. */
 struct span realm_authority(const char *url);

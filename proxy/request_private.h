@@ -74,7 +74,7 @@ struct request {
     bool with_client; /* asks go with the client's authorization */
     bool is_hidden;   /* held, but not for this client as far as is known */
     bool is_granted;  /* the upstream said that the repository has this content */
-    int64_t proof_ttl_ms, offline_grace_ms;
+    int64_t proof_ttl_ms, offline_grace_ms, not_found_ttl_ms;
     int64_t tag_ttl_s;
     /* From here on nothing is zeroed when a request begins: see request_new. */
     struct tag_record tag;

@@ -25,6 +25,7 @@
 #define DISK_THREADS 2
 #define PASSED_MAX 16
 #define PERMITS_MAX 65536
+#define ABSENCES_MAX 4096
 #define LOOP_ID_MAX 32
 
 struct server {
@@ -255,6 +256,8 @@ static void start_threads(struct server *s)
     p->storage = storage_start(p->store, &s->stats, s->log);
     p->disk = disk_start(DISK_THREADS);
     p->permits = permits_new(PERMITS_MAX);
+    p->absences = absences_new(ABSENCES_MAX);
+    p->health = health_new(p->stats);
     p->loop_id = s->loop_id;
     p->fetches = fetch_table_new();
     p->asks = ask_table_new();
@@ -263,6 +266,7 @@ static void start_threads(struct server *s)
         .storage = p->storage,
         .fetches = p->fetches,
         .asks = p->asks,
+        .health = p->health,
         .stats = p->stats,
         .log = p->log,
     };
@@ -327,6 +331,8 @@ void server_stop(struct server **sp)
     fetch_table_free(&s->parts.fetches);
     ask_table_free(&s->parts.asks);
     permits_free(&s->parts.permits);
+    absences_free(&s->parts.absences);
+    health_free(&s->parts.health);
     store_close(&s->parts.store);
     queue_run(s->queue, s);
     queue_free(&s->queue);

@@ -33,6 +33,10 @@ struct registry_stats *stats_add_registry(struct stats *s, const char *registry)
     size_t len = strnlen(name, sizeof new->registry - 1);
     memcpy(new->registry, name, len);
     new->registry[len] = '\0';
+#define UPSTREAM_INITIAL(field, metric, help, initial)                                             \
+    atomic_store_explicit(&new->field, initial, memory_order_relaxed);
+    STATS_UPSTREAM_TABLE(UPSTREAM_INITIAL)
+#undef UPSTREAM_INITIAL
     atomic_store_explicit(&s->registry_count, count + 1, memory_order_release);
     return new;
 }
@@ -65,27 +69,43 @@ static void write_outcomes(const struct stats *s, FILE *out)
                 read_counter(&s->requests[i]));
 }
 
+struct registry_row {
+    size_t offset;
+    const char *metric;
+    const char *help;
+};
+
+static void write_by_registry(const struct stats *s, const struct registry_row *row,
+                              const char *type, FILE *out)
+{
+    unsigned count = atomic_load_explicit(&s->registry_count, memory_order_acquire);
+    write_head(out, row->metric, type, row->help);
+    for (unsigned i = 0; i < count; i++) {
+        const char *base = (const char *)&s->registries[i];
+        uint64_t value = read_counter((const _Atomic uint64_t *)(base + row->offset));
+        if (value != STATS_UNKNOWN)
+            fprintf(out, "%s{registry=\"%s\"} %" PRIu64 "\n", row->metric,
+                    s->registries[i].registry, value);
+    }
+}
+
 static void write_registries(const struct stats *s, FILE *out)
 {
-    static const struct {
-        size_t offset;
-        const char *metric;
-        const char *help;
-    } rows[] = {
-#define REGISTRY_ROW(field, metric, help) {offsetof(struct registry_stats, field), metric, help},
-        STATS_REGISTRY_TABLE(REGISTRY_ROW)
-#undef REGISTRY_ROW
+    static const struct registry_row counters[] = {
+#define COUNTER_ROW(field, metric, help) {offsetof(struct registry_stats, field), metric, help},
+        STATS_REGISTRY_TABLE(COUNTER_ROW)
+#undef COUNTER_ROW
     };
-    unsigned count = atomic_load_explicit(&s->registry_count, memory_order_acquire);
-    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
-        write_head(out, rows[row].metric, "counter", rows[row].help);
-        for (unsigned i = 0; i < count; i++) {
-            const char *base = (const char *)&s->registries[i];
-            fprintf(out, "%s{registry=\"%s\"} %" PRIu64 "\n", rows[row].metric,
-                    s->registries[i].registry,
-                    read_counter((const _Atomic uint64_t *)(base + rows[row].offset)));
-        }
-    }
+    static const struct registry_row gauges[] = {
+#define GAUGE_ROW(field, metric, help, initial)                                                    \
+    {offsetof(struct registry_stats, field), metric, help},
+        STATS_UPSTREAM_TABLE(GAUGE_ROW)
+#undef GAUGE_ROW
+    };
+    for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++)
+        write_by_registry(s, &counters[i], "counter", out);
+    for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
+        write_by_registry(s, &gauges[i], "gauge", out);
 }
 
 char *stats_format(struct stats *s, size_t *len)

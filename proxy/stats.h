@@ -49,11 +49,23 @@
     ROW(hits, "cachalot_registry_hits_total",                                                      \
         "Requests of clients answered with nothing from the line.")
 
+/* Row: field, metric name, help, value at the start; gauges with the label `registry`. */
+#define STATS_UPSTREAM_TABLE(ROW)                                                                  \
+    ROW(up, "cachalot_upstream_up", "Whether the registry could be reached when last tried.", 1)   \
+    ROW(ratelimit_limit, "cachalot_upstream_ratelimit_limit",                                      \
+        "Requests that the registry allows us in its window, as it last said.", STATS_UNKNOWN)     \
+    ROW(ratelimit_remaining, "cachalot_upstream_ratelimit_remaining",                              \
+        "How many of them were left, as it last said.", STATS_UNKNOWN)
+#define STATS_UNKNOWN UINT64_MAX /* such a series is left out */
+
 struct registry_stats {
     char registry[NAME_MAX_SIZE];
 #define STATS_REGISTRY_FIELD(field, metric, help) _Atomic uint64_t field;
     STATS_REGISTRY_TABLE(STATS_REGISTRY_FIELD)
 #undef STATS_REGISTRY_FIELD
+#define STATS_UPSTREAM_FIELD(field, metric, help, initial) _Atomic uint64_t field;
+    STATS_UPSTREAM_TABLE(STATS_UPSTREAM_FIELD)
+#undef STATS_UPSTREAM_FIELD
 };
 
 struct stats {
@@ -78,7 +90,8 @@ struct registry_stats *stats_add_registry(struct stats *s, const char *registry)
 struct registry_stats *stats_find_registry(struct stats *s, const char *registry);
 
 /* The whole as Prometheus text (exposition format 0.0.4), NUL-terminated, owned
- * by the caller; its length in `*len`. Every series is there from the start. */
+ * by the caller; its length in `*len`. Every series is there from the start, but for
+ * what only a registry can say. */
 char *stats_format(struct stats *s, size_t *len);
 
 #endif

@@ -11,7 +11,9 @@
 #include <curl/curl.h>
 
 #include "proxy/thread.h"
+#include "proxy/upstream_auth.h"
 #include "proxy/upstream_private.h"
+#include "proxy/upstream_rate.h"
 
 static void messages_came(evutil_socket_t fd, short what, void *arg)
 {
@@ -56,6 +58,9 @@ struct upstream *upstream_start(const struct upstream_parts *parts, struct confi
     u->wakeup = event_new(u->base, queue_fd(u->queue), EV_READ | EV_PERSIST, messages_came, u);
     CHECK(u->wakeup && event_add(u->wakeup, NULL) == 0);
     u->loop = loop_new(u->base);
+    u->throttle = throttle_new(u->base, u->config);
+    u->authority = authority_new(u);
+    CHECK(db_reader_new(store_db(parts->store), &u->reader) == 0);
     LIST_INIT(&u->downloads);
     LIST_INIT(&u->questions);
     u->hasher = hasher_start(parts->store, parts->storage, parts->fetches, u->queue, parts->stats,
@@ -86,7 +91,10 @@ void upstream_stop(struct upstream **up)
     thread_join(u->thread);
     CHECK(LIST_EMPTY(&u->downloads) && LIST_EMPTY(&u->questions));
     hasher_stop(&u->hasher);
+    authority_free(&u->authority);
+    db_reader_free(&u->reader);
     loop_free(&u->loop);
+    throttle_free(&u->throttle);
     event_free(u->wakeup);
     event_base_free(u->base);
     queue_free(&u->queue);
@@ -105,8 +113,10 @@ static void config_came(struct msg *m, void *owner)
     struct upstream *u = owner;
     struct config_change *change = (struct config_change *)m;
 
+    throttle_set_config(u->throttle, change->config);
     config_unref(&u->config);
     u->config = change->config;
+    health_forget(u->parts.health);
     free(change);
 }
 

@@ -13,6 +13,7 @@
 #include "cache/store.h"
 #include "proxy/ask.h"
 #include "proxy/config.h"
+#include "proxy/health.h"
 #include "proxy/log.h"
 #include "proxy/stats.h"
 #include "proxy/storage.h"
@@ -24,6 +25,7 @@ struct upstream_parts {
     struct storage *storage;
     struct fetch_table *fetches;
     struct ask_table *asks;
+    struct health *health;
     struct stats *stats;
     struct log *log;
 };

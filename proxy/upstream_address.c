@@ -4,7 +4,7 @@
  * the host, and what it names must not be reached from inside our network with
  * cachalot's standing there.
  */
-#include "proxy/upstream_transfer.h"
+#include "proxy/upstream_hop.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

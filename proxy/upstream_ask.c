@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Small questions. A tag is asked for by HEAD, which costs nothing of a client's
- * pull limit; some upstreams answer HEAD badly, then by GET.
+ * Small questions. Tags, and whether there is such content, are asked for by HEAD,
+ * which costs nothing of a client's pull limit; some upstreams answer HEAD badly, then
+ * by GET. An upstream that wants to be left alone is not asked.
  *
  * A question lives from upstream_ask until its ask is answered, or handed with
  * its answer to the storage thread (upstream_keep.c).
@@ -26,6 +27,7 @@ struct question {
     struct event *retry;
     struct attempts attempts;
     bool head_only;
+    bool is_known; /* ASK_EXISTS by GET: the head said all */
     /* Of the answer under way. */
     char media_type[MEDIA_TYPE_MAX];
     char digest[DIGEST_TEXT_MAX];
@@ -59,20 +61,30 @@ static void question_free(struct question *q)
     free(q);
 }
 
-static void give_up(struct question *q, const struct failure *f)
+/* End it with an error. */
+static void end_badly(struct question *q, const struct failure *f)
 {
-    const struct name *n = ask_name(q->ask);
     struct upstream_parts *p = &q->upstream->parts;
 
-    if (f->outcome != OUT_DRAINING && outcome_row(f->outcome)->status != 404)
-        log_event(p->log, LOG_WARN, "asking for %s of %s/%s failed: %s", ask_reference(q->ask),
-                  n->registry, n->repository, f->why);
     ask_fail(q->ask, f->outcome, "%s", f->why);
     struct ask_result *r = ask_answer(q->ask);
     r->retry_after_s = f->retry_after_s;
     snprintf(r->challenge, sizeof r->challenge, "%s", f->challenge);
     ask_finish(p->asks, q->ask);
     question_free(q);
+}
+
+/* The upstream was asked, in vain. */
+static void give_up(struct question *q, const struct failure *f)
+{
+    const struct name *n = ask_name(q->ask);
+    struct failure last = *f;
+
+    if (f->outcome != OUT_DRAINING && outcome_row(f->outcome)->status != 404)
+        log_event(q->upstream->parts.log, LOG_WARN, "asking for %s of %s/%s failed: %s",
+                  ask_reference(q->ask), n->registry, n->repository, f->why);
+    attempts_report(&q->attempts, q->upstream, ask_behalf(q->ask), HEALTH_ASKS, &last);
+    end_badly(q, &last);
 }
 
 static void retry_now(evutil_socket_t s, short what, void *arg)
@@ -91,6 +103,11 @@ static void failed(struct question *q, const struct failure *f)
         attempt(q);
         break;
     case ATTEMPT_LATER: {
+        /* Others would ask meanwhile. */
+        if (q->attempts.worst.outcome == OUT_UPSTREAM_LIMITED) {
+            give_up(q, &q->attempts.worst);
+            break;
+        }
         struct timeval t = {.tv_sec = wait_ms / 1000, .tv_usec = wait_ms % 1000 * 1000};
         CHECK(event_add(q->retry, &t) == 0);
         break;
@@ -115,10 +132,27 @@ static bool too_large(struct question *q, struct failure *f)
     return false;
 }
 
+/* Of content that was only to be asked for, by GET: its size, and then no more. */
+static bool learn_size(struct question *q, const struct head *h, struct failure *f)
+{
+    q->is_known = true;
+    if (h->status == 416)
+        q->content_length = 0; /* not even a first byte */
+    else if (h->status == 206)
+        q->content_length = h->range.given ? (int64_t)h->range.total : -1;
+    else
+        q->content_length = h->content_length;
+    failure_set(f, OUT_UPSTREAM_BROKEN, false, "%s: was not listened to any more",
+                q->attempts.to->registry);
+    return false;
+}
+
 static bool on_head(void *arg, const struct head *h, struct failure *f)
 {
     struct question *q = arg;
 
+    if (ask_kind(q->ask) == ASK_EXISTS && !q->head_only)
+        return learn_size(q, h, f);
     if (ask_kind(q->ask) != ASK_EXISTS && h->content_length > (int64_t)body_limit(q))
         return too_large(q, f);
     memcpy(q->media_type, h->content_type, sizeof q->media_type);
@@ -157,7 +191,7 @@ static void hand_over(struct question *q)
     memcpy(r->media_type, q->media_type, sizeof r->media_type);
     r->link = q->link_field;
     /* An empty body is a body. */
-    r->body = q->body || q->head_only ? q->body : mem_new(1);
+    r->body = q->body || q->head_only || q->is_known ? q->body : mem_new(1);
     r->body_len = q->body_len;
     q->link_field = NULL;
     q->body = NULL;
@@ -239,10 +273,10 @@ static void on_done(void *arg, const struct failure *f)
     struct question *q = arg;
 
     q->transfer = NULL;
-    if (!f) {
+    if (!f || q->is_known) {
         attempts_succeeded(&q->attempts, q->upstream);
         answered(q);
-    } else if (ask_kind(q->ask) == ASK_TAG && q->head_only &&
+    } else if (q->head_only &&
                (f->outcome == OUT_UPSTREAM_BROKEN || f->outcome == OUT_UPSTREAM_ERROR)) {
         q->head_only = false;
         attempt(q);
@@ -282,12 +316,17 @@ static void attempt(struct question *q)
         .registry = ask_name(q->ask)->registry,
         .url = url,
         .behalf = ask_behalf(q->ask),
+        .repository = ask_name(q->ask)->repository,
+        .timeout_ms = q->attempts.to->request_timeout_ms,
         .head_only = q->head_only,
         .accept_manifests = kinds[kind].accept_manifests,
         .not_found = kinds[kind].not_found,
+        /* One byte, for the size that the answer says. */
+        .range_end = kind == ASK_EXISTS && !q->head_only && strncmp(rest, "blobs/", 6) == 0,
     };
 
     drop_answer(q);
+    q->is_known = false;
     q->transfer = transfer_start(q->upstream, &order, &transfer_calls, q);
     if (!q->transfer) {
         struct failure f;
@@ -298,12 +337,23 @@ static void attempt(struct question *q)
     free(rest);
 }
 
+/* Without asking. */
 static void refuse(struct question *q, enum outcome o, const char *why)
 {
     struct failure f;
 
     failure_set(&f, o, false, "%s", why);
-    give_up(q, &f);
+    end_badly(q, &f);
+}
+
+static void leave_alone(struct question *q, const struct config_upstream *to, int left_s)
+{
+    struct failure f;
+
+    failure_set(&f, OUT_UPSTREAM_LIMITED, true, "%s: answered 429 lately, and is left alone for %d s",
+                to->registry, left_s);
+    f.retry_after_s = left_s;
+    end_badly(q, &f);
 }
 
 void upstream_drain_questions(struct upstream *u)
@@ -314,6 +364,15 @@ void upstream_drain_questions(struct upstream *u)
         next = LIST_NEXT(q, link);
         refuse(q, OUT_DRAINING, "cachalot is shutting down");
     }
+}
+
+/* Retries are for clients to whom nothing else can be said: one that is down is asked
+ * once. */
+static int64_t retries(const struct upstream *u, const struct config_upstream *to)
+{
+    if (health_is_down(u->parts.health, to->registry))
+        return 0;
+    return to->retries < RETRIES_MAX ? to->retries : RETRIES_MAX;
 }
 
 static void begin(struct msg *m, void *owner)
@@ -332,7 +391,16 @@ static void begin(struct msg *m, void *owner)
         refuse(q, OUT_NAME_UNKNOWN, "the registry is not configured");
         return;
     }
-    attempts_init(&q->attempts, to, to->retries < RETRIES_MAX ? to->retries : RETRIES_MAX);
+    if (to->offline || q->config->offline) {
+        refuse(q, OUT_OFFLINE, OFFLINE_TEXT);
+        return;
+    }
+    int left_s = attempts_limit_left(u, to, ask_behalf(q->ask), HEALTH_ASKS);
+    if (left_s > 0) {
+        leave_alone(q, to, left_s);
+        return;
+    }
+    attempts_init(&q->attempts, to, retries(u, to));
     attempts_prefer(&q->attempts, u);
     q->head_only = kinds[ask_kind(q->ask)].head_only;
     q->retry = event_new(u->base, -1, 0, retry_now, q);

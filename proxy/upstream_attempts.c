@@ -13,9 +13,14 @@
 /* For so long nobody waits again for a url that could not be asked. */
 #define PREFERENCE_MS (60 * 1000)
 
+static unsigned url_count(const struct attempts *a)
+{
+    return a->foreign ? a->foreign->count : a->to->url_count;
+}
+
 static unsigned url_index(const struct attempts *a)
 {
-    return (a->first + a->url) % a->to->url_count;
+    return (a->first + a->url) % url_count(a);
 }
 
 static void begin_round(struct attempts *a)
@@ -28,6 +33,11 @@ static void begin_round(struct attempts *a)
 void attempts_init(struct attempts *a, const struct config_upstream *to, int64_t retries)
 {
     *a = (struct attempts){.to = to, .rounds_left = retries};
+}
+
+void attempts_go_elsewhere(struct attempts *a, const struct foreign_urls *urls, int64_t retries)
+{
+    *a = (struct attempts){.to = a->to, .foreign = urls, .rounds_left = retries};
 }
 
 static struct preference *find_preference(struct upstream *u, const char *registry)
@@ -51,6 +61,9 @@ void attempts_succeeded(const struct attempts *a, struct upstream *u)
 {
     unsigned url = url_index(a);
 
+    if (a->foreign)
+        return;
+    health_answered(u->parts.health, a->to->registry);
     /* "Not found" says nothing against the urls before this one. */
     if (a->url == 0 || !a->may_pass)
         return;
@@ -62,6 +75,34 @@ void attempts_succeeded(const struct attempts *a, struct upstream *u)
     }
     p->url = url;
     p->until_ms = clock_now_ms() + PREFERENCE_MS;
+}
+
+void attempts_report(const struct attempts *a, struct upstream *u, const struct behalf *b,
+                     enum health_kind kind, struct failure *f)
+{
+    struct health *h = u->parts.health;
+    const char *registry = a->to->registry;
+    int64_t now_ms = clock_now_ms();
+
+    if (f->outcome == OUT_DRAINING)
+        return;
+    if (!f->is_elsewhere &&
+        (f->outcome == OUT_UPSTREAM_UNRESOLVED || f->outcome == OUT_UPSTREAM_REFUSED ||
+         f->outcome == OUT_UPSTREAM_TIMEOUT)) {
+        health_unreachable(h, registry, now_ms);
+        return;
+    }
+    health_answered(h, registry);
+    if (!f->is_elsewhere && f->outcome == OUT_UPSTREAM_LIMITED && !b->authorization)
+        f->retry_after_s = health_limited(h, registry, kind, f->retry_after_s, now_ms);
+}
+
+int attempts_limit_left(struct upstream *u, const struct config_upstream *to,
+                        const struct behalf *b, enum health_kind kind)
+{
+    if (b->authorization)
+        return 0;
+    return health_limit_left(u->parts.health, to->registry, kind, clock_now_ms());
 }
 
 void attempts_progress(struct attempts *a, int64_t retries)
@@ -97,7 +138,7 @@ enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, 
     a->not_found += is_not_found;
     a->may_pass |= f->may_pass;
     a->url++;
-    if (a->url < a->to->url_count)
+    if (a->url < url_count(a))
         return ATTEMPT_NOW;
     bool again = a->may_pass && a->rounds_left > 0;
     begin_round(a);
@@ -115,5 +156,17 @@ enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, 
 
 char *attempts_url(const struct attempts *a, const struct name *n, const char *rest)
 {
-    return mem_format("%s/v2/%s/%s", a->to->urls[url_index(a)], n->repository, rest);
+    if (a->foreign)
+        return mem_copy(a->foreign->urls[url_index(a)], strlen(a->foreign->urls[url_index(a)]));
+    const char *url = a->to->urls[url_index(a)];
+    switch (a->to->parent) {
+    case PARENT_PREFIX:
+        return mem_format("%s/v2/%s/%s/%s", url, n->registry, n->repository, rest);
+    case PARENT_NS:
+        return mem_format("%s/v2/%s/%s%sns=%s", url, n->repository, rest,
+                          strchr(rest, '?') ? "&" : "?", n->registry);
+    case PARENT_NO:
+        break;
+    }
+    return mem_format("%s/v2/%s/%s", url, n->repository, rest);
 }

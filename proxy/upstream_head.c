@@ -8,20 +8,21 @@
 
 #include <curl/curl.h>
 
+#include "proxy/challenge.h"
 #include "proxy/http.h"
 
 #define RETRY_AFTER_MAX_S (24 * 3600)
 
 void head_init(struct head *h)
 {
-    *h = (struct head){.content_length = -1};
+    *h = (struct head){.content_length = -1, .ratelimit_limit = -1, .ratelimit_remaining = -1};
 }
 
 void head_clear(struct head *h)
 {
     free(h->location);
     free(h->link);
-    free(h->challenge);
+    free(h->challenges);
     head_init(h);
 }
 
@@ -114,6 +115,26 @@ static void retry_after(struct head *h, struct span v, int64_t now_s)
         h->retry_after_s = RETRY_AFTER_MAX_S;
 }
 
+/* "100;w=21600": the number counts, the window is the registry's affair. */
+static int64_t limit_number(struct span v)
+{
+    uint64_t n;
+
+    return take_number(&v, &n) && (v.len == 0 || v.p[0] == ';') ? (int64_t)n : -1;
+}
+
+static void ratelimit_limit(struct head *h, struct span v, int64_t now_s)
+{
+    (void)now_s;
+    h->ratelimit_limit = limit_number(v);
+}
+
+static void ratelimit_remaining(struct head *h, struct span v, int64_t now_s)
+{
+    (void)now_s;
+    h->ratelimit_remaining = limit_number(v);
+}
+
 static void copy(char *out, size_t size, struct span v)
 {
     size_t len = v.len < size ? v.len : 0;
@@ -132,10 +153,22 @@ static void content_type(struct head *h, struct span v, int64_t now_s)
     copy(h->content_type, sizeof h->content_type, v);
 }
 
+static void accept_ranges(struct head *h, struct span v, int64_t now_s)
+{
+    (void)now_s;
+    h->accepts_ranges = span_equal_fold(v, "bytes");
+}
+
 static void docker_content_digest(struct head *h, struct span v, int64_t now_s)
 {
     (void)now_s;
     copy(h->digest, sizeof h->digest, v);
+}
+
+static void docker_ratelimit_source(struct head *h, struct span v, int64_t now_s)
+{
+    (void)now_s;
+    copy(h->ratelimit_source, sizeof h->ratelimit_source, v);
 }
 
 static void filters_applied(struct head *h, struct span v, int64_t now_s)
@@ -166,27 +199,30 @@ static void link_field(struct head *h, struct span v, int64_t now_s)
     keep(h, &h->link, v, HEAD_LINK_MAX);
 }
 
-/* The first one: what a client is told when it must log in. One that is too long
- * is as good as none. */
+/* One that is not of the grammar is as good as none. */
 static void www_authenticate(struct head *h, struct span v, int64_t now_s)
 {
     (void)now_s;
-    if (h->challenge || v.len >= ASK_CHALLENGE_MAX || memchr(v.p, '\0', v.len))
-        return;
-    h->challenge = mem_copy(v.p, v.len);
+    if (!h->challenges)
+        h->challenges = mem_new(sizeof *h->challenges);
+    (void)!challenge_parse(h->challenges, v.p, v.len);
 }
 
 static const struct {
     const char *name;
     void (*take)(struct head *h, struct span value, int64_t now_s);
 } fields[] = {
+    {"Accept-Ranges", accept_ranges},
     {"Content-Length", content_length},
     {"Content-Range", content_range},
     {"Content-Type", content_type},
     {"Docker-Content-Digest", docker_content_digest},
+    {"Docker-RateLimit-Source", docker_ratelimit_source},
     {"Link", link_field},
     {"Location", location},
     {"OCI-Filters-Applied", filters_applied},
+    {"RateLimit-Limit", ratelimit_limit},
+    {"RateLimit-Remaining", ratelimit_remaining},
     {"Retry-After", retry_after},
     {"Transfer-Encoding", transfer_encoding},
     {"WWW-Authenticate", www_authenticate},
@@ -243,4 +279,32 @@ bool head_take(struct head *h, const char *line, size_t len, int64_t now_s)
         }
     }
     return true;
+}
+
+bool head_is_redirect(const struct head *h)
+{
+    switch (h->status) {
+    case 301:
+    case 302:
+    case 303:
+    case 307:
+    case 308:
+        return h->location != NULL;
+    default:
+        return false;
+    }
+}
+
+void head_note_limits(const struct head *h, struct registry_stats *r, struct log *log)
+{
+    if (!r || h->ratelimit_limit < 0 || h->ratelimit_remaining < 0)
+        return;
+    uint64_t limit = (uint64_t)h->ratelimit_limit, left = (uint64_t)h->ratelimit_remaining;
+    atomic_store_explicit(&r->ratelimit_limit, limit, memory_order_relaxed);
+    uint64_t before =
+        atomic_exchange_explicit(&r->ratelimit_remaining, left, memory_order_relaxed);
+    if (left != before && left <= limit / 10)
+        log_event(log, LOG_INFO, "%s allows %llu more requests of %llu to %s", r->registry,
+                  (unsigned long long)left, (unsigned long long)limit,
+                  h->ratelimit_source[0] ? h->ratelimit_source : "us");
 }

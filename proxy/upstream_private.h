@@ -2,11 +2,18 @@
 /*
  * Inside the upstream thread. From below:
  *
- *   upstream_address.c   which addresses a redirect may lead to
+ *   upstream_address.c   which addresses are public
+ *   upstream_hop.c       where an exchange may lead
  *   upstream_head.c      the head of a response
+ *   upstream_failure.c   what a failure means
+ *   upstream_easy.c      how an upstream is spoken to
  *   upstream_loop.c      libcurl's multi interface on libevent
+ *   upstream_auth.c      who we are to a registry; upstream_grant.c gets its tokens
  *   upstream_transfer.c  one HTTP exchange, with its redirects
  *   upstream_attempts.c  which url next, and when
+ *   upstream_foreign.c   urls of layers that manifests keep elsewhere
+ *   upstream_rate.c      how fast content may come
+ *   upstream_lane.c      one connection that brings a blob, or pieces of it
  *   upstream_fetch.c     a blob, with resume
  *   upstream_ask.c       small questions; upstream_keep.c stores their answers
  *   upstream.c           the thread
@@ -20,15 +27,18 @@
 
 #include <event2/event.h>
 
+#include "cache/manifest.h"
 #include "proxy/intake.h"
 #include "proxy/queue.h"
 #include "proxy/upstream.h"
 #include "proxy/upstream_transfer.h"
 
+struct authority;
 struct download; /* a blob fetch */
 struct question; /* an ask */
 
 #define PREFERENCES_MAX 16
+#define OFFLINE_TEXT "the upstream is not asked: offline = yes is configured"
 
 /* The url of an upstream that answered when one before it did not. */
 struct preference {
@@ -39,12 +49,15 @@ struct preference {
 
 struct upstream {
     struct upstream_parts parts;
+    struct db_reader *reader;
     struct config *config;
     struct event_base *base;
     struct event *wakeup; /* the queue has messages */
     struct loop *loop;
+    struct authority *authority;
     struct queue *queue;
     struct hasher *hasher;
+    struct throttle *throttle;
     pthread_t thread;
     struct msg stop;
     bool stopping;
@@ -60,6 +73,7 @@ struct upstream {
  * over, and another may follow after a while. */
 struct attempts {
     const struct config_upstream *to;
+    const struct foreign_urls *foreign; /* not its own urls, but these */
     unsigned first;     /* the url that a round begins with */
     unsigned url;       /* of the next attempt, counted from there */
     unsigned not_found; /* urls of this round that said 404 */
@@ -72,15 +86,26 @@ struct attempts {
 enum attempts_next { ATTEMPT_NOW, ATTEMPT_LATER, ATTEMPT_NEVER };
 
 void attempts_init(struct attempts *a, const struct config_upstream *to, int64_t retries);
+/* The urls that manifests name for a foreign layer, in place of the upstream's own. */
+void attempts_go_elsewhere(struct attempts *a, const struct foreign_urls *urls, int64_t retries);
 /* Begin with the url that answered lately, if one before it did not. */
 void attempts_prefer(struct attempts *a, struct upstream *u);
 /* The attempt brought what was asked for. */
 void attempts_succeeded(const struct attempts *a, struct upstream *u);
+/* The end of all attempts, for the memory of how the upstream fares: `f` is what it
+ * came to. Of a 429 its `retry_after_s` is set to what is kept to. What is said to the
+ * credentials of a client is between those two. */
+void attempts_report(const struct attempts *a, struct upstream *u, const struct behalf *b,
+                     enum health_kind kind, struct failure *f);
+/* For how many seconds more the upstream is to be left alone. */
+int attempts_limit_left(struct upstream *u, const struct config_upstream *to,
+                        const struct behalf *b, enum health_kind kind);
 /* What to do after a failure; ATTEMPT_LATER sets `*wait_ms`. */
 enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, int *wait_ms);
 /* Something useful came: all retries are there again. */
 void attempts_progress(struct attempts *a, int64_t retries);
-/* "<url>/v2/<repository>/<rest>" for the attempt, owned by the caller. */
+/* "<url>/v2/<repository>/<rest>" for the attempt, owned by the caller; the registry is
+ * named too where the url is another cachalot's. */
 char *attempts_url(const struct attempts *a, const struct name *n, const char *rest);
 
 /* --- blobs and questions --- */
@@ -90,6 +115,13 @@ void upstream_resume_downloads(struct upstream *u);
 /* End all that is under way, at shutdown; each ends later by itself. */
 void upstream_drain_downloads(struct upstream *u);
 void upstream_drain_questions(struct upstream *u);
+
+/* The urls that manifests of the upstream name for this layer, to be cleared by the
+ * caller; ERR_NOT_FOUND when there is none. */
+MUST_CHECK int foreign_find(struct upstream *u, const char *registry, const struct digest *d,
+                            struct foreign_urls *urls);
+/* What to say when the registry said `own`, and the urls came to `elsewhere`. */
+struct failure foreign_failure(const struct failure *own, const struct failure *elsewhere);
 
 /* Whether a Content-Type says nothing of a manifest. */
 bool keep_type_is_generic(const char *media_type);

@@ -2,9 +2,10 @@
 /*
  * One HTTP exchange: a request, the redirects that answer it, the body of the last.
  *
- * Redirects are followed here, hop by hop, so that each is judged: at most
- * HOPS_MAX, never from https to http, and to another host only at a public
- * address. Nothing but the fields built below is sent to any hop.
+ * Redirects are followed here, hop by hop, so that each is judged (upstream_hop.c): at
+ * most HOPS_MAX, never from https to http. Nothing but the fields built below is sent to any hop, and who we are, or a
+ * client is, to the origin of the first one alone. When the first hop refuses us, the
+ * exchange may wait for a credential, out of the loop, and begin anew.
  */
 #include "proxy/upstream_transfer.h"
 
@@ -18,13 +19,14 @@
 
 #include <curl/curl.h>
 
+#include "proxy/secret.h"
+#include "proxy/upstream_auth.h"
+#include "proxy/upstream_hop.h"
 #include "proxy/upstream_private.h"
-#include "proxy/version.h"
 
 #define HOPS_MAX 5
 /* Of the body of a redirect or an error: read, so that the connection lives on. */
 #define DROPPED_BODY_MAX (64u * 1024)
-#define RECEIVE_BYTES (512L * 1024)
 /* Slower than this over a stall timeout is no progress, whatever drips. */
 #define DRIP_BYTES_A_SECOND 512
 
@@ -45,20 +47,29 @@ struct transfer {
     struct curl_slist *fields;
     struct registry_stats *registry;
     struct behalf behalf;
+    bool has_auth; /* we may say who we are */
+    struct auth auth;
+    char *form; /* secret */
+    bool is_token;
+    bool is_foreign;
     bool accept_manifests;
     uint64_t range_start;
     bool has_range;
+    uint64_t range_end;
     enum outcome not_found;
 
-    CURLU *url;     /* of the hop under way */
-    char *own_host; /* of the url in the configuration */
-    char host[256]; /* of the hop: for messages */
+    CURLU *url;       /* of the hop under way */
+    char *own_host;   /* of the first hop */
+    char *own_origin; /* of the first hop: scheme, host and port */
+    char host[256];   /* of the hop: for messages */
     char own_address[ADDRESS_TEXT_MAX];
     unsigned hops;
     bool is_guarded; /* the hop may lead to public addresses only */
 
     struct head head;
-    bool has_body; /* the head was taken: what follows is content */
+    bool is_in_loop;
+    bool is_challenged; /* the registry itself wants to know who we are */
+    bool has_body;      /* the head was taken: what follows is content */
     uint64_t dropped_bytes;
     bool is_connected;
     bool is_paused;
@@ -70,26 +81,29 @@ struct transfer {
     char error[CURL_ERROR_SIZE];
 };
 
-void failure_set(struct failure *f, enum outcome o, bool may_pass, const char *format, ...)
-{
-    va_list args;
-
-    *f = (struct failure){.outcome = o, .may_pass = may_pass};
-    va_start(args, format);
-    vsnprintf(f->why, sizeof f->why, format, args);
-    va_end(args);
-}
-
 /* --- the end --- */
+
+/* They may be secret. */
+static void drop_fields(struct transfer *t)
+{
+    for (struct curl_slist *field = t->fields; field; field = field->next)
+        explicit_bzero(field->data, strlen(field->data));
+    curl_slist_free_all(t->fields);
+    t->fields = NULL;
+}
 
 static void transfer_free(struct transfer *t)
 {
     curl_easy_cleanup(t->easy);
-    curl_slist_free_all(t->fields);
+    drop_fields(t);
     behalf_clear(&t->behalf);
+    if (t->has_auth)
+        auth_clear(&t->auth);
+    secret_free(t->form);
     curl_url_cleanup(t->url);
     event_free(t->stall);
     free(t->own_host);
+    free(t->own_origin);
     head_clear(&t->head);
     free(t);
 }
@@ -101,7 +115,8 @@ void transfer_cancel(struct transfer **tp)
     if (!t)
         return;
     *tp = NULL;
-    loop_remove(t->upstream->loop, t->easy);
+    if (t->is_in_loop)
+        loop_remove(t->upstream->loop, t->easy);
     transfer_free(t);
 }
 
@@ -113,8 +128,21 @@ static void finish(struct transfer *t)
     bool has_failed = t->has_failed;
     struct failure f = t->failure;
 
+    f.is_elsewhere = t->hops > 0;
+    /* Nobody is to log in elsewhere. */
+    if (f.is_elsewhere || t->is_foreign)
+        f.challenge[0] = '\0';
     transfer_free(t);
     done(arg, has_failed ? &f : NULL);
+}
+
+/* Note the reason; the first one counts. */
+static void fail(struct transfer *t, const struct failure *f)
+{
+    if (t->has_failed)
+        return;
+    t->has_failed = true;
+    t->failure = *f;
 }
 
 /* For callbacks: note the reason; curl ends the transfer. */
@@ -132,64 +160,7 @@ __attribute__((format(printf, 4, 5))) static void refuse(struct transfer *t, enu
     va_end(args);
 }
 
-/* One row a kind of failure that curl reports. */
-static const struct {
-    CURLcode code;
-    enum outcome outcome;
-    bool may_pass;
-    const char *text;
-} failures[] = {
-    {CURLE_COULDNT_RESOLVE_HOST, OUT_UPSTREAM_UNRESOLVED, true, "the name does not resolve"},
-    {CURLE_COULDNT_CONNECT, OUT_UPSTREAM_REFUSED, true, "cannot be reached"},
-    {CURLE_OPERATION_TIMEDOUT, OUT_UPSTREAM_TIMEOUT, true, "cannot be reached in time"},
-    {CURLE_SSL_CONNECT_ERROR, OUT_UPSTREAM_TLS, false, "TLS failed"},
-    {CURLE_PEER_FAILED_VERIFICATION, OUT_UPSTREAM_TLS, false, "the certificate is not acceptable"},
-    {CURLE_SSL_ISSUER_ERROR, OUT_UPSTREAM_TLS, false, "the certificate is not acceptable"},
-    {CURLE_SSL_CIPHER, OUT_UPSTREAM_TLS, false, "no cipher in common"},
-    {CURLE_SSL_CACERT_BADFILE, OUT_UPSTREAM_TLS, false, "ca-file cannot be read"},
-    {CURLE_GOT_NOTHING, OUT_UPSTREAM_BROKEN, true, "the connection was closed without an answer"},
-    {CURLE_PARTIAL_FILE, OUT_UPSTREAM_BROKEN, true, "the connection was closed in the body"},
-    {CURLE_RECV_ERROR, OUT_UPSTREAM_BROKEN, true, "the connection broke"},
-    {CURLE_SEND_ERROR, OUT_UPSTREAM_BROKEN, true, "the connection broke"},
-    {CURLE_WEIRD_SERVER_REPLY, OUT_UPSTREAM_BROKEN, true, "the answer is not HTTP"},
-    {CURLE_UNSUPPORTED_PROTOCOL, OUT_UPSTREAM_BROKEN, true, "the answer is not HTTP/1.1"},
-};
-
-static void refuse_code(struct transfer *t, CURLcode code)
-{
-    for (size_t i = 0; i < sizeof failures / sizeof failures[0]; i++) {
-        if (failures[i].code == code) {
-            refuse(t, failures[i].outcome, failures[i].may_pass, "%s: %s (%s)", t->host,
-                   failures[i].text, t->error[0] ? t->error : curl_easy_strerror(code));
-            return;
-        }
-    }
-    refuse(t, OUT_UPSTREAM_BROKEN, true, "%s: %s", t->host,
-           t->error[0] ? t->error : curl_easy_strerror(code));
-}
-
 /* --- hops --- */
-
-static char *url_part(CURLU *url, CURLUPart part)
-{
-    char *text = NULL;
-
-    return curl_url_get(url, part, &text, 0) == CURLUE_OK ? text : NULL;
-}
-
-/* Whether the hop leads to the host of the configured url, by name or by the
- * address that it was reached at. */
-static bool is_own_host(const struct transfer *t, const char *host)
-{
-    size_t len = strlen(host);
-
-    if (strcasecmp(host, t->own_host) == 0)
-        return true;
-    if (host[0] == '[' && len > 2)
-        return strlen(t->own_address) == len - 2 &&
-               strncasecmp(host + 1, t->own_address, len - 2) == 0;
-    return t->own_address[0] && strcmp(host, t->own_address) == 0;
-}
 
 static void add_field(struct transfer *t, const char *line)
 {
@@ -197,34 +168,39 @@ static void add_field(struct transfer *t, const char *line)
     CHECK(t->fields);
 }
 
+/* `name` with its colon. */
 static void add_field_value(struct transfer *t, const char *name, const char *value)
 {
-    char *line = mem_format("%s: %s", name, value);
+    char *line = secret_join(name, value);
 
     add_field(t, line);
-    explicit_bzero(line, strlen(line));
-    free(line);
+    secret_free(line);
 }
 
-/* The fields of a hop. What a client gave goes to the registry itself alone. */
-static void set_fields(struct transfer *t)
+/* The fields of a hop. `is_own`: it goes to the registry itself, which alone is told
+ * who we are, or what a client gave. */
+static void set_fields(struct transfer *t, bool is_own)
 {
-    char line[64];
-    bool is_registry = t->hops == 0;
+    char line[64], last[24] = "";
 
-    curl_slist_free_all(t->fields);
-    t->fields = NULL;
+    drop_fields(t);
     /* Content must come as it is stored: by its digest. */
     add_field(t, "Accept-Encoding: identity");
     add_field(t, t->accept_manifests ? accept_manifests : "Accept: */*");
     if (t->has_range) {
-        snprintf(line, sizeof line, "Range: bytes=%llu-", (unsigned long long)t->range_start);
+        if (t->range_end > 0)
+            snprintf(last, sizeof last, "%llu", (unsigned long long)t->range_end - 1);
+        snprintf(line, sizeof line, "Range: bytes=%llu-%s", (unsigned long long)t->range_start,
+                 last);
         add_field(t, line);
     }
-    if (is_registry && t->behalf.authorization)
-        add_field_value(t, "Authorization", t->behalf.authorization);
-    if (is_registry && t->behalf.loop)
-        add_field_value(t, "CDN-Loop", t->behalf.loop);
+    if (is_own && t->behalf.authorization)
+        add_field_value(t, "Authorization: ", t->behalf.authorization);
+    else if (is_own && t->has_auth && t->auth.field)
+        add_field_value(t, "Authorization: ", t->auth.field);
+    /* What is within the network may be ourselves. */
+    if ((is_own || !t->is_guarded) && t->behalf.loop)
+        add_field_value(t, "CDN-Loop: ", t->behalf.loop);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->fields);
 }
 
@@ -232,65 +208,92 @@ static void set_fields(struct transfer *t)
 static void start_hop(struct transfer *t)
 {
     struct stats *stats = t->upstream->parts.stats;
-    char *host = url_part(t->url, CURLUPART_HOST);
+    char *origin = hop_origin(t->url, t->host, sizeof t->host);
 
-    if (!t->own_host)
-        t->own_host = mem_copy(host, strlen(host));
-    snprintf(t->host, sizeof t->host, "%s", host);
-    t->is_guarded = !is_own_host(t, host);
-    curl_free(host);
+    if (!t->own_host) {
+        t->own_host = mem_copy(t->host, strlen(t->host));
+        t->own_origin = mem_copy(origin, strlen(origin));
+    }
+    bool is_own = strcasecmp(origin, t->own_origin) == 0;
+    free(origin);
     head_clear(&t->head);
     t->has_body = false;
     t->dropped_bytes = 0;
     t->is_connected = false;
     t->error[0] = '\0';
-    set_fields(t);
+    set_fields(t, is_own);
+    easy_use_certificate(t->easy, t->to, is_own && !t->is_foreign);
     STATS_ADD(stats, upstream_requests, 1);
     if (t->registry)
         STATS_ADD(t->registry, line_requests, 1);
+    t->is_in_loop = true;
     loop_add(t->upstream->loop, t->easy);
 }
 
-static bool is_redirect(const struct transfer *t)
+static struct hop_policy policy(const struct transfer *t)
 {
-    switch (t->head.status) {
-    case 301:
-    case 302:
-    case 303:
-    case 307:
-    case 308:
-        return t->head.location != NULL;
-    default:
-        return false;
+    return (struct hop_policy){
+        .to = t->to,
+        .from = t->host,
+        .own_host = t->own_host,
+        .own_address = t->own_address,
+        .is_foreign = t->is_foreign,
+    };
+}
+
+/* Into t->url; false when the hop is not to be taken. */
+static bool take_redirect(struct transfer *t)
+{
+    struct hop_policy p = policy(t);
+    struct failure f;
+    bool taken = false;
+
+    if (t->is_token)
+        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: redirects, as no token server may",
+                    t->host);
+    else if (t->hops == HOPS_MAX)
+        failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: redirects more than %d times", t->host,
+                    HOPS_MAX);
+    else
+        taken = hop_take(&p, t->url, t->head.location, &t->is_guarded, &f);
+    if (!taken)
+        fail(t, &f);
+    t->hops++;
+    return taken;
+}
+
+/* The registry refused us: bring what it wants, and begin anew, if that can be had. */
+static void answer_challenge(struct transfer *t)
+{
+    bool is_inside = t->own_address[0] && !address_text_is_public(t->own_address);
+    struct failure f = t->failure;
+
+    t->is_challenged = false;
+    t->has_failed = false;
+    switch (auth_refused(&t->auth, &t->head, is_inside, &f)) {
+    case AUTH_GO:
+        start_hop(t);
+        break;
+    case AUTH_WAIT:
+        t->is_connected = false;
+        break;
+    case AUTH_REFUSED:
+        fail(t, &f);
+        finish(t);
+        break;
     }
 }
 
-/* Resolve Location (RFC 3986 section 5, by curl) into t->url. False when the hop
- * is not to be taken. */
-static bool take_redirect(struct transfer *t)
+static void auth_is_ready(struct auth *a, const struct failure *f)
 {
-    char *from = url_part(t->url, CURLUPART_SCHEME);
-    CURLUcode code = curl_url_set(t->url, CURLUPART_URL, t->head.location, CURLU_DISALLOW_USER);
-    char *scheme = url_part(t->url, CURLUPART_SCHEME);
-    char *host = url_part(t->url, CURLUPART_HOST);
-    bool taken = false;
+    struct transfer *t = (struct transfer *)((char *)a - offsetof(struct transfer, auth));
 
-    if (code != CURLUE_OK || !scheme || !host)
-        refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: redirects to an invalid url", t->host);
-    else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0)
-        refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: redirects to %.20s:", t->host, scheme);
-    else if (from && strcmp(from, "https") == 0 && strcmp(scheme, "http") == 0)
-        refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: redirects from https to http", t->host);
-    else if (t->hops == HOPS_MAX)
-        refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: redirects more than %d times", t->host,
-               HOPS_MAX);
-    else
-        taken = true;
-    curl_free(from);
-    curl_free(scheme);
-    curl_free(host);
-    t->hops++;
-    return taken;
+    if (!f) {
+        start_hop(t);
+        return;
+    }
+    fail(t, f);
+    finish(t);
 }
 
 void transfer_ended(void *easy, int code)
@@ -299,17 +302,24 @@ void transfer_ended(void *easy, int code)
     char *address;
 
     CHECK(curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t) == CURLE_OK);
+    t->is_in_loop = false;
     /* A redirect's body is of no interest, however long. */
-    if (code != CURLE_OK && !(is_redirect(t) && t->dropped_bytes > DROPPED_BODY_MAX))
-        refuse_code(t, (CURLcode)code);
-    if (!t->has_failed && is_redirect(t)) {
-        if (t->hops == 0 && curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
-            address)
-            snprintf(t->own_address, sizeof t->own_address, "%s", address);
-        if (take_redirect(t)) {
-            start_hop(t);
-            return;
-        }
+    if (code != CURLE_OK && !(head_is_redirect(&t->head) && t->dropped_bytes > DROPPED_BODY_MAX)) {
+        struct failure f;
+        if (!easy_failed_at_proxy(easy, code, t->to, &f))
+            failure_of_code(&f, code, t->host, t->error);
+        fail(t, &f);
+    }
+    if (t->hops == 0 && !t->to->proxy && curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
+        address)
+        snprintf(t->own_address, sizeof t->own_address, "%s", address);
+    if (t->is_challenged) {
+        answer_challenge(t);
+        return;
+    }
+    if (!t->has_failed && head_is_redirect(&t->head) && take_redirect(t)) {
+        start_hop(t);
+        return;
     }
     if (!t->has_failed && !t->has_body)
         refuse(t, OUT_UPSTREAM_BROKEN, true, "%s: sent no whole answer", t->host);
@@ -318,15 +328,20 @@ void transfer_ended(void *easy, int code)
 
 /* --- what curl calls --- */
 
+static void refuse_address(struct transfer *t)
+{
+    refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: %s an address that is not public", t->host,
+           t->is_token ? "the token server is at" : "a redirect leads to");
+}
+
 /* CURLOPT_OPENSOCKETFUNCTION: the address is known, nothing was sent yet. */
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
     struct transfer *t = arg;
 
     (void)purpose;
-    if (t->is_guarded && !address_is_public(&a->addr)) {
-        refuse(t, OUT_UPSTREAM_BROKEN, false,
-               "%s: a redirect leads to an address that is not public", t->host);
+    if (t->is_guarded && !t->to->proxy && !address_is_public(&a->addr)) {
+        refuse_address(t);
         return CURL_SOCKET_BAD;
     }
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
@@ -342,30 +357,10 @@ static int before_request(void *arg, char *peer, char *local, int peer_port, int
     (void)local_port;
     t->is_connected = true;
     t->slow_looks = 0;
-    if (!t->is_guarded || address_text_is_public(peer))
+    if (!t->is_guarded || t->to->proxy || address_text_is_public(peer))
         return CURL_PREREQFUNC_OK;
-    refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: a redirect leads to an address that is not public",
-           t->host);
+    refuse_address(t);
     return CURL_PREREQFUNC_ABORT;
-}
-
-static void refuse_status(struct transfer *t)
-{
-    int status = t->head.status;
-
-    if (status == 404 || status == 410)
-        refuse(t, t->not_found, false, "%s: answered %d", t->host, status);
-    else if (status == 401 || status == 403)
-        refuse(t, OUT_UPSTREAM_DENIED, false, "%s: answered %d", t->host, status);
-    else if (status == 429)
-        refuse(t, OUT_UPSTREAM_LIMITED, true, "%s: answered 429 (too many requests)", t->host);
-    else if (status >= 500)
-        refuse(t, OUT_UPSTREAM_ERROR, true, "%s: answered %d", t->host, status);
-    else
-        refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: answered %d", t->host, status);
-    t->failure.retry_after_s = (int)t->head.retry_after_s;
-    if (status == 401 && t->head.challenge)
-        snprintf(t->failure.challenge, sizeof t->failure.challenge, "%s", t->head.challenge);
 }
 
 /* The head is whole. False ends the transfer at once; so does an error's head, but
@@ -374,16 +369,23 @@ static bool head_is_whole(struct transfer *t)
 {
     int status = t->head.status;
 
-    if (status < 200 || is_redirect(t))
+    if (status < 200 || head_is_redirect(&t->head))
         return true;
     if (t->head.bad) {
         refuse(t, OUT_UPSTREAM_BROKEN, false, "%s: sent a malformed head", t->host);
         return false;
     }
+    /* Those of a client are its own affair. */
+    if (t->hops == 0 && !t->behalf.authorization)
+        head_note_limits(&t->head, t->registry, t->upstream->parts.log);
     if (t->head.chunked)
         t->head.content_length = -1;
     if (status != 200 && !(t->has_range && (status == 206 || status == 416))) {
-        refuse_status(t);
+        struct failure f;
+        failure_of_status(&f, &t->head, t->host, t->not_found);
+        fail(t, &f);
+        t->is_challenged =
+            t->has_auth && t->hops == 0 && (status == 400 || status == 401 || status == 403);
         return true;
     }
     t->has_body = true;
@@ -422,7 +424,7 @@ static size_t body_bytes(char *data, size_t size, size_t count, void *arg)
         t->dropped_bytes += len;
         return t->dropped_bytes <= DROPPED_BODY_MAX ? len : 0;
     }
-    if (t->calls->room && !t->calls->room(t->arg)) {
+    if (t->calls->room && !t->calls->room(t->arg, len)) {
         t->is_paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
@@ -457,6 +459,10 @@ static void look_for_stall(evutil_socket_t s, short what, void *arg)
 
     (void)s;
     (void)what;
+    if (t->has_failed && !t->is_in_loop) {
+        finish(t);
+        return;
+    }
     t->bytes = 0;
     t->slow_looks = slow ? t->slow_looks + 1 : 0;
     if (t->slow_looks < 2)
@@ -464,6 +470,7 @@ static void look_for_stall(evutil_socket_t s, short what, void *arg)
     refuse(t, OUT_UPSTREAM_TIMEOUT, true, "%s: sent nothing for %lld ms", t->host,
            (long long)t->to->stall_timeout_ms);
     loop_remove(t->upstream->loop, t->easy);
+    t->is_in_loop = false;
     finish(t);
 }
 
@@ -477,25 +484,11 @@ static void set_options(struct transfer *t, const struct transfer_order *o)
     curl_easy_setopt(e, CURLOPT_CURLU, t->url);
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error);
     curl_easy_setopt(e, CURLOPT_NOBODY, o->head_only ? 1L : 0L);
-    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L);
-    curl_easy_setopt(e, CURLOPT_USERAGENT, "cachalot/" CACHALOT_VERSION);
-    curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    /* The environment must not decide where our traffic goes. */
-    curl_easy_setopt(e, CURLOPT_PROXY, "");
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    /* Do not wait for a resolver's thread when a transfer is cancelled. */
-    curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)t->to->connect_timeout_ms);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(e, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
-    curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
-    if (t->to->ca_file)
-        curl_easy_setopt(e, CURLOPT_CAINFO, t->to->ca_file);
+    if (t->form) {
+        curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->form);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE, (long)strlen(t->form));
+    }
+    curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)o->timeout_ms);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, before_request);
@@ -504,6 +497,39 @@ static void set_options(struct transfer *t, const struct transfer_order *o)
     curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, body_bytes);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+}
+
+/* A manifest's url that is not allowed is as good as one where nothing is. */
+static bool may_begin(struct transfer *t, struct failure *f)
+{
+    struct hop_policy p = {.to = t->to, .from = "a manifest", .is_foreign = true};
+
+    if (t->is_foreign && !hop_judge(&p, t->url, &t->is_guarded, f)) {
+        f->outcome = t->not_found;
+        return false;
+    }
+    return easy_use_proxy(t->easy, t->to, f);
+}
+
+/* Nobody may be called back from within transfer_start. */
+static void begin(struct transfer *t)
+{
+    struct failure f;
+    enum auth_step step = AUTH_REFUSED;
+
+    if (may_begin(t, &f))
+        step = t->has_auth ? auth_begin(&t->auth, &f) : AUTH_GO;
+    switch (step) {
+    case AUTH_GO:
+        start_hop(t);
+        break;
+    case AUTH_WAIT:
+        break;
+    case AUTH_REFUSED:
+        fail(t, &f);
+        event_active(t->stall, EV_TIMEOUT, 0);
+        break;
+    }
 }
 
 struct transfer *transfer_start(struct upstream *u, const struct transfer_order *o,
@@ -526,17 +552,28 @@ struct transfer *transfer_start(struct upstream *u, const struct transfer_order 
         t->behalf = behalf_copy(o->behalf);
     t->accept_manifests = o->accept_manifests;
     t->range_start = o->range_start;
-    t->has_range = o->range_start > 0;
+    t->range_end = o->range_end;
+    t->has_range = o->range_start > 0 || o->range_end > 0;
     t->not_found = o->not_found;
+    t->is_token = o->is_token;
+    t->is_foreign = o->is_foreign;
+    t->is_guarded = o->is_guarded;
+    t->form = o->form ? mem_copy(o->form, strlen(o->form)) : NULL;
     t->registry = stats_find_registry(u->parts.stats, o->registry);
     head_init(&t->head);
-    t->easy = curl_easy_init();
+    t->easy = easy_new(t->to);
     t->stall = event_new(u->base, -1, EV_PERSIST, look_for_stall, t);
     CHECK(t->easy && t->stall);
     set_options(t, o);
     int64_t look_us = t->to->stall_timeout_ms * 1000 / 2;
     struct timeval look = {.tv_sec = look_us / 1000000, .tv_usec = look_us % 1000000};
     CHECK(event_add(t->stall, &look) == 0);
-    start_hop(t);
+    t->has_auth = o->repository != NULL;
+    if (t->has_auth) {
+        auth_init(&t->auth, u->authority, o->to, o->url, o->repository,
+                  t->behalf.authorization != NULL);
+        t->auth.ready = auth_is_ready;
+    }
+    begin(t);
     return t;
 }

@@ -16,9 +16,11 @@
 
 #include "cache/fetch.h"
 #include "cache/store.h"
+#include "proxy/absence.h"
 #include "proxy/ask.h"
 #include "proxy/config.h"
 #include "proxy/disk.h"
+#include "proxy/health.h"
 #include "proxy/http.h"
 #include "proxy/log.h"
 #include "proxy/permit.h"
@@ -55,6 +57,8 @@ struct worker_parts {
     struct upstream *upstream;
     struct disk *disk;
     struct permits *permits;
+    struct absences *absences;
+    struct health *health;
     const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;

@@ -174,9 +174,9 @@ def hits(b):
             server.start(SERVER_CPU)
             b.fill(server, server.blob(b.content.large))
         for clients in (1, 4, 16):
-            repeats = (4 if b.quick else 16) // clients or 1
+            repeats = 4 // clients or 1
             rounds = []
-            for number in range(4 if b.quick else 8):
+            for number in range(4 if b.quick else 12):
                 for server in servers if number % 2 else servers[::-1]:
                     measured = throughput(b, server, CLIENT_CPU, c=clients, r=repeats)
                     if number:
@@ -252,7 +252,7 @@ def instructions(b, server, reference):
     for count in counts:
         folder = tempfile.mkdtemp(dir=server.directory)
         server.start(wrap=lambda command, out=folder: [
-            "valgrind", "--tool=callgrind", f"--callgrind-out-file={out}/%p", *command])
+            "chrt", "-o", "0", "valgrind", "--tool=callgrind", f"--callgrind-out-file={out}/%p", *command])
         b.drain.run(server, p=64, n=count, u=server.manifest(reference))
         server.stop()
         total = 0

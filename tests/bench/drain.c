@@ -480,16 +480,35 @@ static void parse_options(struct options *o, int argc, char **argv)
     *o = (struct options){.repeats = 1, .receive_bytes = 256 * 1024};
     while ((c = getopt(argc, argv, "c:s:r:b:t:p:u:i:n:")) != -1) {
         switch (c) {
-        case 'c': o->clients = number(optarg); break;
-        case 's': o->spread_ns = (int64_t)number(optarg) * 1000000; break;
-        case 'r': o->repeats = number(optarg); break;
-        case 'b': o->receive_bytes = number(optarg); break;
-        case 't': o->limit_ns = (int64_t)number(optarg) * 1000000000; break;
-        case 'p': o->askers = number(optarg); break;
-        case 'u': o->url = optarg; break;
-        case 'i': o->interval_ns = (int64_t)number(optarg) * 1000; break;
-        case 'n': o->requests = number(optarg); break;
-        default: exit(2);
+        case 'c':
+            o->clients = number(optarg);
+            break;
+        case 's':
+            o->spread_ns = (int64_t)number(optarg) * 1000000;
+            break;
+        case 'r':
+            o->repeats = number(optarg);
+            break;
+        case 'b':
+            o->receive_bytes = number(optarg);
+            break;
+        case 't':
+            o->limit_ns = (int64_t)number(optarg) * 1000000000;
+            break;
+        case 'p':
+            o->askers = number(optarg);
+            break;
+        case 'u':
+            o->url = optarg;
+            break;
+        case 'i':
+            o->interval_ns = (int64_t)number(optarg) * 1000;
+            break;
+        case 'n':
+            o->requests = number(optarg);
+            break;
+        default:
+            exit(2);
         }
     }
     if (optind < argc)

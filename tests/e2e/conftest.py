@@ -92,8 +92,8 @@ def upstream(hub):
 @pytest.fixture
 def impatient(upstream, cachalot):
     """A daemon that gives up soon."""
-    return cachalot({HUB: {"url": upstream.url, "retries": 2, "stall-timeout": "400ms",
-                           "connect-timeout": "1s", "tag-ttl": "0s"}})
+    return cachalot({HUB: {"url": upstream.url, "retries": 2, "stall-timeout": "1s",
+                           "connect-timeout": "2s", "tag-ttl": "0s"}})
 
 
 @pytest.fixture(scope="session", autouse=True)

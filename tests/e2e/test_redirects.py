@@ -5,8 +5,9 @@ import pytest
 
 from lib import image
 from lib.hub import Hub
-from lib.image import ACCEPT
-from lib.paths import manifest
+from lib.image import ACCEPT, noise
+from lib.names import PUBLIC, NameServer, add_public_address
+from lib.paths import HUB, blob, manifest
 from lib.sample import BLOB, DATA, DIGEST, check_heals
 
 
@@ -65,14 +66,123 @@ def test_bad_redirects(upstream, daemon, where):
 
 
 def test_redirect_loop(upstream, daemon):
-    """A redirect to itself ends."""
+    """A redirect to itself ends: five are followed, the sixth is not."""
     upstream.fault("/blobs/", redirect=f"{upstream.url}/v2/library/app/blobs/{DIGEST}")
-    assert daemon.get(BLOB).status == 502
-    assert upstream.count() <= 24
+    got = daemon.get(BLOB)
+    assert got.status == 502 and b"redirects more than 5 times" in got.body
+    assert upstream.count() == 6
 
 
 def test_redirect_to_cachalot(upstream, daemon):
-    """A redirect to cachalot's own listener does not make it wait for itself."""
+    """A redirect to cachalot's own listener is seen to be a loop."""
     upstream.fault("/blobs/", redirect="http://%s:%d%s" % (*daemon.address, BLOB))
-    assert daemon.get(BLOB).status in (502, 504)
+    assert daemon.get(BLOB).status == 508
     check_heals(daemon, upstream)
+
+
+# --- redirect-hosts ---
+
+@pytest.fixture
+def cdn(closing):
+    """On an address that is neither the upstream's nor public."""
+    cdn = closing(Hub("127.0.0.2"))
+    cdn.blobs["store", DIGEST] = DATA
+    return cdn
+
+
+def redirecting(cachalot, upstream, cdn, *hosts, host=None):
+    """A daemon whose upstream redirects blobs to the CDN, under this name."""
+    where = f"http://{host or cdn.address[0]}:{cdn.address[1]}"
+    upstream.fault("/blobs/", redirect=f"{where}/v2/store/blobs/{DIGEST}")
+    return cachalot({HUB: {"url": upstream.url, "retries": 0, "redirect-hosts": hosts}})
+
+
+def test_only_to_public_hosts(upstream, cachalot, cdn):
+    """There is no list: a redirect may lead to any public host, and this one is not."""
+    got = redirecting(cachalot, upstream, cdn).get(BLOB)
+    assert got.status == 502 and b"not public" in got.body
+    assert cdn.count() == 0
+
+
+@pytest.mark.parametrize("port", [True, False])
+def test_listed_host(upstream, cachalot, cdn, port):
+    """The operator named the host in redirect-hosts: it may have a private address."""
+    host = "%s:%d" % cdn.address if port else cdn.address[0]
+    daemon = redirecting(cachalot, upstream, cdn, "cdn.example.com", host)
+    assert daemon.get(BLOB).body == DATA
+    assert cdn.count() == 1
+
+
+@pytest.mark.parametrize("listed", ["cdn.example.com", "127.0.0.2:1", "*.127.0.0.2.example"])
+def test_host_that_is_not_listed(upstream, cachalot, cdn, listed):
+    """There is a list and the host is not on it: 502 that names host and option, and the
+    host sees nothing. The upstream's own host need not be listed."""
+    daemon = redirecting(cachalot, upstream, cdn, listed)
+    got = daemon.get(BLOB)
+    assert got.status == 502
+    assert b"redirect-hosts" in got.body and b"127.0.0.2" in got.body and b"docker.io" in got.body
+    assert cdn.count() == 0 and upstream.count() == 1
+    upstream.heal()
+    upstream.fault(f"library/app/blobs/{DIGEST}", redirect=f"/v2/own/app/blobs/{DIGEST}")
+    upstream.blobs["own/app", DIGEST] = DATA
+    assert daemon.get(BLOB).body == DATA
+
+
+def test_pattern_lets_public_addresses_in(upstream, cachalot, cdn):
+    """A host that is allowed by *.DOMAIN must have a public address; the same one by its
+    whole name need not."""
+    daemon = redirecting(cachalot, upstream, cdn, "*.localhost", host="cdn.localhost")
+    got = daemon.get(BLOB)
+    assert got.status == 502 and b"not public" in got.body
+    daemon.sections[f"upstream {HUB}"]["redirect-hosts"] = ["*.localhost", "cdn.localhost"]
+    daemon.write_config()
+    daemon.hup()
+    got = daemon.get(BLOB)  # nobody listens there: but it was let go
+    assert got.status == 502 and b"cannot be reached" in got.body
+
+
+@pytest.mark.mounts
+def test_rebinding(upstream, cachalot, closing, tmp_path):
+    """The name of a CDN has a public address at first, and one within the network later:
+    the connected address counts, every time."""
+    add_public_address()
+    names = closing(NameServer(tmp_path))
+    names.answers["cdn.test"] = [(PUBLIC,), ("127.0.0.2",)]
+    outside = closing(Hub(PUBLIC))
+    inside = closing(Hub("127.0.0.2", port=outside.address[1]))
+    digests = [outside.hold_blob("store", noise(1000, f"rebinding {i}")) for i in range(2)]
+    for digest in digests:
+        inside.blobs["store", digest] = outside.blobs["store", digest]
+        upstream.fault(digest, redirect=f"http://cdn.test:{outside.address[1]}/v2/store/blobs/"
+                                        f"{digest}")
+    daemon = cachalot({HUB: {"url": upstream.url, "retries": 0, "redirect-hosts": ""}})
+    assert daemon.get(blob("library/app", digests[0])).status == 200
+    # Names are remembered for a minute, but not by a daemon that starts.
+    assert daemon.stop() == 0
+    daemon.start()
+    got = daemon.get(blob("library/app", digests[1]))
+    assert got.status == 502 and b"not public" in got.body
+    assert names.asked.count("cdn.test") == 2 and inside.count() == 0
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("said, text", [
+    (["-> inside.test"], b"not public"), (["nowhere"], b"does not resolve"),
+    ([()], b"does not resolve"), (["silent"], b""),
+], ids=["alias-inside", "nowhere", "empty", "silent"])
+def test_bad_names(upstream, cachalot, closing, tmp_path, said, text):
+    """A CDN whose name is an alias of one inside, does not resolve, or resolves to
+    nothing or never: an honest error, and others are not affected."""
+    names = closing(NameServer(tmp_path))
+    names.answers.update({"cdn.test": said, "inside.test": [("127.0.0.2",)]})
+    other = noise(5000, "not affected")
+    digest = upstream.hold_blob("library/app", other)
+    upstream.fault(DIGEST, redirect=f"http://cdn.test:9/v2/store/blobs/{DIGEST}")
+    daemon = cachalot({HUB: {"url": upstream.url, "retries": 0, "connect-timeout": "1s",
+                             "redirect-hosts": ""}})
+    with daemon.connect() as c:
+        c.request(BLOB)
+        upstream.wait_count(1, "GET", DIGEST)
+        assert daemon.get(blob("library/app", digest)).body == other
+        got = c.read_response()
+    assert got.status in (502, 504) and text in got.body

@@ -220,6 +220,29 @@ static void values_and_their_number_are_limited(void **state)
     assert_int_equal(cs.count, CHALLENGES_MAX);
 }
 
+static void check_formatted(const char *field, const char *expected, size_t size)
+{
+    struct challenges cs = {.count = 0};
+    char text[256] = "x";
+
+    assert_int_equal(challenge_parse(&cs, field, strlen(field)), 0);
+    challenge_format(&cs.list[0], text, size);
+    assert_string_equal(text, expected);
+}
+
+static void a_challenge_can_be_passed_on(void **state)
+{
+    (void)state;
+    static const char usual[] = "Bearer realm=\"https://a/\",service=\"b\",scope=\"c:pull,push\"";
+
+    check_formatted(usual, usual, sizeof usual);
+    check_formatted(usual, "", sizeof usual - 1);
+    check_formatted("bearer scope=c, realm=a , error=d", "Bearer realm=\"a\",scope=\"c\"", 256);
+    check_formatted("BASIC x=y,realm=\"a \\\"b\\\\\"", "Basic realm=\"a \\\"b\\\\\"", 256);
+    check_formatted("Basic", "Basic", 6);
+    check_formatted("Basic", "", 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +251,7 @@ int main(void)
         cmocka_unit_test(nul_is_not_of_the_grammar),
         cmocka_unit_test(several_fields_add_up),
         cmocka_unit_test(values_and_their_number_are_limited),
+        cmocka_unit_test(a_challenge_can_be_passed_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

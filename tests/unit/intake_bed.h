@@ -33,15 +33,19 @@ struct bed {
     struct fetch *fetch;
     int opened, opened_err, broken_err, ended, ended_err;
     uint64_t kept_bytes, drained_bytes;
+    struct extents kept;
+    uint64_t at; /* where append_raw goes on */
 };
 
-static inline void on_opened(void *arg, int err, uint64_t kept_bytes)
+static inline void on_opened(void *arg, int err, const struct extents *kept)
 {
     struct bed *b = arg;
 
     b->opened++;
     b->opened_err = err;
-    b->kept_bytes = kept_bytes;
+    b->kept = *kept;
+    b->kept_bytes = extents_front(kept);
+    b->at = b->kept_bytes;
 }
 
 static inline void on_drained(void *arg, uint64_t bytes)
@@ -148,6 +152,13 @@ static inline struct fetch_view view(struct bed *b)
     return v;
 }
 
+/* These bytes after those before, as one connection brings them. */
+static inline void append_raw(struct bed *b, const void *data, size_t len)
+{
+    intake_write(b->intake, 0, b->at, data, len);
+    b->at += len;
+}
+
 /* In pieces of many sizes, as a network gives them. */
 static inline void append(struct bed *b, size_t from, size_t to)
 {
@@ -155,7 +166,7 @@ static inline void append(struct bed *b, size_t from, size_t to)
 
     while (from < to) {
         size_t len = part < to - from ? part : to - from;
-        intake_append(b->intake, b->data + from, len);
+        append_raw(b, b->data + from, len);
         from += len;
         part = part * 7 % 70001;
         queue_run(b->answers, b);

@@ -20,11 +20,11 @@ static void test_a_write_that_fails_fails_the_fetch(void **state)
     small = old;
     small.rlim_cur = 2 * MIB;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    intake_append(b->intake, b->data + 2 * MIB, MIB);
+    append_raw(b, b->data + 2 * MIB, MIB);
     AWAIT(b, b->broken_err != 0);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     /* More may be on its way already. */
-    intake_append(b->intake, b->data + 3 * MIB, MIB);
+    append_raw(b, b->data + 3 * MIB, MIB);
     abandon(b, false);
     expect_failed(b, OUT_STORE_FAILED);
     assert_int_equal(files_in(b, "partial"), 0);

@@ -50,6 +50,30 @@ static void expect_children(struct db_txn *txn, const struct digest *d, const ch
     assert_string_equal(seen, expected);
 }
 
+/* Of the urls each counts once, and only for the registry whose manifest says so. */
+static void test_foreign_urls(void **state)
+{
+    static const char text[] = "{\"config\":{" DIGEST_A ",\"size\":7},\"layers\":["
+                               "{" DIGEST_B ",\"size\":1700000000,\"mediaType\":\"" FOREIGN "\","
+                               "\"urls\":[\"https://one/x\",\"https://two/y\",\"https://one/x\"]}]}";
+    struct foreign_urls urls;
+    struct digest a, b;
+    struct db_txn *txn = scratch_write(*state);
+
+    put(txn, IMAGE, text);
+    assert_int_equal(digest_parse(&a, "sha256:" HEX_A, 71), 0);
+    assert_int_equal(digest_parse(&b, "sha256:" HEX_B, 71), 0);
+    assert_int_equal(foreign_urls_get(txn, "mcr.microsoft.com", &b, &urls), 0);
+    assert_int_equal(urls.count, 2);
+    assert_string_equal(urls.urls[0], "https://one/x");
+    assert_string_equal(urls.urls[1], "https://two/y");
+    foreign_urls_clear(&urls);
+    assert_int_equal(foreign_urls_get(txn, "mcr.microsoft.com", &a, &urls), ERR_NOT_FOUND);
+    assert_int_equal(foreign_urls_get(txn, "mcr.microsoft.co", &b, &urls), ERR_NOT_FOUND);
+    assert_int_equal(foreign_urls_get(txn, "evil.test", &b, &urls), ERR_NOT_FOUND);
+    db_abort(&txn);
+}
+
 static void test_image(void **state)
 {
     static const char text[] = "{\"config\":{" DIGEST_A ",\"size\":7},\"layers\":["
@@ -155,7 +179,7 @@ static void test_referrer(void **state)
     db_abort(&txn);
 }
 
-static void test_the_origin_that_is_there_stays(void **state)
+static void test_the_more_open_origin_stays(void **state)
 {
     static const struct blob_record private = {
         .size_bytes = 2, .origin = BLOB_PRIVATE, .stored_at_s = 5, .used_at_s = 6};
@@ -166,8 +190,11 @@ static void test_the_origin_that_is_there_stays(void **state)
     assert_int_equal(blob_put(txn, &d, &private), 0);
     put(txn, IMAGE, "{}");
     assert_int_equal(blob_get(txn, &d, &r), 0);
-    assert_int_equal(r.origin, BLOB_PRIVATE);
+    assert_int_equal(r.origin, BLOB_PUBLIC);
     assert_int_equal(r.stored_at_s, 5);
+    assert_int_equal(blob_put(txn, &d, &private), 0);
+    assert_int_equal(blob_get(txn, &d, &r), 0);
+    assert_int_equal(r.origin, BLOB_PUBLIC);
     db_abort(&txn);
 }
 
@@ -233,10 +260,9 @@ static void test_damaged_records(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_image),           TEST(test_platforms),
-        TEST(test_walk_ends_early), TEST(test_referrer),
-        TEST(test_a_large_index),   TEST(test_the_origin_that_is_there_stays),
-        TEST(test_damaged_records),
+        TEST(test_image),           TEST(test_platforms),     TEST(test_walk_ends_early),
+        TEST(test_referrer),        TEST(test_a_large_index), TEST(test_the_more_open_origin_stays),
+        TEST(test_damaged_records), TEST(test_foreign_urls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

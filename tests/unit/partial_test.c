@@ -161,18 +161,18 @@ static void test_record(void **state)
     assert_non_null(r);
     assert_int_equal(partial_get(txn, &d, r), ERR_NOT_FOUND);
     assert_int_equal(partial_forget(txn, &d), 0);
-    for (unsigned count = 0; count <= PARTIAL_EXTENTS_MAX; count += 64) {
-        stored.extent_count = count;
+    for (unsigned count = 0; count <= EXTENTS_MAX; count += 64) {
+        stored.extents.count = count;
         for (unsigned i = 0; i < count; i++) {
-            stored.extents[i].start = i * 100;
-            stored.extents[i].end = i * 100 + 50;
+            stored.extents.list[i].start = i * 100;
+            stored.extents.list[i].end = i * 100 + 50;
         }
         assert_int_equal(partial_put(txn, &d, &stored), 0);
         assert_int_equal(partial_get(txn, &d, r), 0);
         assert_true(r->size_bytes == stored.size_bytes);
         assert_int_equal(r->started_at_s, 5);
-        assert_int_equal(r->extent_count, count);
-        assert_memory_equal(r->extents, stored.extents, count * sizeof stored.extents[0]);
+        assert_int_equal(r->extents.count, count);
+        assert_memory_equal(r->extents.list, stored.extents.list, count * sizeof stored.extents.list[0]);
     }
     assert_int_equal(partial_forget(txn, &d), 0);
     assert_int_equal(partial_get(txn, &d, r), ERR_NOT_FOUND);
@@ -198,13 +198,13 @@ static void test_damaged_extents(void **state)
         {{0, UINT64_MAX}, {20, 30}, ERR_DAMAGED},
     };
     struct digest d = scratch_digest("x");
-    struct partial_record stored = {.size_bytes = 100, .extent_count = 2};
+    struct partial_record stored = {.size_bytes = 100, .extents.count = 2};
     struct partial_record r;
     struct db_txn *txn = scratch_write(*state);
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        stored.extents[0] = rows[i].first;
-        stored.extents[1] = rows[i].second;
+        stored.extents.list[0] = rows[i].first;
+        stored.extents.list[1] = rows[i].second;
         assert_int_equal(partial_put(txn, &d, &stored), 0);
         assert_int_equal(partial_get(txn, &d, &r), rows[i].err);
     }

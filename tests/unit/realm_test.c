@@ -140,13 +140,23 @@ static void the_reason_names_the_option(void **state)
     assert_null(strstr(why, "hunter2"));
 }
 
-static void hosts_are_compared_without_ports(void **state)
+static void what_is_named_in_full_may_be_inside(void **state)
 {
     (void)state;
-    assert_true(realm_is_same_host("https://Reg.lan:1/token", "http://reg.lan:2/x"));
-    assert_true(realm_is_same_host("https://[::1]:5/", "https://[::1]"));
-    assert_false(realm_is_same_host("https://reg.lan/", "https://reg.lann/"));
-    assert_false(realm_is_same_host("https://a@reg.lan/", "https://reg.lan/"));
+    struct realm_policy p = {
+        .registry = "x",
+        .url = "https://Reg.lan:2/x",
+        .hosts = hosts,
+        .host_count = sizeof hosts / sizeof hosts[0],
+    };
+
+    assert_true(realm_may_be_inside(&p, "https://reg.lan:1/token"));
+    assert_true(realm_may_be_inside(&p, "https://auth.docker.io/"));
+    assert_true(realm_may_be_inside(&p, "https://auth.lan:8443/"));
+    assert_false(realm_may_be_inside(&p, "https://auth.lan/"));
+    assert_false(realm_may_be_inside(&p, "https://a.wild.example/"));
+    assert_false(realm_may_be_inside(&p, "https://reg.lann/"));
+    assert_false(realm_may_be_inside(&p, "https://a@reg.lan/"));
 }
 
 int main(void)
@@ -154,7 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_allowed_realms_are_asked),
         cmocka_unit_test(the_reason_names_the_option),
-        cmocka_unit_test(hosts_are_compared_without_ports),
+        cmocka_unit_test(what_is_named_in_full_may_be_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

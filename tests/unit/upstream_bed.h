@@ -17,6 +17,7 @@ struct bed {
     struct storage *storage;
     struct fetch_table *fetches;
     struct ask_table *asks;
+    struct health *health;
     struct config *config;
     struct upstream *upstream;
     struct origin *origin;
@@ -57,6 +58,7 @@ static inline void start(struct bed *b, bool with_second, const char *options)
         .storage = b->storage,
         .fetches = b->fetches,
         .asks = b->asks,
+        .health = b->health,
         .stats = &b->stats,
     };
     b->upstream = upstream_start(&parts, b->config);
@@ -75,6 +77,7 @@ static inline int setup(void **state)
     b->storage = storage_start(b->scratch->store, &b->stats, NULL);
     b->fetches = fetch_table_new();
     b->asks = ask_table_new();
+    b->health = health_new(&b->stats);
     b->origin = origin_start();
     b->second = origin_start();
     b->body = malloc(BODY_BYTES);
@@ -102,6 +105,7 @@ static inline int teardown(void **state)
     origin_stop(b->second);
     fetch_table_free(&b->fetches);
     ask_table_free(&b->asks);
+    health_free(&b->health);
     config_unref(&b->config);
     scratch_teardown(&scratch);
     free(b->body);

@@ -166,7 +166,7 @@ static void test_errors_of_a_blob_have_their_outcome(void **state)
         {"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", OUT_BLOB_UNKNOWN},
         {"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", OUT_UPSTREAM_DENIED},
         {"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", OUT_UPSTREAM_DENIED},
-        {"HTTP/1.1 429 No\r\nRetry-After: 77\r\nContent-Length: 0\r\n\r\n", OUT_UPSTREAM_LIMITED},
+        {"HTTP/1.1 508 No\r\nContent-Length: 0\r\n\r\n", OUT_LOOP},
         {"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", OUT_UPSTREAM_ERROR},
         {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", OUT_BAD_CONTENT},
         {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", OUT_UPSTREAM_BROKEN},
@@ -185,6 +185,8 @@ static void test_errors_of_a_blob_have_their_outcome(void **state)
          OUT_UPSTREAM_BROKEN},
         {"HTTP/1.1 302 Go\r\nLocation: http://a:b@127.0.0.1/x\r\nContent-Length: 0\r\n\r\n",
          OUT_UPSTREAM_BROKEN},
+        /* The last one: from here on the upstream is left alone. */
+        {"HTTP/1.1 429 No\r\nRetry-After: 77\r\nContent-Length: 0\r\n\r\n", OUT_UPSTREAM_LIMITED},
     };
     struct bed *b = *state;
 

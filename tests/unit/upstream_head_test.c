@@ -2,6 +2,7 @@
 /* The pure parts of the upstream thread: response heads, addresses, attempts. */
 #include "proxy/upstream_private.h"
 
+#include "proxy/upstream_hop.h"
 #include "tests/unit/scratch.h"
 
 #define NOW_S 1700000000 /* 2023-11-14T22:13:20Z */
@@ -217,6 +218,40 @@ static void test_addresses_that_a_redirect_may_lead_to(void **state)
     assert_false(address_is_public(&local));
 }
 
+/* As Docker Hub says it; of one who says nothing, or nonsense, nothing is known. */
+static void test_request_limits(void **state)
+{
+    static const char *const nonsense[] = {
+        "HTTP/1.1 200 OK\n",
+        "HTTP/1.1 200 OK\nRateLimit-Limit: 100\n",
+        "HTTP/1.1 200 OK\nRateLimit-Limit: 100x\nRateLimit-Remaining: 7\n",
+        "HTTP/1.1 200 OK\nRateLimit-Limit: -1\nRateLimit-Remaining: 7\n",
+        "HTTP/1.1 200 OK\nRateLimit-Limit: 100\nRateLimit-Remaining: 99999999999999999999\n",
+    };
+    struct stats *s = mem_new(sizeof *s);
+    struct registry_stats *r = stats_add_registry(s, "docker.io");
+    struct head h;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof nonsense / sizeof nonsense[0]; i++) {
+        head_init(&h);
+        assert_true(take(&h, nonsense[i]));
+        head_note_limits(&h, r, NULL);
+        assert_true(r->ratelimit_limit == STATS_UNKNOWN);
+        head_clear(&h);
+    }
+    head_init(&h);
+    assert_true(take(&h, "HTTP/1.1 429 No\nratelimit-limit: 100;w=21600\n"
+                         "ratelimit-remaining: 0;w=21600\ndocker-ratelimit-source: 192.0.2.7\n"));
+    assert_string_equal(h.ratelimit_source, "192.0.2.7");
+    head_note_limits(&h, r, NULL);
+    head_note_limits(&h, NULL, NULL);
+    assert_int_equal(r->ratelimit_limit, 100);
+    assert_int_equal(r->ratelimit_remaining, 0);
+    head_clear(&h);
+    free(s);
+}
+
 static struct failure failure(enum outcome o, bool may_pass, int retry_after_s)
 {
     return (struct failure){.outcome = o, .may_pass = may_pass, .retry_after_s = retry_after_s};
@@ -247,6 +282,40 @@ static void test_attempts_go_round_the_urls(void **state)
         least_ms = wait_ms / 2;
     }
     assert_int_equal(a.worst.outcome, OUT_UPSTREAM_REFUSED);
+}
+
+static void expect_url(const struct attempts *a, const char *rest, const char *expected)
+{
+    struct name n = scratch_name("docker.io", "library/app");
+    char *url = attempts_url(a, &n, rest);
+
+    assert_string_equal(url, expected);
+    free(url);
+}
+
+/* Another cachalot is told which registry is meant. */
+static void test_urls_of_attempts(void **state)
+{
+    char plain[] = "https://one.test", base[] = "https://two.test/base";
+    char elsewhere[] = "https://three.test/x?y";
+    struct config_upstream to = {.urls = {plain, base}, .url_count = 2};
+    struct foreign_urls urls = {.count = 1, .urls = {elsewhere}};
+    struct failure refused = failure(OUT_UPSTREAM_REFUSED, true, 0);
+    struct attempts a;
+    int wait_ms;
+
+    (void)state;
+    attempts_init(&a, &to, 0);
+    expect_url(&a, "manifests/1", "https://one.test/v2/library/app/manifests/1");
+    to.parent = PARENT_PREFIX;
+    expect_url(&a, "tags/list?n=1", "https://one.test/v2/docker.io/library/app/tags/list?n=1");
+    to.parent = PARENT_NS;
+    expect_url(&a, "tags/list?n=1", "https://one.test/v2/library/app/tags/list?n=1&ns=docker.io");
+    assert_int_equal(attempts_failed(&a, &refused, &wait_ms), ATTEMPT_NOW);
+    expect_url(&a, "blobs/x", "https://two.test/base/v2/library/app/blobs/x?ns=docker.io");
+    attempts_go_elsewhere(&a, &urls, 0);
+    expect_url(&a, "blobs/x", "https://three.test/x?y");
+    assert_int_equal(attempts_failed(&a, &refused, &wait_ms), ATTEMPT_NEVER);
 }
 
 static void test_attempts_wait_no_longer_than_it_makes_sense(void **state)
@@ -287,6 +356,8 @@ int main(void)
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_addresses_that_a_redirect_may_lead_to),
         cmocka_unit_test(test_attempts_go_round_the_urls),
+        cmocka_unit_test(test_urls_of_attempts),
+        cmocka_unit_test(test_request_limits),
         cmocka_unit_test(test_attempts_wait_no_longer_than_it_makes_sense),
     };
 

@@ -43,6 +43,8 @@ class Fault:
 
     where: str
     method: str = None
+    range: str = None            # only requests whose Range begins so
+    above: int = None            # only when more are being answered at once
     times: int = None            # None: always
     # in place of an answer
     close: bool = False          # without a byte
@@ -56,6 +58,7 @@ class Fault:
     before: bytes = b""          # these bytes first
     say: int = None              # this status, and all else as it would be
     content_type: str = None
+    fields: tuple = ()           # further ones, (name, value)
     digest: str = None           # Docker-Content-Digest; "" leaves it out
     length: int = None           # Content-Length says so
     no_length: bool = False      # body until close
@@ -83,6 +86,9 @@ class Request:
     body: bytes = b""
     status: int = 0
     sent: int = 0                # bytes of the body that were sent
+    at_once: int = 0             # of this path being answered when it came, itself too
+    is_done: bool = False
+    certificate: dict = None     # the peer's, when it showed one
 
     @property
     def range(self):
@@ -105,12 +111,13 @@ def error(status, code, retry_after=None):
 
 
 class Hub:
-    def __init__(self, host="127.0.0.1", tls=None):
+    def __init__(self, host="127.0.0.1", tls=None, port=None):
         self.tls = tls           # an ssl.SSLContext: speaks https
-        self.address = (host, free_port(host))
+        self.address = (host, port or free_port(host))
         self.manifests = {}      # (repository, tag or digest) -> (media type, bytes)
         self.blobs = {}          # (repository, digest) -> bytes
         self.referrers = {}      # (repository, digest) -> [descriptor]
+        self.fields = []         # of every answer: (name, value)
         self.requests = []
         self.faults = []
         self.lock = threading.Lock()
@@ -175,6 +182,10 @@ class Hub:
             for f in self.faults:
                 if f.where not in target or f.method not in (None, request.method):
                     continue
+                if f.range and not (request.range or "").startswith(f.range):
+                    continue
+                if f.above is not None and request.at_once <= f.above:
+                    continue
                 if f.times is None or f.used < f.times:
                     f.used += 1
                     return f
@@ -194,6 +205,9 @@ class Hub:
         """Count from here."""
         with self.lock:
             self.requests.clear()
+
+    def most_at_once(self, where):
+        return max(r.at_once for r in self.asked(where=where))
 
     def bytes_sent(self, where="/blobs/"):
         return sum(r.sent for r in self.asked("GET", where))
@@ -265,6 +279,8 @@ class Hub:
                         return
                     buffer += data
                 request.body, buffer = buffer[:length], buffer[length:]
+                if self.tls:
+                    request.certificate = c.getpeercert() or None
                 if not self.serve(c, request):
                     return
         except OSError:
@@ -298,7 +314,13 @@ class Hub:
     def serve(self, c, request):
         with self.lock:
             self.requests.append(request)
-        f = self.take_fault(request)
+            request.at_once = sum(r.path == request.path and not r.is_done for r in self.requests)
+        try:
+            return self.serve_with(c, request, self.take_fault(request))
+        finally:
+            request.is_done = True
+
+    def serve_with(self, c, request, f):
         if f.close:
             return False
         if f.raw is not None:
@@ -394,7 +416,7 @@ class Hub:
     def send(self, c, request, answer, f):
         body = answer.body + f.extra
         length = len(body) if f.length is None else f.length
-        fields = [*answer.fields]
+        fields = [*answer.fields, *self.fields, *f.fields]
         if f.chunked:
             fields.append(("Transfer-Encoding", "chunked"))
         elif not f.no_length:

@@ -26,12 +26,16 @@ class Registry(Process):
         self.address = ("127.0.0.1", free_port())
         self.markers = 0
         self.skip = 0
-        config = directory / "registry.yml"
+        self.start()
+
+    def start(self, more=""):
+        """With `more` in its configuration, such as who may pull."""
+        config = self.directory / "registry.yml"
         config.write_text(
             "version: 0.1\n"
             "log: {level: error}\n"
-            f"storage: {{filesystem: {{rootdirectory: {directory}/storage}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self.address[1]}', secret: e2e}}\n")
+            f"storage: {{filesystem: {{rootdirectory: {self.directory}/storage}}}}\n"
+            f"http: {{addr: '127.0.0.1:{self.address[1]}', secret: e2e}}\n{more}")
         self.spawn([shutil.which("docker-registry"), "serve", config])
         self.wait_accepting(self.address)
 

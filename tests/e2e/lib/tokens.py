@@ -10,15 +10,21 @@
 import base64
 import itertools
 import json
+import time
 from urllib.parse import parse_qs
 
 from lib.hub import Answer, Hub, error
+from lib.pki import openssl
 
 IDENTITY = "<token>"
 
 
 def basic(name, password):
     return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def unbasic(value):
@@ -46,7 +52,8 @@ class TokenServer(Hub):
         self.members = ("token", "access_token")
         self.text = None                   # in place of a made token
         self.answer_body = None            # in place of the JSON
-        self.issued = {}                   # token -> (name or None, [scope])
+        self.issued = {}                   # good ones: token -> (name or None, [scope])
+        self.given = set()                 # all there ever were
 
     @property
     def realm(self):
@@ -56,10 +63,6 @@ class TokenServer(Hub):
         """What was given out is good no more."""
         with self.lock:
             self.issued.clear()
-
-    def tokens(self):
-        with self.lock:
-            return list(self.issued)
 
     def who(self, request):
         """The name of who asks: None for nobody, False when it is wrong."""
@@ -73,6 +76,9 @@ class TokenServer(Hub):
         pair = unbasic(value)
         return pair[0] if pair and self.users.get(pair[0]) == pair[1] else False
 
+    def mint(self, name, scopes):
+        return f"eyJ.{next(self.serial)}.{'x' * 400}-_="
+
     def answer(self, request, f):
         if f.redirect is not None or f.status:
             return super().answer(request, f)
@@ -85,14 +91,48 @@ class TokenServer(Hub):
             scopes = parse_qs(request.body.decode()).get("scope", [])
         else:
             scopes = [s for n, s in request.pairs if n == "scope"]
-        token = self.text or f"eyJ.{next(self.serial)}.{'x' * 400}-_="
+        token = self.text or self.mint(name, scopes)
         with self.lock:
             self.issued[token] = (name, scopes)
+            self.given.add(token)
         said = {member: token for member in self.members}
         if self.life is not None:
             said["expires_in"] = self.life
         body = json.dumps(said).encode() if self.answer_body is None else self.answer_body
         return Answer(200, [("Content-Type", "application/json")], body)
+
+
+class SigningTokenServer(TokenServer):
+    """Its tokens are JWTs that a docker-registry takes, RS256; who has no name may pull from
+    `public` alone."""
+
+    def __init__(self, directory, **options):
+        super().__init__(**options)
+        self.public = set()
+        self.key, self.certificate = directory / "token.key", directory / "token.pem"
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key,
+                "-out", self.certificate, "-days", 2, "-subj", "/CN=tokens")
+
+    @property
+    def registry_options(self):
+        """For the configuration of the docker-registry."""
+        return (f"auth: {{token: {{realm: '{self.realm}', service: registry.test, "
+                f"issuer: tokens, rootcertbundle: {self.certificate}}}}}\n")
+
+    def mint(self, name, scopes):
+        granted = []
+        for kind, repository, actions in (scope.split(":") for scope in scopes):
+            if name is not None or repository in self.public:
+                granted.append({"type": kind, "name": repository, "actions": actions.split(",")})
+        now = int(time.time())
+        claims = {"iss": "tokens", "sub": name or "", "aud": "registry.test", "iat": now,
+                  "nbf": now - 10, "exp": now + 300, "jti": str(next(self.serial)),
+                  "access": granted}
+        lines = self.certificate.read_text().splitlines()[1:-1]
+        header = {"typ": "JWT", "alg": "RS256", "x5c": ["".join(lines)]}
+        signed = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
+        return signed + "." + base64url(openssl("dgst", "-sha256", "-sign", self.key,
+                                                input=signed.encode()))
 
 
 class GuardedHub(Hub):
@@ -114,7 +154,8 @@ class GuardedHub(Hub):
 
     def challenge(self, request):
         scope = f"repository:{self.repository(request)}:pull"
-        realm = self.realm or (self.tokens.realm if self.tokens else "Registry Realm")
+        usual = self.tokens.realm if self.tokens else "Registry Realm"
+        realm = usual if self.realm is None else self.realm
         usual = [f'Bearer realm="{realm}",service="{self.service}",scope="{scope}"'
                  if self.tokens else f'Basic realm="{realm}"']
         fields = usual if self.challenges is None else self.challenges
@@ -141,3 +182,48 @@ class GuardedHub(Hub):
                 refused.fields += self.challenge(request)
             return refused
         return super().answer(request, f)
+
+
+class Witness:
+    """Sees to it that what is secret came to those servers alone that it is for, and to no
+    file of the daemon. Its close() is the check."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.servers = []
+        self.passwords = []          # (name, password, servers that may see it)
+        self.givers = []             # (token server, servers that may see its tokens)
+
+    def watch(self, *servers):
+        self.servers += servers
+
+    def password(self, name, text, *servers):
+        self.watch(*servers)
+        self.passwords.append((name, text, servers))
+        return text
+
+    def tokens(self, giver, *servers):
+        self.watch(giver, *servers)
+        self.givers.append((giver, servers))
+
+    def secrets(self):
+        for name, text, servers in self.passwords:
+            yield text, servers
+            yield basic(name, text).removeprefix("Basic "), servers
+        for giver, servers in self.givers:
+            for token in giver.given:
+                yield token, servers
+
+    def close(self):
+        kept = [p for p in self.directory.rglob("cachalotd*") if p.is_file()]
+        kept += [p for p in (self.directory / "cache").rglob("*") if p.is_file()]
+        files = {p: p.read_bytes() for p in kept if p.suffix != ".ini"}
+        for secret, servers in self.secrets():
+            if len(secret) < 8:
+                continue  # no token, and found anywhere
+            for server in self.servers:
+                if server not in servers:
+                    for request in server.asked():
+                        assert secret not in repr(request), f"{secret} came to {server.url}"
+            for path, content in files.items():
+                assert secret.encode() not in content, f"{secret} is in {path}"
