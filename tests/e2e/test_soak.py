@@ -86,6 +86,9 @@ def test_soak(hub, cachalot):
     together(CLIENTS, client)
     hub.heal()
     daemon.wait_idle()
+    # After a 429 the upstream is left alone for some seconds.
+    until("the upstream is asked again",
+          lambda: all(daemon.head(path).status == 200 for path in paths), 30)
     for path, content in zip(paths, contents):
         got = daemon.get(path)
         assert got.status == 200 and got.complete and got.body == content

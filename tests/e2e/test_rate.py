@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: ISC
+"""Bandwidth: what crosses the line is held to `rate`, by upstream and as a whole."""
+
+import time
+
+import pytest
+
+from lib.crowd import Crowd
+from lib.hub import Hub
+from lib.image import noise
+from lib.paths import HUB, blob, manifest
+from lib.wait import until
+
+BYTES = 2_500_000
+RATE = 1_000_000  # bytes a second: 8Mbit/s
+BURST = 100_000   # passes at once, at the start
+
+
+def hold(hub, seed):
+    return hub.hold_blob("library/app", noise(BYTES, seed))
+
+
+def timed(function, *arguments):
+    began = time.monotonic()
+    got = function(*arguments)
+    assert got.status == 200 and got.complete
+    return time.monotonic() - began
+
+
+def check_time(seconds, expected):
+    assert 0.96 * expected - BURST / RATE <= seconds <= 1.1 * expected + 0.2, seconds
+
+
+def test_upstream(hub, cachalot):
+    """8Mbit/s: 2.5 MB take 2.5 s, and a hit takes none."""
+    daemon = cachalot({HUB: {"url": hub.url, "rate": "8Mbit/s"}})
+    path = blob("library/app", hold(hub, "rate"))
+    check_time(timed(daemon.get, path), BYTES / RATE)
+    daemon.wait_idle()
+    assert timed(daemon.get, path) < 0.5
+
+
+def test_all_together(hub, closing, cachalot):
+    """The whole has 8Mbit/s: two upstreams share it, one as much as the other."""
+    second = closing(Hub())
+    daemon = cachalot({HUB: hub.url, "other.test": second.url},
+                      {"cache": {"rate": "8Mbit/s"}})
+    paths = [blob("library/app", hold(hub, "one")),
+             blob("library/app", hold(second, "two"), "other.test")]
+    crowd = Crowd()
+    for path in paths:
+        crowd.add(timed, daemon.get, path)
+    first, last = sorted(crowd.join())
+    check_time(last, 2 * BYTES / RATE)
+    assert first >= 0.85 * last
+
+
+def test_each_has_its_own(hub, closing, cachalot):
+    """One upstream has a rate, another none: the other is not held up."""
+    second = closing(Hub())
+    daemon = cachalot({HUB: {"url": hub.url, "rate": "8Mbit/s"}, "other.test": second.url})
+    slow = Crowd().add(timed, daemon.get, blob("library/app", hold(hub, "slow")))
+    until("the slow one has begun", lambda: hub.count("GET", "/blobs/") == 1)
+    fast = blob("library/app", hold(second, "fast"), "other.test")
+    assert timed(daemon.get, fast) < 1
+    check_time(slow.join()[0], BYTES / RATE)
+
+
+def test_small_questions_are_not_held_up(hub, cachalot):
+    """While a blob takes all of a small rate, tags are answered at once."""
+    daemon = cachalot({HUB: {"url": hub.url, "rate": "400kbit/s"}})
+    digest = hold(hub, "all")
+    hub.manifests["library/app", "1"] = (
+        "application/vnd.oci.image.index.v1+json",
+        b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",'
+        b'"manifests":[]}')
+    with daemon.connect() as c:
+        c.request(blob("library/app", digest))
+        assert c.read_head().status == 200
+        c.read_some(50_000)
+        assert timed(daemon.get, manifest("library/app", "1")) < 0.5
+
+
+def test_reload(hub, cachalot):
+    """A rate taken away by SIGHUP no longer holds what is under way."""
+    daemon = cachalot({HUB: {"url": hub.url, "rate": "400kbit/s"}})
+    crowd = Crowd().add(timed, daemon.get, blob("library/app", hold(hub, "reload")))
+    daemon.wait_metric("upstream_bytes_total", 50_000)
+    daemon.sections[f"upstream {HUB}"]["rate"] = "0"
+    daemon.write_config()
+    daemon.hup()
+    assert crowd.join()[0] < 6
+
+
+@pytest.mark.parametrize("rate, is_slow", [
+    ("8Mbit/s 00:00-24:00", True),
+    ("8Mbit/s mon-sun", True),
+    ("0 mon-sun 00:00-24:00, 8Mbit/s", False),
+])
+def test_schedule(hub, cachalot, rate, is_slow):
+    """The clause whose time it is counts."""
+    daemon = cachalot({HUB: {"url": hub.url, "rate": rate}})
+    seconds = timed(daemon.get, blob("library/app", hold(hub, "schedule")))
+    if is_slow:
+        check_time(seconds, BYTES / RATE)
+    else:
+        assert seconds < 1
