@@ -2,9 +2,10 @@
 #include "proxy/health.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
-
-#include <uthash.h>
+#include <string.h>
+#include <sys/queue.h>
 
 #include "cache/check.h"
 
@@ -22,13 +23,13 @@ struct state {
     int64_t pause_ms;
     int64_t probe_at_ms;
     int64_t limited_until_ms[HEALTH_BLOBS + 1];
-    UT_hash_handle hh;
+    SLIST_ENTRY(state) link;
 };
 
 struct health {
     pthread_mutex_t lock;
     struct stats *stats;
-    struct state *states; /* of those with which something is or was wrong */
+    SLIST_HEAD(, state) states; /* of those with which something is or was wrong: a few */
 };
 
 struct health *health_new(struct stats *s)
@@ -50,13 +51,13 @@ static void show(struct health *h, const char *registry, bool is_up)
 
 void health_forget(struct health *h)
 {
-    struct state *s, *next;
+    struct state *s;
 
     pthread_mutex_lock(&h->lock);
-    HASH_ITER (hh, h->states, s, next) {
+    SLIST_FOREACH (s, &h->states, link) {
+        s->is_down = s->is_probed = false;
+        memset(s->limited_until_ms, 0, sizeof s->limited_until_ms);
         show(h, s->registry, true);
-        HASH_DEL(h->states, s);
-        free(s);
     }
     pthread_mutex_unlock(&h->lock);
 }
@@ -64,11 +65,15 @@ void health_forget(struct health *h)
 void health_free(struct health **hp)
 {
     struct health *h = *hp;
+    struct state *s;
 
     if (!h)
         return;
     *hp = NULL;
-    health_forget(h);
+    while ((s = SLIST_FIRST(&h->states))) {
+        SLIST_REMOVE_HEAD(&h->states, link);
+        free(s);
+    }
     pthread_mutex_destroy(&h->lock);
     free(h);
 }
@@ -78,7 +83,10 @@ static struct state *find(struct health *h, const char *registry)
 {
     struct state *s;
 
-    HASH_FIND_STR(h->states, registry, s);
+    SLIST_FOREACH (s, &h->states, link) {
+        if (strcmp(s->registry, registry) == 0)
+            break;
+    }
     return s;
 }
 
@@ -89,10 +97,8 @@ static struct state *find_or_add(struct health *h, const char *registry)
     if (s)
         return s;
     s = mem_new(sizeof *s);
-    size_t len = strnlen(registry, sizeof s->registry - 1);
-    memcpy(s->registry, registry, len);
-    s->registry[len] = '\0';
-    HASH_ADD_STR(h->states, registry, s);
+    snprintf(s->registry, sizeof s->registry, "%s", registry);
+    SLIST_INSERT_HEAD(&h->states, s, link);
     return s;
 }
 

@@ -100,7 +100,9 @@ void intake_size(struct intake *i, uint64_t size_bytes)
     post_order(i, hasher_size, &(struct order){.bytes = size_bytes});
 }
 
-/* Fill the lane's block; returns how much of `len` it took. */
+/* Fill the lane's block; returns how much of `len` it took. A block ends at a
+ * multiple of its size in the blob: the page cache then holds the file in large
+ * folios, which is felt in each later hit too. */
 static size_t fill(struct intake *i, unsigned lane, uint64_t offset, const uint8_t *from,
                    size_t len)
 {
@@ -114,11 +116,12 @@ static size_t fill(struct intake *i, unsigned lane, uint64_t offset, const uint8
         b = i->filling[lane] = block_take(i->hasher, i);
         b->offset = offset;
     }
-    size_t room = INTAKE_BLOCK_BYTES - b->len;
+    size_t size = INTAKE_BLOCK_BYTES - (size_t)(b->offset % INTAKE_BLOCK_BYTES);
+    size_t room = size - b->len;
     size_t part = len < room ? len : room;
     memcpy(b->data + b->len, from, part);
     b->len += part;
-    if (b->len == INTAKE_BLOCK_BYTES)
+    if (b->len == size)
         post_block(i, lane);
     return part;
 }

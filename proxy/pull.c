@@ -295,8 +295,8 @@ static bool absence_path(const struct request *r, enum ask_kind kind, const char
 {
     if (r->has_tag || kind == ASK_LIST)
         return false;
-    int len = snprintf(out, ABSENCE_PATH_MAX, "%s%s", kind == ASK_EXISTS ? "" : "manifests/",
-                       reference);
+    int len =
+        snprintf(out, ABSENCE_PATH_MAX, "%s%s", kind == ASK_EXISTS ? "" : "manifests/", reference);
     return len > 0 && len < ABSENCE_PATH_MAX;
 }
 
@@ -307,8 +307,7 @@ static void refused(struct request *r, enum ask_kind kind, const char *reference
     if (pull_may_ask_again(r, result->outcome))
         pull_ask(r, kind, reference);
     else if (!answer_without(r, kind, reference, result->outcome))
-        pull_send_error(r, result->outcome, result->why, result->retry_after_s,
-                        result->challenge);
+        pull_send_error(r, result->outcome, result->why, result->retry_after_s, result->challenge);
 }
 
 /* What need not be asked: what was absent lately is so still, and of an upstream that
@@ -321,7 +320,8 @@ static bool answer_unasked(struct request *r, enum ask_kind kind, const char *re
 
     if (absence_path(r, kind, reference, path) && pull_is_absent(r, path)) {
         struct ask_result result = {
-            .outcome = r->target.endpoint == ENDPOINT_BLOB ? OUT_BLOB_UNKNOWN : OUT_MANIFEST_UNKNOWN,
+            .outcome =
+                r->target.endpoint == ENDPOINT_BLOB ? OUT_BLOB_UNKNOWN : OUT_MANIFEST_UNKNOWN,
             .why = ABSENT_TEXT,
         };
         refused(r, kind, reference, &result);

@@ -350,8 +350,8 @@ static void leave_alone(struct question *q, const struct config_upstream *to, in
 {
     struct failure f;
 
-    failure_set(&f, OUT_UPSTREAM_LIMITED, true, "%s: answered 429 lately, and is left alone for %d s",
-                to->registry, left_s);
+    failure_set(&f, OUT_UPSTREAM_LIMITED, true,
+                "%s: answered 429 lately, and is left alone for %d s", to->registry, left_s);
     f.retry_after_s = left_s;
     end_badly(q, &f);
 }

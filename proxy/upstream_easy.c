@@ -83,8 +83,7 @@ void easy_use_certificate(void *easy, const struct config_upstream *to, bool is_
     curl_easy_setopt(easy, CURLOPT_KEYPASSWD, is_shown && to->key ? "" : NULL);
 }
 
-bool easy_failed_at_proxy(void *easy, int code, const struct config_upstream *to,
-                          struct failure *f)
+bool easy_failed_at_proxy(void *easy, int code, const struct config_upstream *to, struct failure *f)
 {
     long status = 0;
 

@@ -301,8 +301,7 @@ void head_note_limits(const struct head *h, struct registry_stats *r, struct log
         return;
     uint64_t limit = (uint64_t)h->ratelimit_limit, left = (uint64_t)h->ratelimit_remaining;
     atomic_store_explicit(&r->ratelimit_limit, limit, memory_order_relaxed);
-    uint64_t before =
-        atomic_exchange_explicit(&r->ratelimit_remaining, left, memory_order_relaxed);
+    uint64_t before = atomic_exchange_explicit(&r->ratelimit_remaining, left, memory_order_relaxed);
     if (left != before && left <= limit / 10)
         log_event(log, LOG_INFO, "%s allows %llu more requests of %llu to %s", r->registry,
                   (unsigned long long)left, (unsigned long long)limit,

@@ -3,9 +3,9 @@
  * One HTTP exchange: a request, the redirects that answer it, the body of the last.
  *
  * Redirects are followed here, hop by hop, so that each is judged (upstream_hop.c): at
- * most HOPS_MAX, never from https to http. Nothing but the fields built below is sent to any hop, and who we are, or a
- * client is, to the origin of the first one alone. When the first hop refuses us, the
- * exchange may wait for a credential, out of the loop, and begin anew.
+ * most HOPS_MAX, never from https to http. Nothing but the fields built below is sent to any hop,
+ * and who we are, or a client is, to the origin of the first one alone. When the first hop refuses
+ * us, the exchange may wait for a credential, out of the loop, and begin anew.
  */
 #include "proxy/upstream_transfer.h"
 
@@ -310,8 +310,8 @@ void transfer_ended(void *easy, int code)
             failure_of_code(&f, code, t->host, t->error);
         fail(t, &f);
     }
-    if (t->hops == 0 && !t->to->proxy && curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address) == CURLE_OK &&
-        address)
+    if (t->hops == 0 && !t->to->proxy &&
+        curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address) == CURLE_OK && address)
         snprintf(t->own_address, sizeof t->own_address, "%s", address);
     if (t->is_challenged) {
         answer_challenge(t);

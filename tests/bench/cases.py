@@ -12,13 +12,16 @@ import shutil
 import statistics
 import tempfile
 
-from contestants import TAG, Cachalot, NginxCache, NginxStatic, Registry
+from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
 from stage import (FAR_ADDRESS, GIB, MIB, BenchError, Drain, Line, drop_from_page_cache,
                    wait_until, warm_page_cache)
 
 SERVER_CPU = 0
 CLIENT_CPU = 1
 LINE_MBIT = 400
+# Of the case "pieces": what a connection may, and what the line does.
+CONNECTION_MBIT = 100
+WIDE_LINE_MBIT = 800
 
 UPSTREAM_PORT = 8001
 CACHALOT_PORT = 8002
@@ -296,6 +299,55 @@ def miss(b):
             row_of_medians("miss", "CPU, nginx with large buffers", "s/GB", tuned, "cpu")]
 
 
+# --- pieces of one blob ---
+
+def pieces(b):
+    """A cold blob from an upstream that limits each connection, and over a plain line."""
+    rows = []
+    content = Content(os.path.join(b.directory, "pieces"), (128 if b.quick else 512) * MIB, MIB)
+    line = Line(WIDE_LINE_MBIT, b.congestion)
+
+    def start(upstream):
+        upstream.start()
+        b.drain.run(upstream, upstream.manifest(TAG), c=1)
+        return b.drain.run(upstream, upstream.blob(content.large), c=1)["seconds"]
+
+    try:
+        with Paced(b.scratch(), UPSTREAM_PORT, content, CONNECTION_MBIT, FAR_ADDRESS,
+                   line.wrap) as upstream:
+            direct = start(upstream)
+            for connections, at_least in ((4, 3.5), (8, 6.5)):
+                rows.append(pieces_row(b, upstream, content, direct, connections,
+                                       f"each connection limited, {connections} of them",
+                                       at_least=at_least))
+        with NginxStatic(b.scratch(), UPSTREAM_PORT, content, FAR_ADDRESS) as upstream:
+            upstream.start(wrap=line.wrap)
+            direct = statistics.median(
+                b.drain.run(upstream, upstream.blob(content.large), c=1)["seconds"]
+                for _ in range(1 if b.quick else 3))
+            for connections in (4, 8):
+                rows.append(pieces_row(b, upstream, content, direct, connections,
+                                       f"the line limits, {connections} connections",
+                                       at_least=0.97))
+    finally:
+        line.close()
+    return rows
+
+
+def pieces_row(b, upstream, content, direct, connections, what, **limits):
+    """How much faster a client of cachalotd has the blob than one who asks the upstream."""
+    ratios = []
+    for _ in range(1 if b.quick else 3):
+        server = Cachalot(b.scratch(), CACHALOT_PORT, b.program, upstream, connections=connections)
+        with server.start():
+            b.drain.run(server, server.manifest(TAG), c=1)
+            measured = b.drain.run(server, server.blob(content.large), c=1)["seconds"]
+        shutil.rmtree(server.directory)
+        ratios.append(direct / measured)
+    return Row("pieces", f"{what}: speed / direct", "x", {"cachalot": median(ratios)}, rounds=ratios,
+               **limits)
+
+
 # --- 5: a cold disk ---
 
 def disk(b):
@@ -339,5 +391,5 @@ def memory(b):
                 "MiB", {"cachalot": peak}, at_most=40)]
 
 
-CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "disk": disk,
-         "memory": memory}
+CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "pieces": pieces,
+         "disk": disk, "memory": memory}

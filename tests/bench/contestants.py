@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import urllib.request
 
 from stage import MIB, BenchError, Process
@@ -198,6 +199,23 @@ class NginxStatic(Nginx):
                 }}"""
 
 
+class Paced(Server):
+    """The same tree, each connection limited (paced.py)."""
+
+    name = "paced"
+
+    def __init__(self, directory, port, content, mbit, address, wrap):
+        super().__init__(directory, port, address)
+        self.content = content
+        self.mbit = mbit
+        self.wrap = wrap
+
+    def command(self):
+        return self.wrap([sys.executable, os.path.join(os.path.dirname(__file__), "paced.py"),
+                          self.address, str(self.port), self.content.tree,
+                          str(self.mbit * 1000 * 1000 // 8)])
+
+
 class NginxCache(Nginx):
     """proxy_cache with its lock; `buffers` are directives of size, the defaults when empty."""
 
@@ -270,11 +288,12 @@ class Cachalot(Server):
     name = "cachalot"
     prefix = f"/v2/{REGISTRY}/"
 
-    def __init__(self, directory, port, program, upstream, workers=1):
+    def __init__(self, directory, port, program, upstream, workers=1, connections=4):
         super().__init__(directory, port)
         self.program = program
         self.upstream = upstream
         self.workers = workers
+        self.connections = connections
 
     def command(self):
         config = self.write("cachalot.ini", f"""
@@ -295,6 +314,7 @@ address = {self.address}:{self.port}
 [upstream {REGISTRY}]
 url = http://{self.upstream.address}:{self.upstream.port}
 tag-ttl = 1h
+connections = {self.connections}
 """)
         return [self.program, "-f", "-c", config]
 

@@ -131,8 +131,9 @@ static void test_forgotten(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_down_and_up_again), TEST(test_pauses_double), TEST(test_a_lost_probe),
-        TEST(test_limits),            TEST(test_forgotten),
+        TEST(test_down_and_up_again), TEST(test_pauses_double),
+        TEST(test_a_lost_probe),      TEST(test_limits),
+        TEST(test_forgotten),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,9 +53,10 @@ static void expect_children(struct db_txn *txn, const struct digest *d, const ch
 /* Of the urls each counts once, and only for the registry whose manifest says so. */
 static void test_foreign_urls(void **state)
 {
-    static const char text[] = "{\"config\":{" DIGEST_A ",\"size\":7},\"layers\":["
-                               "{" DIGEST_B ",\"size\":1700000000,\"mediaType\":\"" FOREIGN "\","
-                               "\"urls\":[\"https://one/x\",\"https://two/y\",\"https://one/x\"]}]}";
+    static const char text[] =
+        "{\"config\":{" DIGEST_A ",\"size\":7},\"layers\":["
+        "{" DIGEST_B ",\"size\":1700000000,\"mediaType\":\"" FOREIGN "\","
+        "\"urls\":[\"https://one/x\",\"https://two/y\",\"https://one/x\"]}]}";
     struct foreign_urls urls;
     struct digest a, b;
     struct db_txn *txn = scratch_write(*state);

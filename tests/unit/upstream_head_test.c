@@ -307,9 +307,12 @@ static void test_urls_of_attempts(void **state)
     (void)state;
     attempts_init(&a, &to, 0);
     expect_url(&a, "manifests/1", "https://one.test/v2/library/app/manifests/1");
-    to.parent = PARENT_PREFIX;
+    struct config_upstream prefix = to, ns = to;
+    prefix.parent = PARENT_PREFIX;
+    attempts_init(&a, &prefix, 0);
     expect_url(&a, "tags/list?n=1", "https://one.test/v2/docker.io/library/app/tags/list?n=1");
-    to.parent = PARENT_NS;
+    ns.parent = PARENT_NS;
+    attempts_init(&a, &ns, 0);
     expect_url(&a, "tags/list?n=1", "https://one.test/v2/library/app/tags/list?n=1&ns=docker.io");
     assert_int_equal(attempts_failed(&a, &refused, &wait_ms), ATTEMPT_NOW);
     expect_url(&a, "blobs/x", "https://two.test/base/v2/library/app/blobs/x?ns=docker.io");

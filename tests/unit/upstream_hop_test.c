@@ -83,9 +83,9 @@ static void test_redirect_hosts(void **state)
         {REG, "https://8.8.8.8/x", NO},
         {REG, "/x", ANY},
     };
-    struct config_upstream to = {
-        .registry = (char[]){"reg.test"}, .redirect_hosts = {cdn[0], cdn[1], cdn[2]},
-        .redirect_host_count = 3};
+    struct config_upstream to = {.registry = (char[]){"reg.test"},
+                                 .redirect_hosts = {cdn[0], cdn[1], cdn[2]},
+                                 .redirect_host_count = 3};
     struct hop_policy p = {
         .to = &to, .from = "reg.test", .own_host = "reg.test", .own_address = ""};
     struct failure f;
@@ -109,11 +109,16 @@ static void test_foreign(void **state)
         {"http://cdn.test/1", "http://cdn.test/2", ANY},
         {"http://cdn.test/1", "http://a.wide.test/2", NO},
     };
-    struct config_upstream to = {
-        .registry = (char[]){"reg.test"}, .urls = {(char[]){"http://reg.test"}}, .url_count = 1,
-        .foreign_hosts = {cdn[0], cdn[1]}, .foreign_host_count = 2};
-    struct hop_policy p = {.to = &to, .from = "cdn.test", .own_host = "cdn.test",
-                           .own_address = "10.0.0.1", .is_foreign = true};
+    struct config_upstream to = {.registry = (char[]){"reg.test"},
+                                 .urls = {(char[]){"http://reg.test"}},
+                                 .url_count = 1,
+                                 .foreign_hosts = {cdn[0], cdn[1]},
+                                 .foreign_host_count = 2};
+    struct hop_policy p = {.to = &to,
+                           .from = "cdn.test",
+                           .own_host = "cdn.test",
+                           .own_address = "10.0.0.1",
+                           .is_foreign = true};
     struct failure f;
 
     (void)state;
@@ -129,12 +134,18 @@ static void test_foreign(void **state)
 static void test_with_a_proxy(void **state)
 {
     static const struct row rows[] = {
-        {REG, "https://cdn.test/x", PUBLIC},      {REG, "https://8.8.8.8/x", PUBLIC},
-        {REG, "https://127.0.0.1/x", NO},         {REG, "https://0x7f.1/x", NO},
-        {REG, "https://2130706433/x", NO},        {REG, "https://169.254.169.254/x", NO},
-        {REG, "https://[::1]/x", NO},             {REG, "https://[::ffff:10.0.0.1]/x", NO},
-        {REG, "https://localhost/x", NO},         {REG, "https://a.LOCALHOST/x", NO},
-        {REG, "https://[2001:4860::8888]/x", PUBLIC}, {REG, "https://notlocalhost/x", PUBLIC},
+        {REG, "https://cdn.test/x", PUBLIC},
+        {REG, "https://8.8.8.8/x", PUBLIC},
+        {REG, "https://127.0.0.1/x", NO},
+        {REG, "https://0x7f.1/x", NO},
+        {REG, "https://2130706433/x", NO},
+        {REG, "https://169.254.169.254/x", NO},
+        {REG, "https://[::1]/x", NO},
+        {REG, "https://[::ffff:10.0.0.1]/x", NO},
+        {REG, "https://localhost/x", NO},
+        {REG, "https://a.LOCALHOST/x", NO},
+        {REG, "https://[2001:4860::8888]/x", PUBLIC},
+        {REG, "https://notlocalhost/x", PUBLIC},
         {REG, "/x", ANY},
     };
     struct config_upstream to = {.registry = (char[]){"reg.test"},
