@@ -73,7 +73,8 @@ MUST_CHECK int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes, uint64_
 void fetch_advance(struct fetch *f, uint64_t avail_bytes);
 void fetch_verify(struct fetch *f);
 void fetch_fail(struct fetch *f, const struct fetch_failure *why);
-/* Take it out of the table; later requests look in the index or start anew. */
+/* Take it out of the table; later requests look in the index or start anew. Before
+ * fetch_fail: who is told of a failure and asks again must not join it again. */
 void fetch_retire(struct fetch_table *t, struct fetch *f);
 
 /* --- the readers --- */

@@ -123,6 +123,29 @@ int list_get(struct db_txn *txn, const struct name *n, const char *query, struct
     return record_close(&in);
 }
 
+static int count_list(void *arg, struct db_value key, struct db_value value)
+{
+    unsigned *count = arg;
+
+    (void)key;
+    (void)value;
+    (*count)++;
+    return *count < LISTS_MAX ? 0 : 1;
+}
+
+/* Whether the repository has room for a list under this key. */
+static bool has_room(struct db_txn *txn, const struct name *n, const char *key, size_t key_len)
+{
+    char prefix[NAME_MAX_SIZE];
+    size_t prefix_len = name_text(n, prefix) + 1;
+    struct db_value old;
+    unsigned count = 0;
+
+    if (db_get(txn, DB_LISTS, key, key_len, &old) == 0)
+        return true;
+    return db_walk(txn, DB_LISTS, prefix, prefix_len, NULL, 0, count_list, &count) == 0;
+}
+
 int list_put(struct db_txn *txn, const struct name *n, const char *query,
              const struct list_record *r)
 {
@@ -133,7 +156,7 @@ int list_put(struct db_txn *txn, const struct name *n, const char *query,
 
     if (err != 0)
         return err;
-    if (r->body_len > LIST_BODY_MAX)
+    if (r->body_len > LIST_BODY_MAX || !has_room(txn, n, key, key_len))
         return ERR_TOO_LARGE;
     size_t size = 1 + 8 + 3 + strlen(r->content_type) + 3 + strlen(r->link) + 4 + r->body_len;
     uint8_t *buf = mem_resize(NULL, size);

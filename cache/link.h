@@ -28,10 +28,13 @@ MUST_CHECK int source_get(struct db_txn *txn, const struct digest *d, const stru
                           uint64_t *size_bytes);
 
 #define LIST_BODY_MAX (16u * 1024 * 1024)
+/* Of one repository: clients choose the queries. */
+#define LISTS_MAX 64
 
 /* Lists: an answer of the upstream, kept whole. The query is what was asked,
  * e.g. "tags?n=10&last=x" or "referrers/sha256:..."; queries too long to be a key
- * and bodies above LIST_BODY_MAX are ERR_TOO_LARGE and are not kept. */
+ * and bodies above LIST_BODY_MAX are ERR_TOO_LARGE and are not kept; nor is a new
+ * query of a repository that has LISTS_MAX of them. */
 struct list_record {
     int64_t fetched_at_s;
     const char *content_type; /* in the map: valid until the transaction ends */

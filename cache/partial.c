@@ -90,7 +90,7 @@ int partial_truncate(struct partial *p, uint64_t size_bytes)
 
 int partial_sync(struct partial *p)
 {
-    return fdatasync(p->fd) == 0 ? 0 : err_from_errno(errno);
+    return fdatasync(p->fd) == 0 ? 0 : ERR_IO;
 }
 
 int partial_publish(struct partial *p)
@@ -101,11 +101,20 @@ int partial_publish(struct partial *p)
     int blobs_dir = store_blobs_fd(p->store, p->digest.alg);
 
     CHECK(!p->published);
-    if (fsync(p->fd) != 0 || renameat(partial_dir, store_partial_name(&p->digest, from), blobs_dir,
-                                      store_blob_name(&p->digest, to)) != 0)
-        return err_from_errno(errno);
+    int err = file_sync(p->fd);
+
+    if (err == 0 && renameat(partial_dir, store_partial_name(&p->digest, from), blobs_dir,
+                             store_blob_name(&p->digest, to)) != 0)
+        err = err_from_errno(errno);
+    if (err != 0)
+        return err;
     p->published = true;
-    return fsync(blobs_dir) == 0 ? 0 : err_from_errno(errno);
+    return file_sync(blobs_dir);
+}
+
+bool partial_is_published(const struct partial *p)
+{
+    return p->published;
 }
 
 void partial_close(struct partial **p)

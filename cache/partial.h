@@ -5,6 +5,7 @@
 #ifndef CACHE_PARTIAL_H
 #define CACHE_PARTIAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,8 @@ MUST_CHECK int partial_sync(struct partial *p);
 /* fsync, rename into blobs/, fsync the folder. The digest must be verified.
  * On success the partial is published and only partial_close is legal. */
 MUST_CHECK int partial_publish(struct partial *p);
+/* Whether the file has its name in blobs/, though perhaps not durably. */
+bool partial_is_published(const struct partial *p);
 /* Close and keep the file for a later run. NULL is legal. */
 void partial_close(struct partial **p);
 /* Close and remove the file. NULL is legal. */

@@ -165,10 +165,24 @@ static const char *text_in_place(struct record_in *in, size_t *len)
     return text;
 }
 
+/* What is kept as text goes into fields of answers: a control byte is damage. */
+static bool is_clean(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            return false;
+    }
+    return true;
+}
+
 const char *record_get_text(struct record_in *in)
 {
     size_t len;
     const char *text = text_in_place(in, &len);
+
+    record_require(in, text == NULL || is_clean(text));
+    if (in->bad)
+        return "";
 
     return text != NULL ? text : "";
 }
@@ -178,7 +192,7 @@ void record_copy_text(struct record_in *in, char *out, size_t out_size)
     size_t len;
     const char *text = text_in_place(in, &len);
 
-    if (text == NULL || len >= out_size) {
+    if (text == NULL || len >= out_size || !is_clean(text)) {
         in->bad = true;
         out[0] = '\0';
         return;

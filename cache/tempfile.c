@@ -26,15 +26,17 @@ int tempfile_open(struct tempfile *t, int dir_fd)
 
 int tempfile_publish(struct tempfile *t, int dir_fd, const char *name)
 {
-    if (fsync(t->fd) != 0 || renameat(t->dir_fd, t->name, dir_fd, name) != 0) {
-        int err = err_from_errno(errno);
+    int err = file_sync(t->fd);
 
+    if (err == 0 && renameat(t->dir_fd, t->name, dir_fd, name) != 0)
+        err = err_from_errno(errno);
+    if (err != 0) {
         tempfile_discard(t);
         return err;
     }
     close(t->fd);
     t->fd = -1;
-    return fsync(dir_fd) == 0 ? 0 : err_from_errno(errno);
+    return file_sync(dir_fd);
 }
 
 void tempfile_discard(struct tempfile *t)
@@ -60,4 +62,9 @@ int file_write(int fd, const void *data, size_t len, off_t offset)
         len -= (size_t)n;
     }
     return 0;
+}
+
+int file_sync(int fd)
+{
+    return fsync(fd) == 0 ? 0 : ERR_IO;
 }

@@ -23,6 +23,10 @@ MUST_CHECK int tempfile_publish(struct tempfile *t, int dir_fd, const char *name
 /* Close and remove it. */
 void tempfile_discard(struct tempfile *t);
 
+/* fsync. Any failure is ERR_IO, a full disk's too: what was not written may be marked
+ * clean, so that a later fsync would tell a lie (the caller stops writing). */
+MUST_CHECK int file_sync(int fd);
+
 /* Write all of the buffer at the offset. */
 MUST_CHECK int file_write(int fd, const void *data, size_t len, off_t offset);
 

@@ -65,6 +65,7 @@ static void conn_free(struct conn *c)
     free(c->saved);
     free(c->out);
     config_unref(&c->config);
+    load_leave(c->load);
     free(c);
     worker_closed(w);
 }
@@ -341,7 +342,7 @@ static void on_edge(evutil_socket_t fd, short what, void *arg)
 /* --- life --- */
 
 static void conn_new(struct worker *w, int fd, struct config *config,
-                     const struct config_listener *l, const char *peer)
+                     const struct config_listener *l, struct load *load, const char *peer)
 {
     struct conn *c = mem_new(sizeof *c);
 
@@ -349,6 +350,7 @@ static void conn_new(struct worker *w, int fd, struct config *config,
     c->calls = w->parts.requests;
     c->config = config_ref(config);
     c->listener = l;
+    c->load = load;
     c->fd = fd;
     c->body_fd = -1;
     c->since_ms = w->now_ms;

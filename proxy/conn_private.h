@@ -17,6 +17,7 @@ struct conn {
     const struct request_calls *calls;
     struct config *config;
     const struct config_listener *listener;
+    struct load *load;
     struct request *request;
     int fd;
     enum conn_state state;

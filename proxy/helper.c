@@ -183,8 +183,9 @@ void helper_stop(struct helper **hp)
         return;
     *hp = NULL;
     kill_group(h);
+    /* It was killed, so this wait is short; without it the child would stay a zombie. */
     if (h->pid != 0)
-        (void)waitpid(h->pid, NULL, WNOHANG);
+        (void)waitpid(h->pid, NULL, 0);
     helper_free(h);
 }
 

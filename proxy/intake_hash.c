@@ -90,7 +90,7 @@ static void fail(struct intake *i, const struct fetch_failure *why)
     CHECK(i->state != INTAKE_VERIFIED);
     i->state = INTAKE_FAILED;
     not_lagging(i);
-    fetch_fail(i->fetch, why);
+    i->why = *why;
     STATS_ADD(i->hasher->stats, fetch_failures, 1);
 }
 
@@ -128,8 +128,10 @@ static void close_failed(struct intake *i)
             publish_forget(h, fetch_digest(i->fetch));
     }
     partial_close(&i->partial);
-    fetch_retire(h->fetches, i->fetch);
+    /* Those who wait are told last: whoever asks again must begin anew, not join this. */
     STATS_SUB(h->stats, fetches, 1);
+    fetch_retire(h->fetches, i->fetch);
+    fetch_fail(i->fetch, &i->why);
     fetch_unref(&i->fetch);
 }
 

@@ -31,9 +31,9 @@ struct block {
 struct order {
     struct msg msg;
     struct intake *intake;
-    uint64_t bytes; /* the size */
+    uint64_t bytes;       /* the size */
     struct extents *kept; /* in the answer of an opening; owned */
-    bool verify;    /* of an end: false when abandoned */
+    bool verify;          /* of an end: false when abandoned */
     bool discard;
     struct fetch_failure why;
     int err; /* of the answer */
@@ -93,20 +93,20 @@ struct intake {
     struct partial *partial;
     struct hash *hash;
     uint64_t size_bytes;
-    bool is_begun;           /* the size is known */
-    struct extents extents;  /* written */
-    uint64_t hashed_bytes;   /* from the front */
-    struct msg catch_up;     /* hash what was written early, a step at a time */
+    bool is_begun;          /* the size is known */
+    struct extents extents; /* written */
+    uint64_t hashed_bytes;  /* from the front */
+    struct msg catch_up;    /* hash what was written early, a step at a time */
     bool is_catching_up;
     uint64_t told_bytes; /* to the readers */
     int64_t told_at_ms;
     bool is_lagging;
     LIST_ENTRY(intake) lagging;
     int64_t started_at_s;
-    bool is_recorded;
-    bool discard;
-    struct order *end; /* the end has come */
-    bool is_concluded; /* and it is known how */
+    bool is_recorded, discard;
+    struct fetch_failure why; /* of INTAKE_FAILED */
+    struct order *end;        /* the end has come */
+    bool is_concluded;        /* and it is known how */
     struct checkpoint checkpoint;
     struct msg broken; /* to the upstream thread */
     int broken_err;

@@ -22,7 +22,6 @@ struct publish {
     struct fetch *fetch;
     struct name name;
     struct blob_record record;
-    bool is_published;
 };
 
 static int publish_prepare(struct storage_job *j, struct store *s)
@@ -30,9 +29,7 @@ static int publish_prepare(struct storage_job *j, struct store *s)
     struct publish *p = (struct publish *)j;
 
     (void)s;
-    int err = partial_publish(p->partial);
-    p->is_published = err == 0;
-    return err;
+    return partial_publish(p->partial);
 }
 
 static int publish_apply(struct storage_job *j, struct db_txn *txn)
@@ -62,10 +59,9 @@ static void publish_done(struct storage_job *j, int err)
         log_event(p->log, LOG_ERROR, "%s of %s/%s was not stored: %s", digest_text(d, text),
                   p->name.registry, p->name.repository, err_text(err));
         /* A file without a record would take room that nobody counts. */
-        if (p->is_published && blob_unlink(p->store, d) != 0)
+        if (partial_is_published(p->partial) && blob_unlink(p->store, d) != 0)
             log_event(p->log, LOG_WARN, "the file of %s is left over", text);
-        if (!p->is_published)
-            partial_discard(&p->partial);
+        partial_discard(&p->partial);
     }
     partial_close(&p->partial);
     fetch_retire(p->fetches, p->fetch);

@@ -3,9 +3,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -27,6 +24,8 @@ struct listener {
     char *address; /* as configured: by it a reload knows what it has */
     int fd;
     struct event *event;
+    struct load *load;
+    bool is_paused;
 };
 
 SLIST_HEAD(listener_list, listener);
@@ -38,76 +37,90 @@ struct listeners {
     void *arg;
     struct listener_list list;
     struct event *resume; /* accepting goes on when it fires */
-    bool paused;
     struct config_listener admin;
 };
 
 /* --- accepting --- */
 
-static void set_accepting(struct listeners *ls, bool on)
+static void set_accepting(struct listener *l, bool on)
 {
-    struct listener *l;
-
-    SLIST_FOREACH(l, &ls->list, link)
+    l->is_paused = !on;
     CHECK((on ? event_add(l->event, NULL) : event_del(l->event)) == 0);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
 {
     struct listeners *ls = arg;
+    struct listener *l;
 
     (void)fd;
     (void)what;
-    ls->paused = false;
-    set_accepting(ls, true);
+    SLIST_FOREACH (l, &ls->list, link) {
+        if (l->is_paused)
+            set_accepting(l, true);
+    }
 }
 
-/* Out of descriptors, or of allowed connections: a listening socket stays
- * readable, so that going on at once would spin. */
-static void pause_accepting(struct listeners *ls, const char *why)
+/* A listening socket stays readable, so that going on at once would spin. */
+static void pause_accepting(struct listener *l, const char *why)
 {
     static const struct timeval delay = {.tv_usec = 100000};
 
-    if (ls->paused)
-        return;
-    log_event(ls->log, LOG_WARN, "not accepting connections for the moment: %s", why);
-    ls->paused = true;
-    set_accepting(ls, false);
-    CHECK(event_add(ls->resume, &delay) == 0);
+    if (!l->is_paused)
+        log_event(l->all->log, LOG_WARN, "not accepting connections on %s for the moment: %s",
+                  l->address, why);
+    set_accepting(l, false);
+    if (!event_pending(l->all->resume, EV_TIMEOUT, NULL))
+        CHECK(event_add(l->all->resume, &delay) == 0);
 }
 
-static unsigned connections_max(const struct config_listener *l)
+/* Connections of all listeners that the limit of open files has room for. */
+static unsigned connections_max(void)
 {
     struct rlimit files = {.rlim_cur = 1024};
 
-    if (l->max_connections > 0)
-        return (unsigned)l->max_connections;
     getrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur > 4 * RESERVED_FILES)
         return (unsigned)(files.rlim_cur - RESERVED_FILES);
     return (unsigned)(files.rlim_cur / 2);
 }
 
+/* Whether this listener may take no more. The admin socket always may: it is how one
+ * finds out why. */
+static bool is_full(const struct listener *l)
+{
+    struct listeners *ls = l->all;
+    int64_t max = l->settings->max_connections;
+
+    if (l->settings == &ls->admin)
+        return false;
+    return (max > 0 && load_count(l->load) >= (uint64_t)max) ||
+           ls->calls.open_connections(ls->arg) >= connections_max();
+}
+
 static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
     struct listener *l = arg;
     struct listeners *ls = l->all;
-    unsigned open = ls->calls.open_connections(ls->arg);
-    unsigned max = connections_max(l->settings);
 
     (void)what;
-    for (int i = 0; i < ACCEPTS_MAX && !ls->paused; i++) {
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
         char peer[SOCKET_PEER_MAX];
-        int taken = open + (unsigned)i < max ? socket_accept(fd, peer) : -1;
 
-        if (taken >= 0)
-            ls->calls.accepted(ls->arg, taken, l->config, l->settings, peer);
-        else if (open + (unsigned)i >= max)
-            pause_accepting(ls, "as many are open as the limit allows");
-        else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-            pause_accepting(ls, strerror(errno));
-        else if (errno == EAGAIN)
+        if (is_full(l)) {
+            pause_accepting(l, "as many are open as the limit allows");
             return;
+        }
+        int taken = socket_accept(fd, peer);
+        if (taken >= 0) {
+            load_enter(l->load);
+            ls->calls.accepted(ls->arg, taken, l->config, l->settings, l->load, peer);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            pause_accepting(l, strerror(errno));
+            return;
+        } else if (errno == EAGAIN) {
+            return;
+        }
         /* Other errors are of the one connection that was lost. */
     }
 }
@@ -142,6 +155,7 @@ static void listener_free(struct listener *l)
         event_free(l->event);
     if (l->fd >= 0)
         close(l->fd);
+    load_release(&l->load);
     /* A Unix socket's name is left to whoever binds it next: removing it here could
      * remove another daemon's. */
     config_unref(&l->config);
@@ -175,7 +189,6 @@ void listeners_close(struct listeners *ls)
 {
     list_free(&ls->list);
     event_del(ls->resume);
-    ls->paused = false;
 }
 
 /* --- opening --- */
@@ -184,9 +197,9 @@ static struct listener *find_address(struct listener_list *list, const char *add
 {
     struct listener *l;
 
-    SLIST_FOREACH(l, list, link)
-    if (strcmp(l->address, address) == 0)
-        return l;
+    SLIST_FOREACH (l, list, link)
+        if (strcmp(l->address, address) == 0)
+            return l;
     return NULL;
 }
 
@@ -220,6 +233,7 @@ static struct listener *listener_new(struct listeners *ls, struct config *c,
     l->fd = fd;
     l->event = event_new(ls->base, fd, EV_READ | EV_PERSIST, on_acceptable, l);
     CHECK(l->event);
+    l->load = load_new();
     return l;
 }
 
@@ -347,7 +361,9 @@ int listeners_open(struct listeners *ls, struct config *c, const struct sd_socke
         SLIST_INSERT_HEAD(&kept, l, link);
     }
     ls->list = kept;
-    if (!ls->paused)
-        set_accepting(ls, true);
+    SLIST_FOREACH (l, &ls->list, link) {
+        if (!l->is_paused)
+            set_accepting(l, true);
+    }
     return 0;
 }

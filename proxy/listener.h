@@ -6,6 +6,7 @@
 
 #include "cache/check.h"
 #include "proxy/config.h"
+#include "proxy/load.h"
 #include "proxy/log.h"
 #include "proxy/sd.h"
 
@@ -13,10 +14,11 @@ struct event_base;
 struct listeners;
 
 struct listeners_calls {
-    /* A connection: `fd` is non-blocking and now the callee's. */
+    /* A connection: `fd` is non-blocking and now the callee's; the load was entered for
+     * it and is to be left when it closes. */
     void (*accepted)(void *arg, int fd, struct config *c, const struct config_listener *l,
-                     const char *peer);
-    /* Connections open now, to hold against the limit. */
+                     struct load *load, const char *peer);
+    /* Connections of all listeners open now, to hold against the limit of open files. */
     unsigned (*open_connections)(void *arg);
 };
 

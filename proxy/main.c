@@ -89,6 +89,15 @@ static void raise_file_limit(void)
     }
 }
 
+/* A core would hold passwords and tokens, those of clients too. 1, not 0: then no
+ * program that core_pattern names gets it either, core(5). */
+static void forbid_core(void)
+{
+    const struct rlimit limit = {.rlim_cur = 1, .rlim_max = 1};
+
+    (void)setrlimit(RLIMIT_CORE, &limit);
+}
+
 /* Go into the background before any thread is there. The parent waits until the
  * child serves (a byte in the pipe) or has failed, and exits as it did. Returns the
  * child's end of the pipe. */
@@ -144,6 +153,7 @@ static int serve(const struct arguments *a, struct config *c)
     }
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
+    forbid_core();
     int err = server_start(&server, c, log, why, sizeof why);
     if (err) {
         log_event(log, LOG_ERROR, "cannot start: %s", why);

@@ -14,7 +14,7 @@
     ROW(OUT_MISS, "miss", 0, "", "fetched from the upstream")                                     \
     ROW(OUT_COLLAPSED, "collapsed", 0, "", "joined a fetch under way")                            \
     ROW(OUT_REVALIDATED, "revalidated", 0, "", "the upstream said that it is unchanged")          \
-    ROW(OUT_STALE, "stale", 0, "", "served stale: the upstream could not be asked")               \
+    ROW(OUT_STALE, "stale", 0, "", "served stale: the upstream did not confirm it")               \
     ROW(OUT_LOCAL, "local", 0, "", "answered by cachalot itself")                                 \
     ROW(OUT_BAD_REQUEST, "bad-request", 400, "UNSUPPORTED", "the request is malformed")           \
     ROW(OUT_URI_TOO_LONG, "uri-too-long", 414, "UNSUPPORTED", "the request target is too long")   \

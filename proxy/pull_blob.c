@@ -63,7 +63,8 @@ static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
  * given back then. */
 static bool admitted(struct request *r, struct fetch *f)
 {
-    if (r->is_granted || fetch_admits(f, &r->target.name))
+    if (!fetch_is_private(f) || r->is_granted ||
+        (r->access == ACCESS_PROVEN && fetch_admits(f, &r->target.name)))
         return true;
     fetch_unref(&f);
     ask_exists(r);
@@ -116,22 +117,41 @@ static bool head_of_fetch(struct request *r)
     return true;
 }
 
-void pull_joined(struct request *r)
+/* Whether the fetch was refused to somebody else, who set it going perhaps for another
+ * repository or with other credentials: then, once, it is tried anew. */
+static bool is_anothers_refusal(const struct request *r, enum outcome why)
 {
-    struct fetch_view view;
+    return r->outcome == OUT_COLLAPSED && !r->has_rejoined && pull_is_refusal(why);
+}
+
+static void fetch_failed(struct request *r)
+{
     struct fetch_failure why;
     char path[ABSENCE_PATH_MAX];
 
+    fetch_why(r->fetch, &why);
+    if (is_anothers_refusal(r, (enum outcome)why.code)) {
+        r->has_rejoined = true;
+        reader_cancel(&r->reader);
+        fetch_unref(&r->fetch);
+        pull_begin_blob(r);
+        return;
+    }
+    if (why.code == OUT_BLOB_UNKNOWN && r->outcome == OUT_MISS)
+        pull_note_absent(r, blob_path(r, path));
+    if (pull_may_ask_again(r, (enum outcome)why.code))
+        ask_exists(r);
+    else
+        pull_send_error(r, (enum outcome)why.code, why.text, why.retry_after_s, why.challenge);
+}
+
+void pull_joined(struct request *r)
+{
+    struct fetch_view view;
+
     fetch_look(r->fetch, &view);
     if (view.state == FETCH_FAILED) {
-        fetch_why(r->fetch, &why);
-        /* A fetch that was joined may be that of another repository. */
-        if (why.code == OUT_BLOB_UNKNOWN && r->outcome == OUT_MISS)
-            pull_note_absent(r, blob_path(r, path));
-        if (pull_may_ask_again(r, (enum outcome)why.code))
-            ask_exists(r);
-        else
-            pull_send_error(r, (enum outcome)why.code, why.text, why.retry_after_s, why.challenge);
+        fetch_failed(r);
         return;
     }
     struct content c = {

@@ -38,7 +38,8 @@ void pull_find_access(struct request *r, struct db_txn *txn)
     if (r->access != ACCESS_UNKNOWN)
         return;
     err = repository_get(txn, &r->target.name, &record);
-    if (err != 0 || record.visibility == REPOSITORY_PUBLIC) {
+    /* A record that cannot be read opens nothing. */
+    if (err == ERR_NOT_FOUND || (err == 0 && record.visibility == REPOSITORY_PUBLIC)) {
         r->access = ACCESS_OPEN;
         r->is_public = err == 0;
         return;
@@ -59,7 +60,7 @@ void pull_access_proved(struct request *r)
 }
 
 /* Registries say 401, 403 or 404 of what they hide. */
-static bool is_refusal(enum outcome why)
+bool pull_is_refusal(enum outcome why)
 {
     int status = outcome_row(why)->status;
 
@@ -68,10 +69,13 @@ static bool is_refusal(enum outcome why)
 
 bool pull_may_ask_again(struct request *r, enum outcome why)
 {
-    if (!is_refusal(why))
+    if (!pull_is_refusal(why))
         return false;
     if (r->with_client) {
         permit_drop(r->worker->parts.permits, &r->credential, &r->target.name);
+        /* What was granted before counts no longer, not even for what is stale. */
+        r->access = ACCESS_PROVE;
+        r->is_granted = false;
         return false;
     }
     r->with_client = r->behalf.authorization != NULL;
@@ -80,7 +84,7 @@ bool pull_may_ask_again(struct request *r, enum outcome why)
 
 bool pull_access_in_grace(struct request *r, enum outcome why)
 {
-    if (r->access != ACCESS_PROVE || is_refusal(why) ||
+    if (r->access != ACCESS_PROVE || pull_is_refusal(why) ||
         !has_proof(r, r->proof_ttl_ms + r->offline_grace_ms))
         return false;
     r->access = ACCESS_PROVEN;
@@ -172,6 +176,7 @@ static bool take_recorded(struct request *r, struct db_txn *txn, const struct di
 {
     struct blob_record record;
 
+    r->is_hidden = false;
     if (blob_get(txn, d, &record) != 0)
         return false;
     r->is_hidden = !is_visible(r, txn, d, record.origin);

@@ -18,6 +18,8 @@ void pull_access_proved(struct request *r);
 /* The upstream has refused. True when it is worth asking again with the client's
  * own credentials, which r->with_client then says. */
 bool pull_may_ask_again(struct request *r, enum outcome why);
+/* Whether the outcome is that of what a registry has not, or hides. */
+bool pull_is_refusal(enum outcome why);
 /* The upstream could not be asked: whether an older proof still counts. */
 bool pull_access_in_grace(struct request *r, enum outcome why);
 

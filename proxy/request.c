@@ -142,7 +142,7 @@ static const char *cache_status(enum outcome o)
     case OUT_HIT:
         return "cachalot; hit";
     case OUT_MISS:
-        return "cachalot; fwd=miss; stored";
+        return "cachalot; fwd=miss";
     case OUT_COLLAPSED:
         return "cachalot; fwd=miss; collapsed";
     case OUT_REVALIDATED:
@@ -255,7 +255,7 @@ static void content_fields(struct request *r, struct reply *reply, const struct 
     if (status)
         reply_field(reply, "Cache-Status", status);
     if (r->outcome == OUT_STALE)
-        reply_field(reply, "Warning", "299 - \"stale: the upstream could not be asked\"");
+        reply_field(reply, "Warning", "299 - \"stale: not confirmed by the upstream\"");
     if (c->has_ranges)
         reply_field(reply, "Accept-Ranges", "bytes");
     if (c->link)

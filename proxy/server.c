@@ -11,9 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/partial.h"
 #include "proxy/conn.h"
 #include "proxy/listener.h"
 #include "proxy/request.h"
@@ -24,6 +26,8 @@
 #define WORKERS_MAX 64
 #define DISK_THREADS 2
 #define PASSED_MAX 16
+/* How long a partial that nobody asked for again is kept. */
+#define PARTIAL_LIFE_S (7 * 24 * 3600)
 #define PERMITS_MAX 65536
 #define ABSENCES_MAX 4096
 #define LOOP_ID_MAX 32
@@ -60,7 +64,7 @@ static unsigned open_connections(void *arg)
 }
 
 static void on_accepted(void *arg, int fd, struct config *c, const struct config_listener *l,
-                        const char *peer)
+                        struct load *load, const char *peer)
 {
     struct server *s = arg;
     struct worker *least = s->workers[0];
@@ -68,7 +72,7 @@ static void on_accepted(void *arg, int fd, struct config *c, const struct config
     for (unsigned i = 1; i < s->worker_count; i++)
         if (worker_load(s->workers[i]) < worker_load(least))
             least = s->workers[i];
-    worker_take(least, fd, c, l, peer);
+    worker_take(least, fd, c, l, load, peer);
 }
 
 /* --- reload --- */
@@ -144,6 +148,9 @@ static void on_hangup(evutil_socket_t sig, short what, void *arg)
 
     (void)sig;
     (void)what;
+    /* The listeners that a drain has closed must stay so. */
+    if (s->draining)
+        return;
     sd_reloading();
     if (reload(s) == 0) {
         STATS_ADD(&s->stats, reloads, 1);
@@ -276,6 +283,28 @@ static void start_threads(struct server *s)
         s->workers[i] = worker_start(p, s->config);
 }
 
+/* Files in partial/ that no fetch will go on with would take room for ever. Before any
+ * thread can open one. */
+static void sweep_partials(struct server *s)
+{
+    struct store *store = s->parts.store;
+    struct db_txn *txn;
+    unsigned removed = 0;
+    int err = db_write(store_db(store), &txn);
+
+    if (err == 0) {
+        err = partial_sweep(store, txn, time(NULL), PARTIAL_LIFE_S, &removed);
+        if (err == 0)
+            err = db_commit(&txn);
+        else
+            db_abort(&txn);
+    }
+    if (err)
+        log_event(s->log, LOG_WARN, "left-over partial files were not removed: %s", err_text(err));
+    else if (removed > 0)
+        log_event(s->log, LOG_INFO, "removed %u left-over partial files", removed);
+}
+
 int server_start(struct server **sp, struct config *c, struct log *log, char *why, size_t why_size)
 {
     static const struct listeners_calls calls = {on_accepted, open_connections};
@@ -292,6 +321,7 @@ int server_start(struct server **sp, struct config *c, struct log *log, char *wh
         free(s);
         return err;
     }
+    sweep_partials(s);
     add_registries(s, c);
     add_events(s);
     start_threads(s);

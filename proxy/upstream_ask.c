@@ -235,6 +235,11 @@ static void content_known(struct question *q)
     struct ask_result *r = ask_answer(q->ask);
     struct failure f;
 
+    if (q->content_length < 0 && q->head_only) {
+        q->head_only = false;
+        attempt(q);
+        return;
+    }
     if (q->content_length < 0) {
         failure_set(&f, OUT_UPSTREAM_BROKEN, false, "%s: did not say how large the content is",
                     q->attempts.to->registry);

@@ -84,7 +84,8 @@ void attempts_report(const struct attempts *a, struct upstream *u, const struct 
     const char *registry = a->to->registry;
     int64_t now_ms = clock_now_ms();
 
-    if (f->outcome == OUT_DRAINING)
+    /* Nothing was asked. */
+    if (f->outcome == OUT_DRAINING || f->outcome == OUT_CREDENTIAL)
         return;
     if (!f->is_elsewhere &&
         (f->outcome == OUT_UPSTREAM_UNRESOLVED || f->outcome == OUT_UPSTREAM_REFUSED ||

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include <uthash.h>
 
@@ -139,15 +138,6 @@ struct realm_policy auth_policy(const struct auth *a)
     };
 }
 
-/* A core would hold what was read. 1, not 0: then no program that core_pattern names gets
- * it either, core(5). */
-static void forbid_core(void)
-{
-    const struct rlimit limit = {.rlim_cur = 1, .rlim_max = 1};
-
-    (void)setrlimit(RLIMIT_CORE, &limit);
-}
-
 static void set_field(struct auth *a, char *field, int64_t got_ms, uint64_t credential)
 {
     secret_free(a->field);
@@ -224,7 +214,6 @@ static enum auth_step take(struct auth *a, struct failure *f)
         failure_set(f, OUT_CREDENTIAL, source.helper != NULL, "%s: %s", a->to->registry, k.why);
         return AUTH_REFUSED;
     case KEYRING_READY:
-        forbid_core();
         break;
     case KEYRING_ANONYMOUS:
         break;

@@ -51,17 +51,17 @@ struct download {
     struct name name;
     struct behalf behalf;
     struct intake *intake;
-    uint64_t size_bytes;   /* as a manifest or a head said, or SIZE_UNKNOWN */
-    bool is_begun;         /* the intake was told the size */
-    struct extents have;   /* kept, and handed to the intake */
-    bool in_pieces;        /* each lane asks for a piece; else lane 0 for all the rest */
-    bool is_proven;        /* the upstream has answered a range as it should */
-    bool without_range;    /* ranges were answered badly */
-    bool discard;          /* what we have cannot be right */
-    bool is_elsewhere;     /* its bytes come from the urls of manifests */
+    uint64_t size_bytes; /* as a manifest or a head said, or SIZE_UNKNOWN */
+    bool is_begun;       /* the intake was told the size */
+    struct extents have; /* kept, and handed to the intake */
+    bool in_pieces;      /* each lane asks for a piece; else lane 0 for all the rest */
+    bool is_proven;      /* the upstream has answered a range as it should */
+    bool without_range;  /* ranges were answered badly */
+    bool discard;        /* what we have cannot be right */
+    bool is_elsewhere;   /* its bytes come from the urls of manifests */
     struct foreign_urls urls;
     struct failure registry_said; /* when those are tried */
-    unsigned breaks;       /* of what came, not continued yet */
+    unsigned breaks;              /* of what came, not continued yet */
     uint64_t piece_bytes;
     struct lane *lanes[INTAKE_LANES_MAX]; /* made when they are needed */
     unsigned lane_count;

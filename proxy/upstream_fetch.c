@@ -187,8 +187,8 @@ static void refuse_fetch(struct download *d, enum outcome o, const char *text, i
     struct fetch_failure why = {.code = (int)o, .retry_after_s = retry_after_s};
 
     snprintf(why.text, sizeof why.text, "%s", text);
-    fetch_fail(d->fetch, &why);
     fetch_retire(u->parts.fetches, d->fetch);
+    fetch_fail(d->fetch, &why);
     STATS_ADD(u->parts.stats, fetch_failures, 1);
     download_free(d);
 }

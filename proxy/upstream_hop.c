@@ -103,6 +103,14 @@ static bool is_inside_by_name(const char *host)
     static const char local[] = "localhost";
     size_t len = strlen(host);
     char address[64];
+    char rooted[256];
+
+    /* "localhost." is the same host. */
+    if (len > 1 && len < sizeof rooted && host[len - 1] == '.') {
+        memcpy(rooted, host, --len);
+        rooted[len] = '\0';
+        host = rooted;
+    }
 
     if (host[0] == '[' && len > 2 && len - 2 < sizeof address) {
         memcpy(address, host + 1, len - 2);

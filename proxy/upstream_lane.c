@@ -462,9 +462,8 @@ static void on_done(void *arg, const struct failure *f)
         return;
     }
     if (!f) {
-        failure_set(&cut, OUT_UPSTREAM_BROKEN, true, "%s: sent %llu of %llu bytes",
-                    d->to->registry, (unsigned long long)l->at,
-                    (unsigned long long)d->size_bytes);
+        failure_set(&cut, OUT_UPSTREAM_BROKEN, true, "%s: sent %llu of %llu bytes", d->to->registry,
+                    (unsigned long long)l->at, (unsigned long long)d->size_bytes);
         f = &cut;
     }
     if (d->discard)

@@ -74,10 +74,10 @@ struct upstream {
 struct attempts {
     const struct config_upstream *to;
     const struct foreign_urls *foreign; /* not its own urls, but these */
-    unsigned first;     /* the url that a round begins with */
-    unsigned url;       /* of the next attempt, counted from there */
-    unsigned not_found; /* urls of this round that said 404 */
-    bool may_pass;      /* one of this round's failures may */
+    unsigned first;                     /* the url that a round begins with */
+    unsigned url;                       /* of the next attempt, counted from there */
+    unsigned not_found;                 /* urls of this round that said 404 */
+    bool may_pass;                      /* one of this round's failures may */
     int64_t rounds_left;
     unsigned rounds_failed;
     struct failure worst; /* of this round: what to say in the end */

@@ -47,8 +47,9 @@ static void set_rates(struct throttle *t, struct meter *m, const struct tm *loca
     const struct config *c = t->config;
     static const struct rate none;
     const struct rate *all = m == t->whole ? &c->rate : u ? &u->rate : &none;
-    const struct rate *background =
-        m == t->whole ? &c->background_rate : u ? &u->background_rate : &none;
+    const struct rate *background = m == t->whole ? &c->background_rate
+                                    : u           ? &u->background_rate
+                                                  : &none;
 
     bucket_set_rate(&m->all, rate_at(all, local), now_ms);
     bucket_set_rate(&m->background, rate_at(background, local), now_ms);

@@ -383,6 +383,11 @@ static bool head_is_whole(struct transfer *t)
     if (status != 200 && !(t->has_range && (status == 206 || status == 416))) {
         struct failure f;
         failure_of_status(&f, &t->head, t->host, t->not_found);
+        /* A signed url may have expired, or its storage be behind: the registry itself
+         * has refused nothing, and gives another url when it is asked again. */
+        if (t->hops > 0 && status >= 400 && status < 500 && status != 429)
+            failure_set(&f, OUT_UPSTREAM_ERROR, true,
+                        "%s: a redirect led there, and it answered %d", t->host, status);
         fail(t, &f);
         t->is_challenged =
             t->has_auth && t->hops == 0 && (status == 400 || status == 401 || status == 403);

@@ -56,8 +56,8 @@ struct head {
     bool chunked;
     struct content_range range;
     bool accepts_ranges;
-    int64_t retry_after_s;             /* 0: not said */
-    int64_t ratelimit_limit;           /* as Docker Hub says it; -1: not said */
+    int64_t retry_after_s;   /* 0: not said */
+    int64_t ratelimit_limit; /* as Docker Hub says it; -1: not said */
     int64_t ratelimit_remaining;
     char ratelimit_source[64];         /* whom it counts; empty: not said */
     char content_type[MEDIA_TYPE_MAX]; /* without parameters; empty: not said */

@@ -54,6 +54,7 @@ struct take_msg {
     int fd;
     struct config *config;
     const struct config_listener *listener;
+    struct load *load;
     char peer[SOCKET_PEER_MAX];
 };
 
@@ -65,13 +66,13 @@ static void on_take(struct msg *m, void *owner)
     STATS_ADD(w->parts.stats, connections_total, 1);
     STATS_ADD(w->parts.stats, connections, 1);
     worker_clock(w);
-    w->parts.conns->take(w, t->fd, t->config, t->listener, t->peer);
+    w->parts.conns->take(w, t->fd, t->config, t->listener, t->load, t->peer);
     config_unref(&t->config);
     free(t);
 }
 
 void worker_take(struct worker *w, int fd, struct config *c, const struct config_listener *l,
-                 const char *peer)
+                 struct load *load, const char *peer)
 {
     struct take_msg *t = mem_new(sizeof *t);
 
@@ -79,6 +80,7 @@ void worker_take(struct worker *w, int fd, struct config *c, const struct config
     t->fd = fd;
     t->config = config_ref(c);
     t->listener = l;
+    t->load = load;
     snprintf(t->peer, sizeof t->peer, "%s", peer);
     atomic_fetch_add_explicit(&outer(w)->load, 1, memory_order_relaxed);
     queue_post(w->queue, &t->msg);

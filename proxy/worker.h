@@ -22,6 +22,7 @@
 #include "proxy/disk.h"
 #include "proxy/health.h"
 #include "proxy/http.h"
+#include "proxy/load.h"
 #include "proxy/log.h"
 #include "proxy/permit.h"
 #include "proxy/queue.h"
@@ -40,7 +41,7 @@ struct request_calls;
  * it (conn, then request) know it, and it not them. Run in the worker's thread. */
 struct worker_calls {
     void (*take)(struct worker *w, int fd, struct config *c, const struct config_listener *l,
-                 const char *peer);
+                 struct load *load, const char *peer);
     void (*check_time)(struct worker *w); /* the clock has ticked */
     void (*drain)(struct worker *w);
     void (*close)(struct worker *w); /* all of them, at once */
@@ -89,9 +90,10 @@ struct worker {
 struct worker *worker_start(const struct worker_parts *parts, struct config *c);
 
 /* Give it a connection (main thread): the descriptor, non-blocking, the listener
- * of the config `c` (referenced), the peer's address as text. */
+ * of the config `c` (referenced), the load that it leaves when it closes, the peer's
+ * address as text. */
 void worker_take(struct worker *w, int fd, struct config *c, const struct config_listener *l,
-                 const char *peer);
+                 struct load *load, const char *peer);
 /* Connections given to it and not yet closed (main thread decides by it). */
 unsigned worker_load(const struct worker *w);
 

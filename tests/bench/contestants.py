@@ -4,12 +4,14 @@
 Each contestant is configured as a careful operator would: sendfile, no access log, keep-alive
 without a limit of requests, the same number of workers.
 """
+import copy
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 
 from stage import MIB, BenchError, Process
@@ -44,6 +46,15 @@ class Content:
 
     def blob_path(self, digest):
         return os.path.join(self.base, "blobs", digest)
+
+    def with_large(self, path):
+        """The same, but the large blob is the file at `path`; its bytes must be equal."""
+        twin = copy.copy(self)
+        twin.tree = tempfile.mkdtemp(dir=os.path.dirname(self.tree))
+        twin.base = os.path.join(twin.tree, "v2", REPOSITORY)
+        os.makedirs(os.path.join(twin.base, "blobs"))
+        os.symlink(path, twin.blob_path(self.large))
+        return twin
 
     def _add_blob(self, size):
         hasher = hashlib.sha256()
@@ -217,7 +228,8 @@ class Paced(Server):
 
 
 class NginxCache(Nginx):
-    """proxy_cache with its lock; `buffers` are directives of size, the defaults when empty."""
+    """proxy_cache with its lock, which by default would end after 5 s; `buffers` are directives of
+    size, the defaults when empty."""
 
     def __init__(self, directory, port, upstream, buffers=""):
         super().__init__(directory, port)
@@ -240,6 +252,8 @@ class NginxCache(Nginx):
                         proxy_set_header Connection "";
                         proxy_cache zone;
                         proxy_cache_lock on;
+                        proxy_cache_lock_age 1h;
+                        proxy_cache_lock_timeout 1h;
                         proxy_cache_valid 200 1d;
                         {self.buffers}
                     }}

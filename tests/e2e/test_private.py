@@ -136,6 +136,16 @@ def test_proof_expires(hub, cachalot, secret):
     assert pull(daemon, secret, ALICE) == [401, 401, 401]
 
 
+def test_revoked(hub, cachalot, secret):
+    """Whoever the registry refuses gets nothing stale either, though a proof was fresh
+    and the manifest is held."""
+    daemon = cachalot({HUB: upstream_of(hub, **{"tag-ttl": "0s"})})
+    assert pull(daemon, secret, ALICE) == [200, 200, 200]
+    hub.accepted[SECRET] = set()
+    got = daemon.get(manifest(SECRET, "1"), fields=[*ACCEPT, *ALICE])
+    assert got.status == 401 and secret.data not in got.body
+
+
 def test_upstream_down(hub, daemon, secret):
     """While the registry is down, who has a proof is served; who has none is told
     that it could not be asked, not that there is nothing."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: ISC
 """Upstreams over https: verified always."""
 
+import ssl
+
 import pytest
 
 from lib import image
@@ -52,6 +54,26 @@ def test_refused(authority, upstream, cachalot, closing, wrong):
     assert got.status == 502 and hub.count() == 0
     line, = daemon.wait_access(1)
     assert line["outcome"] in ("upstream-tls", "upstream-refused"), line
+
+
+@pytest.mark.parametrize("wrong", ["self-signed", "not-yet-valid", "missing-intermediate"])
+def test_refused_as_well(authority, upstream, cachalot, tmp_path, wrong):
+    """A certificate that signed itself, that will be valid one day, or whose chain has a
+    gap: 502, and not a byte of content."""
+    if wrong == "self-signed":
+        (tmp_path / "self").mkdir()
+        self_signed = Authority(tmp_path / "self")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self_signed.certificate, self_signed.key)
+    elif wrong == "not-yet-valid":
+        context = authority.context(start="20980101000000Z")
+    else:
+        context = authority.intermediate().context()
+    hub = upstream(context)
+    daemon = cachalot({HUB: {"url": hub.url, "retries": 0, "ca-file": authority.certificate}})
+    got = daemon.get(BLOB)
+    assert got.status == 502 and b"certificate" in got.body and hub.count() == 0
+    assert daemon.wait_access(1)[0]["outcome"] == "upstream-tls"
 
 
 def test_no_downgrade(authority, upstream, cachalot, closing):

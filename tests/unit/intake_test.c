@@ -196,6 +196,66 @@ static void test_a_reset_begins_from_nothing(void **state)
     expect_stored(b, &d, 2 * MIB);
 }
 
+/* Four connections, each with its quarter; the first is the slowest. */
+static void test_bytes_that_come_early(void **state)
+{
+    enum { LANES = 4, QUARTER = DATA_BYTES / LANES, PART = 100000 };
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, DATA_BYTES);
+    size_t at[LANES] = {0};
+
+    begin(b, &d);
+    intake_size(b->intake, DATA_BYTES);
+    for (size_t left = 1; left > 0;) {
+        left = 0;
+        for (unsigned lane = LANES; lane-- > 0;) {
+            size_t part = lane == 0 ? PART / 4 : PART;
+            part = part < QUARTER - at[lane] ? part : QUARTER - at[lane];
+            size_t offset = lane * QUARTER + at[lane];
+            intake_write(b->intake, lane, offset, b->data + offset, part);
+            at[lane] += part;
+            left += QUARTER - at[lane];
+        }
+        queue_run(b->answers, b);
+        assert_true(view(b).sendable_bytes <= at[0] || at[0] == QUARTER);
+    }
+    intake_end(b->intake);
+    expect_stored(b, &d, DATA_BYTES);
+}
+
+/* Of a large blob what the index says is kept, whatever the size of the file. */
+static void test_extents_are_kept(void **state)
+{
+    enum { LARGE = 72 * MIB };
+    struct bed *b = *state;
+    struct digest d;
+    uint8_t *data = calloc(LARGE, 1);
+
+    assert_non_null(data);
+    memcpy(data + 40 * MIB, b->data, DATA_BYTES);
+    digest_of(DIGEST_SHA256, data, LARGE, &d);
+    begin(b, &d);
+    intake_size(b->intake, LARGE);
+    intake_write(b->intake, 0, 0, data, MIB);
+    intake_write(b->intake, 1, 41 * MIB, data + 41 * MIB, 2 * MIB);
+    intake_write(b->intake, 2, 70 * MIB, data + 70 * MIB, 2 * MIB);
+    abandon(b, false);
+    expect_failed(b, OUT_UPSTREAM_BROKEN);
+
+    begin(b, &d);
+    assert_int_equal(b->kept.count, 3);
+    assert_int_equal(b->kept.list[0].end, MIB);
+    assert_int_equal(b->kept.list[1].start, 41 * MIB);
+    assert_int_equal(b->kept.list[1].end, 43 * MIB);
+    assert_int_equal(extents_end(&b->kept), LARGE);
+    intake_size(b->intake, LARGE);
+    intake_write(b->intake, 0, 43 * MIB, data + 43 * MIB, 27 * MIB);
+    intake_write(b->intake, 0, MIB, data + MIB, 40 * MIB);
+    intake_end(b->intake);
+    expect_stored(b, &d, LARGE);
+    free(data);
+}
+
 /* Whatever waits in the queues when the end comes. */
 static void test_abandoned_at_once(void **state)
 {
@@ -277,6 +337,8 @@ int main(void)
         TEST(test_what_is_discarded_is_gone),
         TEST(test_a_partial_without_a_record_is_not_trusted),
         TEST(test_a_reset_begins_from_nothing),
+        TEST(test_bytes_that_come_early),
+        TEST(test_extents_are_kept),
         TEST(test_abandoned_at_once),
         TEST(test_many_at_once),
         TEST(test_staging_has_a_limit),

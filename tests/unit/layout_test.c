@@ -134,7 +134,7 @@ static void test_odd_media_types(void **state)
     struct scratch *s = *state;
     struct db_txn *txn = scratch_write(s);
 
-    put_media_type(txn, "quotes", "a\"b\\c\n");
+    put_media_type(txn, "quotes", "a\"b\\c");
     put_media_type(txn, "not UTF-8", "\xff\xfe");
     put_tag(txn, "alpine", "a", "not UTF-8");
     put_tag(txn, "alpine", "b", "quotes");
@@ -143,7 +143,7 @@ static void test_odd_media_types(void **state)
     json_t *index = load(s);
 
     assert_int_equal(json_array_size(json_object_get(index, "manifests")), 1);
-    expect_entry(index, 0, "a\"b\\c\n", "quotes", "docker.io/library/alpine:b");
+    expect_entry(index, 0, "a\"b\\c", "quotes", "docker.io/library/alpine:b");
     json_decref(index);
 }
 

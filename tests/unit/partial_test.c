@@ -172,7 +172,8 @@ static void test_record(void **state)
         assert_true(r->size_bytes == stored.size_bytes);
         assert_int_equal(r->started_at_s, 5);
         assert_int_equal(r->extents.count, count);
-        assert_memory_equal(r->extents.list, stored.extents.list, count * sizeof stored.extents.list[0]);
+        assert_memory_equal(r->extents.list, stored.extents.list,
+                            count * sizeof stored.extents.list[0]);
     }
     assert_int_equal(partial_forget(txn, &d), 0);
     assert_int_equal(partial_get(txn, &d, r), ERR_NOT_FOUND);
