@@ -24,7 +24,8 @@ struct block {
     SLIST_ENTRY(block) link; /* spare */
     uint64_t offset;
     size_t len;
-    uint8_t *data; /* INTAKE_BLOCK_BYTES */
+    uint8_t *data; /* within `memory`; room for INTAKE_BLOCK_BYTES */
+    uint8_t *memory;
 };
 
 /* A call of intake.h on its way to the hash thread. */

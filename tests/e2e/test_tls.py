@@ -45,7 +45,8 @@ def test_refused(authority, upstream, cachalot, closing, wrong):
     that speaks no TLS: 502 that says so, and not a byte of content."""
     ca = authority.certificate
     context = authority.context("DNS:other.test" if wrong == "wrong-host" else "IP:127.0.0.1",
-                                days=-1 if wrong == "expired" else 1)
+                                ("20200101000000Z", "20200201000000Z") if wrong == "expired"
+                                else None)
     options = {} if wrong == "unknown-authority" else {"ca-file": ca}
     hub = upstream(None if wrong == "not-tls" else context)
     url = hub.url.replace("http://", "https://")
@@ -66,7 +67,7 @@ def test_refused_as_well(authority, upstream, cachalot, tmp_path, wrong):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self_signed.certificate, self_signed.key)
     elif wrong == "not-yet-valid":
-        context = authority.context(start="20980101000000Z")
+        context = authority.context(dates=("20980101000000Z", "20991231235959Z"))
     else:
         context = authority.intermediate().context()
     hub = upstream(context)

@@ -21,26 +21,26 @@ class Authority:
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                 "-keyout", self.key, "-out", self.certificate, "-days", 30, "-subj", "/CN=e2e")
 
-    def context(self, names="IP:127.0.0.1", days=1, start=None, **more):
-        """A server's context with a certificate for these names, valid from now on or from
-        `start` ("YYYYMMDDHHMMSSZ")."""
+    def context(self, names="IP:127.0.0.1", dates=None, **more):
+        """A server's context with a certificate for these names, valid from now on or between
+        two dates ("YYYYMMDDHHMMSSZ")."""
         key, request, made = (self.directory / f"leaf.{x}" for x in ("key", "csr", "pem"))
         openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                 "-keyout", key, "-out", request, "-subj", "/CN=leaf",
                 "-addext", f"subjectAltName={names}")
-        if start:
-            self.sign_later(request, made, start)
+        if dates:
+            self.sign_between(request, made, *dates)
         else:
             openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key,
-                    "-CAcreateserial", "-copy_extensions", "copy", "-days", days, "-out", made)
+                    "-CAcreateserial", "-copy_extensions", "copy", "-days", 1, "-out", made)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(made, key)
         for name, value in more.items():
             setattr(context, name, value)
         return context
 
-    def sign_later(self, request, made, start):
-        """Only "openssl ca" takes a beginning in OpenSSL 3.0; it wants to keep books."""
+    def sign_between(self, request, made, start, end):
+        """Only "openssl ca" takes dates in OpenSSL 3.0; it wants to keep books."""
         books = self.directory / "books"
         books.mkdir()
         (books / "index").touch()
@@ -51,7 +51,7 @@ class Authority:
                             f"[any]\ncommonName = supplied\n")
         openssl("ca", "-batch", "-notext", "-config", settings, "-cert", self.certificate,
                 "-keyfile", self.key, "-in", request, "-out", made, "-startdate", start,
-                "-enddate", "20991231235959Z")
+                "-enddate", end)
 
     def intermediate(self):
         """One that this one signed."""
