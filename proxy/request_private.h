@@ -70,11 +70,11 @@ struct request {
     struct behalf behalf; /* authorization (NULL: none came) and loop; our own */
     struct fingerprint credential;
     enum access access;
-    bool is_public;      /* ACCESS_OPEN, and the upstream said so */
-    bool with_client;    /* asks go with the client's authorization */
-    bool is_hidden;      /* held, but not for this client as far as is known */
-    bool has_rejoined;   /* another's refusal was followed by a fetch anew */
-    bool is_granted;     /* the upstream said that the repository has this content */
+    bool is_public;    /* ACCESS_OPEN, and the upstream said so */
+    bool with_client;  /* asks go with the client's authorization */
+    bool is_hidden;    /* held, but not for this client as far as is known */
+    bool has_rejoined; /* another's refusal was followed by a fetch anew */
+    bool is_granted;   /* the upstream said that the repository has this content */
     int64_t proof_ttl_ms, offline_grace_ms, not_found_ttl_ms;
     int64_t tag_ttl_s;
     /* From here on nothing is zeroed when a request begins: see request_new. */
