@@ -114,8 +114,7 @@ struct intake {
 };
 
 void *hasher_run(void *arg);
-
-/* What the messages to the hash thread do; `owner` is its struct hasher. */
+/* What messages to the hash thread do; `owner` is its hasher. */
 void hasher_open(struct msg *m, void *owner);
 void hasher_reset(struct msg *m, void *owner);
 void hasher_size(struct msg *m, void *owner);

@@ -3,6 +3,7 @@
  * Inside the upstream thread: a blob and the connections that bring it.
  *
  *   upstream_fetch.c   the blob as a whole: from the first question to its last byte
+ *   upstream_spread.c  how many connections bring it
  *   upstream_lane.c    one connection: asks for a piece, judges the answer, retries
  */
 #ifndef PROXY_UPSTREAM_DOWNLOAD_H
@@ -55,6 +56,7 @@ struct download {
     bool is_begun;       /* the intake was told the size */
     struct extents have; /* kept, and handed to the intake */
     bool in_pieces;      /* each lane asks for a piece; else lane 0 for all the rest */
+    bool may_split;      /* an answer to the whole said that it could be in pieces */
     bool is_proven;      /* the upstream has answered a range as it should */
     bool without_range;  /* ranges were answered badly */
     bool discard;        /* what we have cannot be right */
@@ -63,6 +65,8 @@ struct download {
     struct failure registry_said; /* when those are tried */
     unsigned breaks;              /* of what came, not continued yet */
     uint64_t piece_bytes;
+    struct event *look;                   /* whether there should be more lanes */
+    int64_t full_at_ms;                   /* when bytes came faster than they are taken; 0: never */
     struct lane *lanes[INTAKE_LANES_MAX]; /* made when they are needed */
     unsigned lane_count;
 };
@@ -78,10 +82,19 @@ void download_begin(struct download *d);
 /* What was kept or came so far is of no use; before download_begin. */
 void download_reset(struct download *d);
 
-/* --- upstream_lane.c --- */
+/* --- upstream_spread.c --- */
 
 /* Whether this blob is worth several connections, as far as is known. */
 bool download_is_large(const struct download *d);
+/* A lane was answered: look soon, and then time and again, whether there should be
+ * more of them. */
+void download_look_soon(struct download *d);
+void download_look(struct download *d);
+/* Whether a lane that has done its piece should take another. */
+bool download_needs_lane(const struct download *d);
+
+/* --- upstream_lane.c --- */
+
 struct lane *lane_new(struct download *d);
 /* Ask for what is missing first; from the loop, not from a callback of a transfer. */
 void lane_go(struct lane *l);
@@ -90,6 +103,8 @@ void lane_stop(struct lane *l);
 void lane_free(struct lane *l);
 /* Take bytes again after a pause, when there is room. */
 void lane_resume(struct lane *l);
+/* Whether it is asking or receiving. */
+bool lane_is_busy(const struct lane *l);
 /* Whether the bytes it brings are those that readers wait for. */
 bool lane_is_front(const struct lane *l);
 

@@ -31,6 +31,8 @@ static void download_free(struct download *d)
     LIST_REMOVE(d, link);
     for (unsigned i = 0; i < d->lane_count; i++)
         lane_free(d->lanes[i]);
+    if (d->look)
+        event_free(d->look);
     fetch_unref(&d->fetch);
     foreign_urls_clear(&d->urls);
     behalf_clear(&d->behalf);
@@ -44,6 +46,7 @@ static void end(struct download *d)
 {
     for (unsigned i = 0; i < d->lane_count; i++)
         lane_stop(d->lanes[i]);
+    event_del(d->look);
     download_enter(d, DOWNLOAD_ENDING);
 }
 
@@ -180,6 +183,13 @@ void upstream_drain_downloads(struct upstream *u)
     }
 }
 
+static void look_now(evutil_socket_t s, short what, void *arg)
+{
+    (void)s;
+    (void)what;
+    download_look(arg);
+}
+
 /* No intake was made yet. */
 static void refuse_fetch(struct download *d, enum outcome o, const char *text, int retry_after_s)
 {
@@ -219,6 +229,8 @@ static void begin(struct msg *m, void *owner)
                      left_s);
         return;
     }
+    d->look = event_new(u->base, -1, 0, look_now, d);
+    CHECK(d->look);
     d->intake = intake_new(u->hasher, d->fetch, &d->name, &intake_calls, d);
 }
 

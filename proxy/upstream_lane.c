@@ -5,9 +5,11 @@
  * As a rule there is one, and it asks for all that is missing. A large blob comes in
  * pieces: the first question is for the first piece alone; when it is answered as it
  * should be, further lanes ask for those that follow, each for the missing piece that
- * is next when it is free. A piece whose connection broke is missing from there on.
- * A lane that has no retry left is out of it; the last one takes the fetch with it.
- * An upstream that answers ranges with nonsense is asked for the whole, by one lane.
+ * is next when it is free. They are twice as many at each look, as long as what they
+ * bring is taken at once: one connection that brings more than that is enough. A piece whose
+ * connection broke is missing from there on. A lane that has no retry left is out of it; the last
+ * one takes the fetch with it. An upstream that answers ranges with nonsense is asked for the
+ * whole, by one lane.
  */
 #include "proxy/upstream_download.h"
 
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 
 #include "proxy/piece.h"
+#include "proxy/thread.h"
 
 /* An attempt that brought less is no progress. */
 #define PROGRESS_BYTES 1024
@@ -28,7 +31,7 @@ static void lane_enter(struct lane *l, enum lane_state next)
     l->state = next;
 }
 
-static bool is_busy(const struct lane *l)
+bool lane_is_busy(const struct lane *l)
 {
     return l->state == LANE_ASKING || l->state == LANE_RECEIVING;
 }
@@ -38,17 +41,10 @@ bool lane_is_front(const struct lane *l)
     const struct download *d = l->download;
 
     for (unsigned i = 0; i < d->lane_count; i++) {
-        if (is_busy(d->lanes[i]) && d->lanes[i]->at < l->at)
+        if (lane_is_busy(d->lanes[i]) && d->lanes[i]->at < l->at)
             return false;
     }
-    return is_busy(l);
-}
-
-bool download_is_large(const struct download *d)
-{
-    return d->to->connections > 1 && d->size_bytes != SIZE_UNKNOWN &&
-           d->size_bytes > INTAKE_IN_ORDER_MAX && d->size_bytes <= SIZE_LIMIT_BYTES &&
-           !d->without_range;
+    return lane_is_busy(l);
 }
 
 /* --- life --- */
@@ -124,19 +120,6 @@ void lane_resume(struct lane *l)
     /* Who waits for its turn is told when it comes. */
     if (l->transfer && !l->flow.is_waiting)
         transfer_resume(l->transfer);
-}
-
-/* Set the lanes that have nothing to do going, and make those that are missing. */
-static void spread(struct download *d)
-{
-    if (!d->in_pieces || !d->is_proven)
-        return;
-    while (d->lane_count < (unsigned)d->to->connections)
-        lane_new(d);
-    for (unsigned i = 0; i < d->lane_count; i++) {
-        if (d->lanes[i]->state == LANE_IDLE)
-            go_soon(d->lanes[i], 0);
-    }
 }
 
 /* Several connections will not do: lane 0 brings the rest, by the whole. One that is
@@ -233,7 +216,6 @@ static void failed(struct lane *l, const struct failure *f)
         }
         log_event(log, LOG_INFO, "%s; going on with one connection less", f->why);
         lane_enter(l, LANE_DEAD);
-        spread(d);
         break;
     }
 }
@@ -330,22 +312,6 @@ static bool take_unsatisfiable(struct lane *l, struct failure *f)
     return bad_range(l, f, "416");
 }
 
-/* An answer has shown that the blob is large, and that its sender knows ranges: it
- * comes in pieces from here on. What this lane receives is its piece as far as that
- * goes. */
-static void split(struct lane *l, const struct head *h)
-{
-    struct download *d = l->download;
-
-    if (d->in_pieces || !download_is_large(d) || (h->status != 206 && !h->accepts_ranges))
-        return;
-    d->in_pieces = true;
-    d->is_proven = true;
-    d->piece_bytes = piece_size(d->size_bytes, (unsigned)d->to->connections);
-    if (d->size_bytes - extents_front(&d->have) > d->piece_bytes)
-        l->end = extents_front(&d->have) + d->piece_bytes;
-}
-
 static bool on_head(void *arg, const struct head *h, struct failure *f)
 {
     struct lane *l = arg;
@@ -366,16 +332,21 @@ static bool on_head(void *arg, const struct head *h, struct failure *f)
     attempts_succeeded(&l->attempts, d->upstream);
     l->has_head = true;
     lane_enter(l, LANE_RECEIVING);
-    split(l, h);
-    spread(d);
+    d->may_split = !d->in_pieces && (h->status == 206 || h->accepts_ranges);
+    download_look_soon(d);
     return true;
 }
 
 static bool on_room(void *arg, size_t len)
 {
     struct lane *l = arg;
+    struct download *d = l->download;
 
-    return !intake_is_full(l->download->intake, lane_is_front(l)) && flow_take(&l->flow, len);
+    if (intake_is_full(d->intake, lane_is_front(l))) {
+        d->full_at_ms = clock_now_ms();
+        return false;
+    }
+    return flow_take(&l->flow, len);
 }
 
 /* Hand on what is not there yet. */
@@ -419,7 +390,9 @@ static void piece_done(struct lane *l)
 {
     l->bad_answers = 0;
     attempts_progress(&l->attempts, l->download->to->retries);
-    lane_go(l);
+    /* One that is not needed now comes back when it is. */
+    if (download_needs_lane(l->download))
+        lane_go(l);
 }
 
 /* The answer was of no use: ask again at once, but not for ever. */
@@ -530,7 +503,7 @@ static bool choose_piece(struct lane *l)
 
     for (unsigned i = 0; i < d->lane_count; i++) {
         const struct lane *other = d->lanes[i];
-        if (other != l && is_busy(other))
+        if (other != l && lane_is_busy(other))
             taken[count++] = (struct extent){other->at, other->end};
     }
     if (!piece_next(&d->have, taken, count, d->size_bytes, d->piece_bytes, &piece))
@@ -545,6 +518,8 @@ void lane_go(struct lane *l)
 {
     struct download *d = l->download;
 
+    if (d->state != DOWNLOAD_GOING)
+        return;
     if (d->in_pieces) {
         if (!choose_piece(l))
             return;

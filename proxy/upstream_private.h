@@ -13,6 +13,7 @@
  *   upstream_attempts.c  which url next, and when
  *   upstream_foreign.c   urls of layers that manifests keep elsewhere
  *   upstream_rate.c      how fast content may come
+ *   upstream_spread.c    how many connections bring a blob
  *   upstream_lane.c      one connection that brings a blob, or pieces of it
  *   upstream_fetch.c     a blob, with resume
  *   upstream_ask.c       small questions; upstream_keep.c stores their answers

@@ -28,7 +28,8 @@ def timed(function, *arguments):
 
 
 def check_time(seconds, expected):
-    assert 0.96 * expected - BURST / RATE <= seconds <= 1.1 * expected + 0.2, seconds
+    """Never faster than the rate; how much slower is the machine's affair too."""
+    assert 0.96 * expected - BURST / RATE <= seconds <= 1.5 * expected + 5, seconds
 
 
 def test_upstream(hub, cachalot):
