@@ -67,9 +67,9 @@ void reply_begin(struct reply *r, int status, const char *date)
 void reply_field(struct reply *r, const char *name, const char *value)
 {
     size_t name_len = strlen(name);
-    size_t value_len = strlen(value);
+    size_t value_len = strcspn(value, "\r\n");
 
-    CHECK(strcspn(value, "\r\n") == value_len);
+    CHECK(value[value_len] == '\0');
     if (!has_room(r, name_len + value_len + 4))
         return;
     append(r, name, name_len);
