@@ -5,38 +5,45 @@
 #include <string.h>
 
 #include "cache/check.h"
+#include "proxy/http.h"
 
 struct status_row {
     int status;
     const char *line;
+    size_t len;
 };
+
+#define STATUS(status, reason)                                                                     \
+    {                                                                                              \
+        status, "HTTP/1.1 " reason "\r\n", sizeof("HTTP/1.1 " reason "\r\n") - 1                   \
+    }
 
 static const struct status_row status_rows[] = {
-    {200, "HTTP/1.1 200 OK\r\n"},
-    {206, "HTTP/1.1 206 Partial Content\r\n"},
-    {304, "HTTP/1.1 304 Not Modified\r\n"},
-    {400, "HTTP/1.1 400 Bad Request\r\n"},
-    {401, "HTTP/1.1 401 Unauthorized\r\n"},
-    {403, "HTTP/1.1 403 Forbidden\r\n"},
-    {404, "HTTP/1.1 404 Not Found\r\n"},
-    {405, "HTTP/1.1 405 Method Not Allowed\r\n"},
-    {413, "HTTP/1.1 413 Content Too Large\r\n"},
-    {414, "HTTP/1.1 414 URI Too Long\r\n"},
-    {416, "HTTP/1.1 416 Range Not Satisfiable\r\n"},
-    {429, "HTTP/1.1 429 Too Many Requests\r\n"},
-    {431, "HTTP/1.1 431 Request Header Fields Too Large\r\n"},
-    {502, "HTTP/1.1 502 Bad Gateway\r\n"},
-    {503, "HTTP/1.1 503 Service Unavailable\r\n"},
-    {504, "HTTP/1.1 504 Gateway Timeout\r\n"},
-    {508, "HTTP/1.1 508 Loop Detected\r\n"},
-    {505, "HTTP/1.1 505 HTTP Version Not Supported\r\n"},
+    STATUS(200, "200 OK"),
+    STATUS(206, "206 Partial Content"),
+    STATUS(304, "304 Not Modified"),
+    STATUS(400, "400 Bad Request"),
+    STATUS(401, "401 Unauthorized"),
+    STATUS(403, "403 Forbidden"),
+    STATUS(404, "404 Not Found"),
+    STATUS(405, "405 Method Not Allowed"),
+    STATUS(413, "413 Content Too Large"),
+    STATUS(414, "414 URI Too Long"),
+    STATUS(416, "416 Range Not Satisfiable"),
+    STATUS(429, "429 Too Many Requests"),
+    STATUS(431, "431 Request Header Fields Too Large"),
+    STATUS(502, "502 Bad Gateway"),
+    STATUS(503, "503 Service Unavailable"),
+    STATUS(504, "504 Gateway Timeout"),
+    STATUS(508, "508 Loop Detected"),
+    STATUS(505, "505 HTTP Version Not Supported"),
 };
 
-static const char *status_line(int status)
+static const struct status_row *status_row(int status)
 {
     for (size_t i = 0; i < sizeof status_rows / sizeof *status_rows; i++)
         if (status_rows[i].status == status)
-            return status_rows[i].line;
+            return &status_rows[i];
     CHECK(!"a status without a row");
     return NULL;
 }
@@ -55,12 +62,12 @@ static bool has_room(const struct reply *r, size_t len)
 
 void reply_begin(struct reply *r, int status, const char *date)
 {
-    const char *line = status_line(status);
+    const struct status_row *row = status_row(status);
 
     r->len = 0;
-    append(r, line, strlen(line));
+    append(r, row->line, row->len);
     append(r, "Date: ", 6);
-    append(r, date, strlen(date));
+    append(r, date, HTTP_DATE_SIZE - 1);
     append(r, "\r\nDocker-Distribution-Api-Version: registry/2.0\r\n", 49);
 }
 
