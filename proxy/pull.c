@@ -41,13 +41,18 @@ struct db_txn *pull_begin_read(struct request *r)
 
 static bool answer_unasked(struct request *r, enum ask_kind kind, const char *reference);
 
+struct behalf pull_behalf(const struct request *r)
+{
+    return (struct behalf){
+        .authorization = r->with_client ? r->behalf.authorization : NULL,
+        .loop = r->behalf.loop ? r->behalf.loop : r->worker->parts.loop_id,
+    };
+}
+
 void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
 {
     struct worker_parts *p = &r->worker->parts;
-    struct behalf b = {
-        .authorization = r->with_client ? r->behalf.authorization : NULL,
-        .loop = r->behalf.loop ? r->behalf.loop : p->loop_id,
-    };
+    struct behalf b = pull_behalf(r);
     bool created;
 
     if (answer_unasked(r, kind, reference))
@@ -260,7 +265,8 @@ static bool answer_by_held(struct request *r, enum ask_kind kind, const char *re
 
 static void pull_step(struct request *r);
 
-/* The same, for whom the upstream could not be asked about, too. */
+/* As answer_by_held; or begin again, when only the proof of access is wanting and an
+ * older one counts while the upstream cannot be asked. */
 static bool answer_without(struct request *r, enum ask_kind kind, const char *reference,
                            enum outcome why)
 {

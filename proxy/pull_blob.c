@@ -89,10 +89,7 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
 {
     struct worker_parts *p = &r->worker->parts;
     const struct name *only_for = r->access == ACCESS_PROVEN ? &r->target.name : NULL;
-    struct behalf b = {
-        .authorization = r->with_client ? r->behalf.authorization : NULL,
-        .loop = r->behalf.loop ? r->behalf.loop : p->loop_id,
-    };
+    struct behalf b = pull_behalf(r);
     bool created;
 
     if (answer_absent(r))

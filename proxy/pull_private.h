@@ -34,6 +34,9 @@ void pull_open_held(struct request *r, const struct digest *d);
 
 /* Begin a read of the index; an index that cannot be read is answered: NULL. */
 struct db_txn *pull_begin_read(struct request *r);
+/* What of the client goes with a question, borrowed from the request: its credentials
+ * only once the upstream has refused without them. */
+struct behalf pull_behalf(const struct request *r);
 /* Ask, or join who asks; when the answer is there already, go on with it. */
 void pull_ask(struct request *r, enum ask_kind kind, const char *reference);
 /* The longest path within a repository of which it is remembered that it is absent. */
