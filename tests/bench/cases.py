@@ -14,7 +14,7 @@ import tempfile
 
 from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
 from stage import (FAR_ADDRESS, GIB, MIB, BenchError, Drain, Line, drop_from_page_cache,
-                   wait_until, warm_page_cache)
+                   wait_until, warm_memory, warm_page_cache)
 
 SERVER_CPU = 0
 CLIENT_CPU = 1
@@ -284,15 +284,17 @@ LARGE_BUFFERS = "proxy_buffers 16 128k; proxy_buffer_size 128k; proxy_busy_buffe
 def miss(b):
     """One client and an absent blob over loopback, with all processors for every program."""
     rounds, tuned = [], []
+    large = b.content.blob_path(b.content.large)
     with b.static() as upstream:
         upstream.start()
-        for number in range(3 if b.quick else 6):
+        for number in range(3 if b.quick else 8):
             for mark, server in (("cachalot", b.cachalot(upstream)), ("nginx", b.nginx(upstream)),
                                  ("tuned", b.nginx(upstream, LARGE_BUFFERS))):
                 if not b.contestants(server):
                     continue
                 os.sync()
                 with server.start():
+                    warm_memory(3 * os.path.getsize(large))
                     measured = throughput(b, server, None, c=1)
                 if number and mark != "tuned":
                     rounds.append((mark, measured))
