@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cache/blob.h"
+#include "cache/claim.h"
 #include "cache/err.h"
 #include "cache/link.h"
 #include "cache/record.h"
@@ -188,6 +189,8 @@ static int put_urls(struct db_txn *txn, const struct name *n, const struct descr
         record_put_text(&out, d->urls[i]);
         CHECK(record_finish(&out) == 0);
         err = db_put(txn, DB_URLS, key, len + 1, buf, out.len);
+        if (err == 0)
+            err = claim_put(txn, d->urls[i], &d->digest, n);
     }
     return err;
 }

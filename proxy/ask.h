@@ -27,6 +27,8 @@ enum ask_kind {
     ASK_MANIFEST, /* a manifest by digest: GET, verified, stored if it can be, body in the result */
     ASK_EXISTS,   /* is there such a blob or manifest, how large: HEAD; kept is only who may read */
     ASK_LIST,     /* tags or referrers: GET; the answer is kept in the lists */
+    ASK_PING,     /* what does the registry say to nobody: GET /v2/; OUT_UNAUTHORIZED with its
+                     challenge is an answer. Repository and reference are empty */
 };
 
 #define ASK_REFERENCE_MAX 768

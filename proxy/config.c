@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cache/err.h"
+#include "proxy/tls.h"
 
 static const char shipped_upstreams[] =
     "[upstream docker.io]\n"
@@ -38,7 +39,10 @@ static const char shipped_listeners[] = "[listener registry]\n"
                                         "[listener mirror]\n"
                                         "role = mirror\n"
                                         "upstream = docker.io\n"
-                                        "address = 5001\n";
+                                        "address = 5001\n"
+                                        "[listener intercept]\n"
+                                        "role = intercept\n"
+                                        "address = 3128\n";
 
 static void load_text(struct loader *l, const char *text)
 {
@@ -120,6 +124,7 @@ int config_load(struct config **c, const char *path, FILE *errors)
 {
     struct loader l;
     begin(&l, errors);
+    l.opens_files = true;
     int err = path == NULL ? 0 : load_file(&l, path);
     if (path != NULL)
         load_folder(&l, path);
@@ -162,11 +167,13 @@ void config_unref(struct config **c)
     for (unsigned i = 0; i < gone->listener_count; i++) {
         clear_section(gone, SECTION_LISTENER, i);
         free(gone->listeners[i].name);
+        tls_server_unref(&gone->listeners[i].identity);
     }
     for (unsigned i = 0; i < gone->upstream_count; i++) {
         clear_section(gone, SECTION_UPSTREAM, i);
         free(gone->upstreams[i].registry);
     }
+    free(gone->ca_pem);
     free(gone->listeners);
     free(gone->upstreams);
     free(gone);

@@ -23,6 +23,7 @@
 #define CONFIG_URLS_MAX 8
 #define CONFIG_ADDRESSES_MAX 8
 #define CONFIG_HOSTS_MAX 16
+#define CONFIG_RANGES_MAX 16
 
 /* Who may have what an upstream gives to the configured credentials: every client, or
  * those whom local access rules let. */
@@ -35,17 +36,27 @@ enum address_family { ADDRESSES_ANY, ADDRESSES_IPV4, ADDRESSES_IPV6 };
  * or /v2/REPOSITORY?ns=HOST. */
 enum parent { PARENT_NO, PARENT_PREFIX, PARENT_NS };
 
+struct tls_server;
+
 struct config_listener {
     char *name;
     enum role role;
-    char *mirror_of; /* canonical registry; ROLE_MIRROR only */
-    /* "0.0.0.0:5000", "[::]:5000", "unix:/run/x.sock", "5000" (both families) */
-    char *addresses[CONFIG_ADDRESSES_MAX];
+    char *mirror_of;                       /* canonical registry; ROLE_MIRROR only */
+    char *addresses[CONFIG_ADDRESSES_MAX]; /* for socket_listen */
     unsigned address_count;
     int64_t head_timeout_ms;  /* a request head must be whole within this time */
     int64_t idle_timeout_ms;  /* a connection without a request */
     int64_t stall_timeout_ms; /* a client that takes no bytes of a body */
     int64_t max_connections;
+    /* Patterns for config_address_matches: who may ask. */
+    char *allow[CONFIG_RANGES_MAX];
+    unsigned allow_count;
+    bool tls;
+    char *certificate; /* with its key; both NULL: one of our own for `names` */
+    char *key;
+    char *names[CONFIG_HOSTS_MAX];
+    unsigned name_count;
+    struct tls_server *identity; /* set by identity_prepare; NULL: no TLS */
 };
 
 struct config_upstream {
@@ -103,6 +114,11 @@ struct config {
     bool log_access;
     /* [admin] */
     char *admin_socket; /* NULL: none */
+    /* [intercept] */
+    char *ca_path; /* directory of the certificate authority */
+    char *tunnel_hosts[CONFIG_HOSTS_MAX];
+    unsigned tunnel_host_count;
+    char *ca_pem; /* set by identity_prepare; NULL: there is none */
 
     struct config_listener *listeners;
     unsigned listener_count;
@@ -115,10 +131,11 @@ struct config {
  * that names a listener section replaces the shipped listeners; upstream sections
  * add to, or change, the shipped upstreams.
  * On failure the reasons, one a line, "file:line: section.option: what is wrong;
- * accepted: ...", go to `errors`; the result is 0 or ERR_INVALID or ERR_NOT_FOUND. */
+ * accepted: ...", go to `errors`; the result is 0 or ERR_INVALID or ERR_NOT_FOUND.
+ * Password files must be of use by then. */
 MUST_CHECK int config_load(struct config **c, const char *path, FILE *errors);
 
-/* The same from one stream in place of files; `name` is used in messages. */
+/* The same from one stream in place of files, opening none; `name` is used in messages. */
 MUST_CHECK int config_load_stream(struct config **c, const char *name, FILE *in, FILE *errors);
 
 struct config *config_ref(struct config *c);
@@ -128,23 +145,7 @@ void config_unref(struct config **c);
 /* The upstream of a canonical registry, or NULL. */
 const struct config_upstream *config_find_upstream(const struct config *c, const char *registry);
 
-/* Whether `host`, with its port in effect as host:port, is one of the patterns: the
- * same name, or for "*.NAME" one that ends in ".NAME"; any port unless the pattern has
- * one. Letters match in either case. */
-bool config_host_matches(char *const *patterns, unsigned count, const char *host);
-
 /* Write the whole in effect as an ini file that config_load takes back. */
 void config_dump(const struct config *c, FILE *out);
-
-/* One row an option: for the dump, and for the check of the documents. */
-struct config_option {
-    const char *section; /* "cache", "listener", "upstream", "log", "admin" */
-    const char *name;
-    const char *value; /* default, as text; empty when none */
-    const char *form;  /* accepted form, for people: "size, e.g. 8GiB" */
-    const char *help;
-};
-/* Row `i` of the table; NULL past its end. */
-const struct config_option *config_option_at(size_t i);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/credential.h"
+
 /* The last source that sets an option of a section; 0 when none does. */
 static unsigned source_of(const struct seen *seen, const char *option)
 {
@@ -63,6 +65,37 @@ static void check_addresses(struct loader *l, const struct seen *seen)
     }
 }
 
+static void complain_of_listener(struct loader *l, const struct seen *seen, const char *option,
+                                 const char *fault, const char *accepted)
+{
+    loader_complain(l, "%s: listener.%s: [listener %s] has %s; accepted: %s", seen->where, option,
+                    l->config->listeners[seen->i].name, fault, accepted);
+}
+
+/* What a client is shown: the files, or a certificate of our own for the names. */
+static void check_tls(struct loader *l, const struct seen *seen)
+{
+    const struct config_listener *listener = &l->config->listeners[seen->i];
+    bool intercepts = listener->role == ROLE_INTERCEPT || listener->role == ROLE_TLS_INTERCEPT;
+    bool has_files = listener->certificate != NULL || listener->key != NULL;
+
+    if (intercepts && (listener->tls || has_files || listener->name_count > 0))
+        complain_of_listener(l, seen, "tls", "a role that shows a certificate for each host",
+                             "tls, certificate, key and names with the roles registry and mirror");
+    else if (!listener->tls && (has_files || listener->name_count > 0))
+        complain_of_listener(l, seen, has_files ? "certificate" : "names", "no TLS",
+                             "together with tls = yes");
+    else if ((listener->certificate == NULL) != (listener->key == NULL))
+        complain_of_listener(l, seen, "key", "not both certificate and key",
+                             "certificate together with key");
+    else if (has_files && listener->name_count > 0)
+        complain_of_listener(l, seen, "names", "a certificate too",
+                             "either names or certificate and key");
+    else if (listener->tls && !has_files && listener->name_count == 0)
+        complain_of_listener(l, seen, "tls", "nothing to show",
+                             "tls together with names, or with certificate and key");
+}
+
 static void complain_of_upstream(struct loader *l, const struct seen *seen, const char *option,
                                  const char *fault, const char *accepted)
 {
@@ -84,6 +117,24 @@ static void check_pair(struct loader *l, const struct seen *seen, const char *co
     free(fault);
 }
 
+/* The password is read again when it is needed: this is for whoever waits for the
+ * errors of a configuration, not for those of a pull. */
+static void check_password(struct loader *l, const struct seen *seen, const char *option,
+                           const char *username, const char *path)
+{
+    struct credential *c;
+    char why[256];
+    if (!l->opens_files || username == NULL || path == NULL)
+        return;
+    if (credential_read(&c, username, path, why, sizeof why) == 0)
+        credential_free(&c);
+    else
+        loader_complain(l,
+                        "%s: upstream.%s: [upstream %s]: %s; accepted: a file of one line, the "
+                        "password, that only its owner and group can read",
+                        seen->where, option, l->config->upstreams[seen->i].registry, why);
+}
+
 static void check_credentials(struct loader *l, const struct seen *seen)
 {
     const struct config_upstream *u = &l->config->upstreams[seen->i];
@@ -93,6 +144,8 @@ static void check_credentials(struct loader *l, const struct seen *seen)
                (const char *[]){u->certificate, u->key});
     check_pair(l, seen, (const char *[]){"proxy-username", "proxy-password-file"},
                (const char *[]){u->proxy_username, u->proxy_password_file});
+    check_password(l, seen, "password-file", u->username, u->password_file);
+    check_password(l, seen, "proxy-password-file", u->proxy_username, u->proxy_password_file);
     if (u->proxy_username != NULL && u->proxy == NULL)
         complain_of_upstream(l, seen, "proxy-username", "no proxy",
                              "proxy-username together with proxy");
@@ -144,7 +197,10 @@ void loader_check(struct loader *l)
         if (seen->kind == SECTION_LISTENER) {
             check_listener(l, seen);
             check_addresses(l, seen);
+            check_tls(l, seen);
         }
     }
     check_socket(l);
+    if (l->config->ca_path == NULL)
+        l->config->ca_path = mem_format("%s/ca", l->config->path);
 }

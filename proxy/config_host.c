@@ -11,6 +11,7 @@
 
 #include "cache/err.h"
 #include "cache/name.h"
+#include "proxy/config_match.h"
 
 int refuse(char why[WHY_SIZE], const char *what, const char *text)
 {
@@ -140,6 +141,115 @@ int read_host(const char *text, char **value, char why[WHY_SIZE])
     for (char *p = *value; *p != '\0'; p++)
         *p = (char)tolower((unsigned char)*p);
     return 0;
+}
+
+int read_name(const char *text, char **value, char why[WHY_SIZE])
+{
+    uint8_t address[16];
+
+    if (inet_pton(AF_INET6, text, address) == 1) {
+        *value = mem_copy(text, strlen(text));
+        return 0;
+    }
+    if (port_of(text) != NULL || *text == '[' || *text == '*')
+        return refuse(why, "is not a name or an address without a port", text);
+    return read_host(text, value, why);
+}
+
+/* --- ranges of addresses --- */
+
+struct address_range {
+    uint8_t prefix[16]; /* IPv4 mapped into IPv6 */
+    unsigned bits;
+};
+
+/* "private": what has no way in from elsewhere. Clouds and carriers use 100.64.0.0/10
+ * inside, RFC 6598. */
+static const char *const private_ranges[] = {
+    "127.0.0.0/8",   "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+    "100.64.0.0/10", "::1",        "fc00::/7",      "fe80::/10",
+};
+
+static bool read_ip(const char *text, uint8_t out[16], bool *is_v4)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+    *is_v4 = inet_pton(AF_INET, text, out + 12) == 1;
+    if (*is_v4)
+        memcpy(out, mapped, sizeof mapped);
+    return *is_v4 || inet_pton(AF_INET6, text, out) == 1;
+}
+
+static bool range_parse(const char *text, struct address_range *r)
+{
+    char address[INET6_ADDRSTRLEN];
+    size_t len = strcspn(text, "/");
+    bool is_v4;
+
+    if (len >= sizeof address)
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    if (!read_ip(address, r->prefix, &is_v4))
+        return false;
+    unsigned most = is_v4 ? 32 : 128, bits = most;
+    if (text[len] == '/') {
+        const char *digits = text + len + 1;
+        size_t count = strlen(digits);
+        if (count == 0 || count > 3 || strspn(digits, "0123456789") != count)
+            return false;
+        bits = (unsigned)strtoul(digits, NULL, 10);
+    }
+    r->bits = bits + (128 - most);
+    return bits <= most;
+}
+
+static bool range_has(const struct address_range *r, const uint8_t address[16])
+{
+    unsigned whole = r->bits / 8, rest = r->bits % 8;
+
+    if (memcmp(r->prefix, address, whole) != 0)
+        return false;
+    return rest == 0 || (r->prefix[whole] ^ address[whole]) >> (8 - rest) == 0;
+}
+
+int read_range(const char *text, char **value, char why[WHY_SIZE])
+{
+    struct address_range r;
+
+    if (strcmp(text, "private") != 0 && strcmp(text, "any") != 0 && !range_parse(text, &r))
+        return refuse(why, "is not an address or a range of addresses", text);
+    *value = mem_copy(text, strlen(text));
+    return 0;
+}
+
+static bool text_has(const char *text, const uint8_t address[16])
+{
+    struct address_range r;
+
+    if (strcmp(text, "any") == 0)
+        return true;
+    if (strcmp(text, "private") != 0)
+        return range_parse(text, &r) && range_has(&r, address);
+    for (size_t i = 0; i < sizeof private_ranges / sizeof private_ranges[0]; i++) {
+        if (text_has(private_ranges[i], address))
+            return true;
+    }
+    return false;
+}
+
+bool config_address_matches(char *const *ranges, unsigned count, const char *address)
+{
+    uint8_t bytes[16];
+    bool is_v4;
+
+    if (!read_ip(address, bytes, &is_v4))
+        return strcmp(address, "unix") == 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (text_has(ranges[i], bytes))
+            return true;
+    }
+    return false;
 }
 
 static bool pattern_matches(const char *pattern, const char *host)

@@ -7,6 +7,7 @@
 #define PROXY_CONFIG_PRIVATE_H
 
 #include "proxy/config.h"
+#include "proxy/config_option.h"
 
 #define KIB INT64_C(1024)
 #define MIB (KIB * 1024)
@@ -20,6 +21,7 @@ enum section {
     SECTION_CACHE,
     SECTION_LOG,
     SECTION_ADMIN,
+    SECTION_INTERCEPT,
     SECTION_LISTENER,
     SECTION_UPSTREAM,
     SECTION_COUNT,
@@ -40,6 +42,8 @@ enum option_type {
     OPTION_ADDRESS,  /* char *[CONFIG_ADDRESSES_MAX] and its count */
     OPTION_URL,      /* char *[CONFIG_URLS_MAX] and its count */
     OPTION_HOSTS,    /* char *[CONFIG_HOSTS_MAX] and its count: patterns */
+    OPTION_NAMES,    /* the same: host names and addresses */
+    OPTION_RANGES,   /* char *[CONFIG_RANGES_MAX] and its count */
     OPTION_RATE,     /* struct rate */
 };
 
@@ -83,6 +87,8 @@ MUST_CHECK int read_address(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_url(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_proxy(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_host(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_name(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_range(const char *text, char **value, char why[WHY_SIZE]);
 
 /* ERR_INVALID, and `why` is "TEXT" and what is wrong with it. */
 int refuse(char why[WHY_SIZE], const char *what, const char *text);
@@ -104,6 +110,7 @@ struct seen {
 
 struct loader {
     struct config *config;
+    bool opens_files; /* those that options name must be of use */
     struct seen *seen;
     unsigned seen_count;
     FILE *errors;

@@ -12,7 +12,12 @@
 #endif
 
 static const char *const role_words[] = {
-    [ROLE_REGISTRY] = "registry", [ROLE_MIRROR] = "mirror", NULL};
+    [ROLE_REGISTRY] = "registry",
+    [ROLE_MIRROR] = "mirror",
+    [ROLE_INTERCEPT] = "intercept",
+    [ROLE_TLS_INTERCEPT] = "tls-intercept",
+    NULL,
+};
 static const char *const format_words[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
 static const char *const level_words[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
@@ -25,7 +30,8 @@ static const char *const parent_words[] = {
     [PARENT_NO] = "no", [PARENT_PREFIX] = "prefix", [PARENT_NS] = "ns", NULL};
 
 static const char *const section_names[SECTION_COUNT] = {
-    [SECTION_CACHE] = "cache",       [SECTION_LOG] = "log",           [SECTION_ADMIN] = "admin",
+    [SECTION_CACHE] = "cache",       [SECTION_LOG] = "log",
+    [SECTION_ADMIN] = "admin",       [SECTION_INTERCEPT] = "intercept",
     [SECTION_LISTENER] = "listener", [SECTION_UPSTREAM] = "upstream",
 };
 
@@ -35,6 +41,7 @@ static const char *const section_names[SECTION_COUNT] = {
 #define CACHE(field) .section = SECTION_CACHE, .offset = offsetof(struct config, field)
 #define LOG(field) .section = SECTION_LOG, .offset = offsetof(struct config, field)
 #define ADMIN(field) .section = SECTION_ADMIN, .offset = offsetof(struct config, field)
+#define INTERCEPT(field) .section = SECTION_INTERCEPT, .offset = offsetof(struct config, field)
 #define LISTENER(field) .section = SECTION_LISTENER, .offset = offsetof(struct config_listener, field)
 #define UPSTREAM(field) .section = SECTION_UPSTREAM, .offset = offsetof(struct config_upstream, field)
 
@@ -75,8 +82,16 @@ static const struct option_row rows[] = {
       "The Unix socket through which the cachalot command asks the running daemon."},
      ADMIN(admin_socket), .type = OPTION_SOCKET},
 
-    {{"listener", "role", "registry", "registry or mirror",
-      "A registry takes names with their registry host or with ?ns=; a mirror serves one upstream."},
+    {{"intercept", "ca", "", "absolute path, or empty for ca in the cache directory",
+      "The directory of cachalot's own certificate authority; it is made when there is none."},
+     INTERCEPT(ca_path), .type = OPTION_PATH},
+    {{"intercept", "tunnel", "", HOSTS_FORM,
+      "Hosts that clients are connected to without a look inside, besides the token servers."},
+     INTERCEPT(tunnel_hosts), .type = OPTION_HOSTS,
+     .count_offset = offsetof(struct config, tunnel_host_count)},
+
+    {{"listener", "role", "registry", "registry, mirror, intercept or tls-intercept",
+      "A registry takes names with their host; a mirror is for one upstream; the others open clients' TLS."},
      LISTENER(role), .type = OPTION_WORD, .words = role_words},
     {{"listener", "upstream", "docker.io", "registry host[:port] with a section [upstream HOST]",
       "The registry that a mirror serves; only for the role mirror."},
@@ -97,6 +112,23 @@ static const struct option_row rows[] = {
     {{"listener", "max-connections", "0", "number from 0 to 1000000",
       "Connections open at once; 0 is as many as the limit of open files allows."},
      LISTENER(max_connections), .type = OPTION_COUNT, .min = 0, .max = 1000000},
+    {{"listener", "allow", "private", "list of at most 16 ADDRESS, ADDRESS/BITS, private or any",
+      "The addresses of clients that are answered."},
+     LISTENER(allow), .type = OPTION_RANGES,
+     .count_offset = offsetof(struct config_listener, allow_count)},
+    {{"listener", "tls", "no", "yes or no",
+      "Whether clients speak TLS; the roles that intercept need no such option."},
+     LISTENER(tls), .type = OPTION_BOOL},
+    {{"listener", "certificate", "", "absolute path, or empty for one of our own authority",
+      "PEM file of the chain that clients are shown; its key is in key."},
+     LISTENER(certificate), .type = OPTION_PATH},
+    {{"listener", "key", "", "absolute path, or empty for none",
+      "PEM file of the key of certificate."},
+     LISTENER(key), .type = OPTION_PATH},
+    {{"listener", "names", "", "list of at most 16 names and addresses",
+      "What clients call this listener: what a certificate of our own authority says."},
+     LISTENER(names), .type = OPTION_NAMES,
+     .count_offset = offsetof(struct config_listener, name_count)},
 
     {{"upstream", "url", "", "list of http://HOST[:PORT][/PATH] or https://..., or empty for https://HOST",
       "Where the registry is asked, in this order; several lines add up."},

@@ -153,6 +153,10 @@ static struct list_type list_type(enum option_type type)
         return (struct list_type){CONFIG_URLS_MAX, read_url};
     if (type == OPTION_HOSTS)
         return (struct list_type){CONFIG_HOSTS_MAX, read_host};
+    if (type == OPTION_NAMES)
+        return (struct list_type){CONFIG_HOSTS_MAX, read_name};
+    if (type == OPTION_RANGES)
+        return (struct list_type){CONFIG_RANGES_MAX, read_range};
     CHECK(type == OPTION_ADDRESS);
     return (struct list_type){CONFIG_ADDRESSES_MAX, read_address};
 }
@@ -233,6 +237,8 @@ int option_set(const struct option_row *row, void *base, const char *text, char 
     case OPTION_ADDRESS:
     case OPTION_URL:
     case OPTION_HOSTS:
+    case OPTION_NAMES:
+    case OPTION_RANGES:
         return set_list(row, base, text, why);
     case OPTION_RATE:
         return set_rate(field, text, why);
@@ -253,7 +259,9 @@ void option_clear(const struct option_row *row, void *base)
         break;
     case OPTION_ADDRESS:
     case OPTION_URL:
-    case OPTION_HOSTS: {
+    case OPTION_HOSTS:
+    case OPTION_NAMES:
+    case OPTION_RANGES: {
         char **list = field;
         unsigned *count = (unsigned *)((char *)base + row->count_offset);
         while (*count > 0)
@@ -299,7 +307,7 @@ static void write_list(const struct option_row *row, const void *base, FILE *out
     for (unsigned i = 0; i < *count; i++)
         write_text(row->doc.name, list[i], out);
     /* Nothing in place of what is shipped. */
-    if (*count == 0 && row->type == OPTION_HOSTS)
+    if (*count == 0 && (row->type == OPTION_HOSTS || row->type == OPTION_RANGES))
         fprintf(out, "%s =\n", row->doc.name);
 }
 
@@ -348,6 +356,8 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
     case OPTION_ADDRESS:
     case OPTION_URL:
     case OPTION_HOSTS:
+    case OPTION_NAMES:
+    case OPTION_RANGES:
         write_list(row, base, out);
         break;
     case OPTION_RATE:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include "proxy/conn_private.h"
+#include "proxy/config_match.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -18,10 +19,11 @@ static void conn_process(struct conn *c, size_t len);
 
 void conn_enter(struct conn *c, enum conn_state next)
 {
-    static const bool allowed[4][4] = {
+    static const bool allowed[CONN_STATES][CONN_STATES] = {
+        [CONN_OPENING] = {[CONN_READING] = true},
         [CONN_READING] = {[CONN_HANDLING] = true, [CONN_LINGERING] = true},
-        [CONN_HANDLING] = {[CONN_SENDING] = true},
-        [CONN_SENDING] = {[CONN_READING] = true, [CONN_LINGERING] = true},
+        [CONN_HANDLING] = {[CONN_SENDING] = true, [CONN_RELAYING] = true},
+        [CONN_SENDING] = {[CONN_READING] = true, [CONN_OPENING] = true, [CONN_LINGERING] = true},
     };
 
     CHECK(allowed[c->state][next]);
@@ -29,7 +31,7 @@ void conn_enter(struct conn *c, enum conn_state next)
     c->since_ms = c->worker->now_ms;
 }
 
-static void want_read(struct conn *c, bool want)
+void conn_want_read(struct conn *c, bool want)
 {
     if (want == c->is_reading)
         return;
@@ -61,7 +63,9 @@ static void conn_free(struct conn *c)
     TAILQ_REMOVE(&w->conns, c, link);
     w->conn_count--;
     STATS_SUB(w->parts.stats, connections, 1);
-    close(c->fd);
+    tls_free(&c->stream.tls);
+    close(c->stream.fd);
+    free(c->host);
     free(c->saved);
     free(c->out);
     config_unref(&c->config);
@@ -107,13 +111,14 @@ static void conn_close_why(struct conn *c, enum outcome why)
         return;
     conn_hold(c);
     c->closed = true;
-    want_read(c, false);
+    conn_want_read(c, false);
     conn_want_write(c, false);
     conn_want_closed(c, false);
-    shutdown(c->fd, SHUT_RDWR);
     /* A disk helper still uses the request's descriptor: its answer ends it. */
     if (!c->disk_pending)
         conn_end_request(c, why);
+    conn_relay_free(c);
+    shutdown(c->stream.fd, SHUT_RDWR);
     conn_settle(c);
 }
 
@@ -131,10 +136,10 @@ static void conn_linger(struct conn *c)
     c->saved = NULL;
     c->saved_len = 0;
     conn_want_write(c, false);
-    if (shutdown(c->fd, SHUT_WR) != 0)
+    if (stream_shutdown(&c->stream) != 0)
         conn_close(c);
     else
-        want_read(c, true);
+        conn_want_read(c, true);
 }
 
 void conn_finish(struct conn *c, enum outcome why)
@@ -148,6 +153,10 @@ void conn_finish(struct conn *c, enum outcome why)
         return;
     if (why != OUT_LOCAL || !c->keep_alive || c->draining) {
         conn_linger(c);
+        return;
+    }
+    if (c->opens_tls) {
+        conn_open(c);
         return;
     }
     conn_enter(c, CONN_READING);
@@ -206,7 +215,8 @@ static void begin_request(struct conn *c, const struct http_head *h)
     c->drop_left = h->chunked ? DROP_BODY_MAX : (uint64_t)h->content_length;
     if (h->chunked)
         chunked_init(&c->chunked);
-    if (!h->chunked && h->content_length > (int64_t)DROP_BODY_MAX) {
+    /* A proxy's requests may be passed on with their bodies. */
+    if (!h->chunked && h->content_length > (int64_t)DROP_BODY_MAX && !c->listener->identity) {
         c->dropping = false;
         c->keep_alive = false;
         c->calls->refuse(c, &c->request, OUT_BODY_TOO_LARGE);
@@ -268,18 +278,27 @@ static void conn_process(struct conn *c, size_t len)
             refuse_head(c, refusal(res));
         }
     }
-    if (!c->closed && c->state != CONN_LINGERING) {
+    if (c->state == CONN_OPENING && used < len) {
+        /* What TLS would read is not what the client has said before it was told to. */
+        log_event(c->worker->parts.log, LOG_INFO, "%s on [listener %s] did not wait for its tunnel",
+                  c->peer, c->listener->name);
+        conn_close(c);
+    }
+    if (!c->closed && c->state != CONN_LINGERING && c->state != CONN_RELAYING) {
         save_input(c, in + used, len - used);
-        want_read(c, c->state == CONN_READING);
+        conn_want_read(c, c->state == CONN_READING || c->state == CONN_OPENING);
         if (c->state == CONN_HANDLING)
             conn_want_closed(c, true);
+        /* Nobody else will tell of what is within TLS already. */
+        if (c->state == CONN_READING && stream_has_input(&c->stream))
+            event_active(&c->read_event, EV_READ, 0);
     }
     c->processing = false;
 }
 
 static void linger_input(struct conn *c)
 {
-    ssize_t n = recv(c->fd, c->worker->input, WORKER_INPUT_BYTES, 0);
+    ssize_t n = recv(c->stream.fd, c->worker->input, WORKER_INPUT_BYTES, 0);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -297,7 +316,7 @@ static void read_input(struct conn *c)
     CHECK(len < WORKER_INPUT_BYTES);
     if (len)
         memcpy(w->input, c->saved, len);
-    ssize_t n = recv(c->fd, w->input + len, WORKER_INPUT_BYTES - len, 0);
+    ssize_t n = stream_recv(&c->stream, w->input + len, WORKER_INPUT_BYTES - len);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
@@ -318,9 +337,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     (void)what;
     worker_clock(c->worker);
     conn_hold(c);
-    if (c->state == CONN_LINGERING)
+    if (c->state == CONN_OPENING)
+        conn_open_step(c);
+    else if (c->state == CONN_LINGERING)
         linger_input(c);
-    else
+    else if (c->state == CONN_READING)
         read_input(c);
     conn_settle(c);
 }
@@ -351,10 +372,12 @@ static void conn_new(struct worker *w, int fd, struct config *config,
     c->config = config_ref(config);
     c->listener = l;
     c->load = load;
-    c->fd = fd;
+    c->stream.fd = fd;
+    c->state = l->identity && l->role != ROLE_INTERCEPT ? CONN_OPENING : CONN_READING;
     c->body_fd = -1;
     c->since_ms = w->now_ms;
     snprintf(c->peer, sizeof c->peer, "%s", peer);
+    c->is_allowed = config_address_matches(l->allow, l->allow_count, peer);
     CHECK(event_assign(&c->read_event, w->base, fd, EV_READ | EV_PERSIST, on_readable, c) == 0);
     CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) ==
           0);
@@ -362,7 +385,9 @@ static void conn_new(struct worker *w, int fd, struct config *config,
           0);
     TAILQ_INSERT_TAIL(&w->conns, c, link);
     w->conn_count++;
-    want_read(c, true);
+    if (c->state == CONN_OPENING)
+        conn_open(c);
+    conn_want_read(c, true);
 }
 
 static void conn_check_time(struct conn *c)
@@ -371,6 +396,13 @@ static void conn_check_time(struct conn *c)
     int64_t age_ms = c->worker->now_ms - c->since_ms;
 
     switch (c->state) {
+    case CONN_OPENING:
+        if (age_ms >= l->head_timeout_ms)
+            conn_close(c);
+        break;
+    case CONN_RELAYING:
+        conn_relay_check_time(c);
+        break;
     case CONN_READING:
         if (age_ms >= (c->saved_len || c->dropping ? l->head_timeout_ms : l->idle_timeout_ms))
             conn_close(c);
@@ -392,7 +424,7 @@ static void conn_check_time(struct conn *c)
 static void conn_drain(struct conn *c)
 {
     c->draining = true;
-    if (c->state == CONN_READING && c->saved_len == 0)
+    if (c->state == CONN_OPENING || (c->state == CONN_READING && c->saved_len == 0))
         conn_close(c);
 }
 
@@ -448,6 +480,18 @@ const char *conn_peer(const struct conn *c)
 bool conn_keeps_alive(const struct conn *c)
 {
     return c->keep_alive && !c->draining;
+}
+
+const char *conn_host(const struct conn *c)
+{
+    if (c->listener->role == ROLE_TLS_INTERCEPT)
+        return tls_host(c->stream.tls);
+    return c->host;
+}
+
+bool conn_is_allowed(const struct conn *c)
+{
+    return c->is_allowed;
 }
 
 bool conn_is_old(const struct conn *c)

@@ -3,13 +3,17 @@
  * A client connection: reads heads, sends what a request gives it, in order, one
  * request at a time. Knows HTTP framing, no registry.
  *
+ *   OPENING   the TLS handshake, when the listener speaks TLS or after a CONNECT
+ *      |
  *   READING   waiting for, or within, a request head (or a body to be dropped)
  *      | begin
  *   HANDLING  the request works on its answer; nothing is sent yet
- *      | conn_send
- *   SENDING   head and body go out; PAUSED while a body waits for its source
+ *      | conn_send                      | conn_relay
+ *   SENDING   head and body go out;   RELAYING  bytes go both ways between the client
+ *      |      PAUSED while a body      |        and a connection made for it
+ *      |      waits for its source     (freed)
  *      | end
- *   READING again, or
+ *   READING or OPENING again, or
  *   LINGERING sent all that will be sent; input is dropped until the peer closes,
  *             so that it reads the answer instead of a reset
  *   (freed)
@@ -24,6 +28,7 @@
 #include "proxy/outcome.h"
 #include "proxy/worker.h"
 
+struct dial;
 struct request;
 
 /* What a connection asks of requests: upcalls into the module above. A slot is
@@ -53,6 +58,11 @@ const struct config_listener *conn_listener(const struct conn *c);
 const char *conn_peer(const struct conn *c);
 /* Whether the connection goes on after the response; a request may forbid it. */
 bool conn_keeps_alive(const struct conn *c);
+/* The host that the client takes us for: of the CONNECT, or of the TLS hello on a listener
+ * that intercepts TLS. NULL: us. */
+const char *conn_host(const struct conn *c);
+/* Whether the client's address is one that the listener allows. */
+bool conn_is_allowed(const struct conn *c);
 /* Whether the request came by HTTP/1.0. */
 bool conn_is_old(const struct conn *c);
 void conn_forbid_keep_alive(struct conn *c);
@@ -70,6 +80,19 @@ struct conn_body {
 /* Send it (once a request). The end may come before the return; then the request
  * is gone. */
 void conn_send(struct conn *c, const char *head, size_t head_len, const struct conn_body *b);
+
+/* Once the answer to a CONNECT is sent, go on with TLS as this host (copied), by the
+ * listener's identity. Before conn_send. */
+void conn_open_tls(struct conn *c, const char *host);
+
+/* In place of an answer: relay between the client and a connection made for it (owned
+ * from here on). `down` and `up` are sent before anything else, to the client and to
+ * the other end; what the client has sent behind the head follows `up`. The request ends
+ * with OUT_LOCAL, or with why it was cut; the bytes are those to the client. */
+void conn_relay(struct conn *c, struct dial *d, struct span down, struct span up);
+/* The status of the response that was relayed, 0 when none was seen; and its bytes. */
+int conn_relay_status(const struct conn *c);
+uint64_t conn_relay_bytes_down(const struct conn *c);
 
 /* The body has sent up to its limit and waits: the request raises the limit
  * (conn_extend) or ends it short (conn_cut: FIN after what was sent). */

@@ -4,8 +4,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "proxy/conn_private.h"
 
@@ -39,8 +38,8 @@ static bool pump_memory(struct conn *c)
     bool more = c->body_fd >= 0 && c->body_at < c->body_limit;
 
     while (c->out_sent < c->out_len) {
-        ssize_t n = send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent,
-                         MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+        struct iovec rest = {c->out + c->out_sent, c->out_len - c->out_sent};
+        ssize_t n = stream_send(&c->stream, &rest, 1, more);
 
         if (n < 0) {
             wait_writable(c);
@@ -106,8 +105,6 @@ static bool pump_file(struct conn *c)
     unsigned quanta = 0;
 
     while (c->body_at < c->body_limit) {
-        off_t at = (off_t)c->body_at;
-
         if (quanta++ == QUANTA_MAX) {
             conn_want_write(c, true);
             return false;
@@ -118,7 +115,7 @@ static bool pump_file(struct conn *c)
         }
         uint64_t left = (c->body_hot < c->body_limit ? c->body_hot : c->body_limit) - c->body_at;
         size_t want = left < QUANTUM_BYTES ? (size_t)left : QUANTUM_BYTES;
-        ssize_t n = sendfile(c->fd, c->body_fd, &at, want);
+        ssize_t n = stream_sendfile(&c->stream, c->body_fd, c->body_at, want);
         if (n == 0 || (n < 0 && errno == EIO)) {
             /* The file is shorter than the index says, or cannot be read. */
             conn_finish(c, OUT_CUT);
@@ -131,7 +128,7 @@ static bool pump_file(struct conn *c)
         c->body_at += (uint64_t)n;
         c->body_sent += (uint64_t)n;
         c->since_ms = c->worker->now_ms;
-        if ((size_t)n < want) {
+        if ((size_t)n < want && !c->stream.tls) {
             /* The socket is full: no need to hear it from a second call. */
             conn_want_write(c, true);
             return false;
@@ -140,11 +137,20 @@ static bool pump_file(struct conn *c)
     return true;
 }
 
+/* Send what TLS has kept. True when all is out. */
+static bool pump_rest(struct conn *c)
+{
+    if (stream_flush(&c->stream))
+        return true;
+    wait_writable(c);
+    return false;
+}
+
 /* Send until the socket is full, the body's source has no more, or the end. */
 static void conn_pump(struct conn *c)
 {
     CHECK(c->state == CONN_SENDING && !c->disk_pending);
-    while (pump_memory(c) && (c->body_fd < 0 || pump_file(c))) {
+    while (pump_memory(c) && (c->body_fd < 0 || pump_file(c)) && pump_rest(c)) {
         if (c->body_fd < 0 || c->body_at == c->body_end) {
             conn_finish(c, OUT_LOCAL);
             return;
@@ -168,7 +174,10 @@ void conn_on_writable(evutil_socket_t fd, short what, void *arg)
     (void)what;
     worker_clock(c->worker);
     conn_hold(c);
-    conn_pump(c);
+    if (c->state == CONN_OPENING)
+        conn_open_step(c);
+    else
+        conn_pump(c);
     conn_settle(c);
 }
 
@@ -178,9 +187,8 @@ static size_t send_at_once(struct conn *c, const char *head, size_t head_len,
 {
     struct iovec v[2] = {{.iov_base = (void *)head, .iov_len = head_len},
                          {.iov_base = (void *)b->memory, .iov_len = b->memory_len}};
-    struct msghdr m = {.msg_iov = v, .msg_iovlen = b->memory_len ? 2 : 1};
     bool more = b->fd >= 0 && b->start < b->limit;
-    ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+    ssize_t n = stream_send(&c->stream, v, b->memory_len ? 2 : 1, more);
 
     return n > 0 ? (size_t)n : 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* A connection between conn.c (its life, what it reads) and conn_output.c (what it
- * sends). */
+/* A connection between conn.c (its life, what it reads), conn_output.c (what it sends),
+ * conn_tls.c (how it is opened) and conn_relay.c. */
 #ifndef PROXY_CONN_PRIVATE_H
 #define PROXY_CONN_PRIVATE_H
 
@@ -8,8 +8,17 @@
 
 #include "proxy/conn.h"
 #include "proxy/socket.h"
+#include "proxy/stream.h"
 
-enum conn_state { CONN_READING, CONN_HANDLING, CONN_SENDING, CONN_LINGERING };
+enum conn_state {
+    CONN_OPENING,
+    CONN_READING,
+    CONN_HANDLING,
+    CONN_SENDING,
+    CONN_LINGERING,
+    CONN_RELAYING,
+};
+#define CONN_STATES 6
 
 struct conn {
     TAILQ_ENTRY(conn) link;
@@ -19,7 +28,10 @@ struct conn {
     const struct config_listener *listener;
     struct load *load;
     struct request *request;
-    int fd;
+    struct stream stream;
+    struct relay *relay;
+    char *host;     /* of a CONNECT, or NULL */
+    bool opens_tls; /* once this response is sent */
     enum conn_state state;
     unsigned busy;    /* entry points on the stack: see conn_settle */
     bool closed;      /* conn_close was called */
@@ -29,7 +41,8 @@ struct conn {
     bool is_writing;  /* write_event is added */
     bool is_watching; /* closed_event is added */
     bool keep_alive;
-    bool is_old; /* the request came by HTTP/1.0 */
+    bool is_allowed; /* by the listener's allow */
+    bool is_old;     /* the request came by HTTP/1.0 */
     bool draining;
     bool paused;       /* SENDING: the body waits for its source */
     bool disk_pending; /* SENDING: the body waits for a disk helper */
@@ -65,6 +78,14 @@ void conn_enter(struct conn *c, enum conn_state next);
 void conn_want_write(struct conn *c, bool want);
 /* Whether to watch for a peer that leaves: while a request waits. */
 void conn_want_closed(struct conn *c, bool want);
+/* The handshake, from the beginning or a step on. */
+void conn_open(struct conn *c);
+void conn_open_step(struct conn *c);
+void conn_relay_check_time(struct conn *c);
+void conn_relay_free(struct conn *c);
+
+/* Whether the read event is wanted. */
+void conn_want_read(struct conn *c, bool want);
 /* The write event's callback. */
 void conn_on_writable(evutil_socket_t fd, short what, void *arg);
 

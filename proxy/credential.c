@@ -41,8 +41,9 @@ static bool has_control_characters(const char *text)
     return false;
 }
 
+/* `whence` begins the sentence. */
 static int credential_new(struct credential **c, const char *username, const char *secret,
-                          char *why, size_t why_size)
+                          const char *whence, char *why, size_t why_size)
 {
     bool is_identity = strcmp(username, "<token>") == 0;
     const char *wrong = NULL;
@@ -60,7 +61,7 @@ static int credential_new(struct credential **c, const char *username, const cha
     else if (has_control_characters(secret))
         wrong = "has a secret with control characters";
     if (wrong != NULL) {
-        snprintf(why, why_size, "the credential %s", wrong);
+        snprintf(why, why_size, "%s %s", whence, wrong);
         return ERR_INVALID;
     }
     *c = mem_new(sizeof **c);
@@ -138,7 +139,7 @@ int credential_read(struct credential **c, const char *username, const char *pat
     if (err == 0)
         err = read_line(fd, text, size, path, why, why_size);
     if (err == 0)
-        err = credential_new(c, username, text, why, why_size);
+        err = credential_new(c, username, text, path, why, why_size);
     if (fd >= 0)
         close(fd);
     explicit_bzero(text, size);
@@ -163,7 +164,7 @@ int credential_parse(struct credential **c, const void *answer, size_t len, char
     const char *username = json_member_text(json, "Username");
     const char *secret = json_member_text(json, "Secret");
     if (username != NULL && secret != NULL)
-        err = credential_new(c, username, secret, why, why_size);
+        err = credential_new(c, username, secret, "the credential", why, why_size);
     else
         snprintf(why, why_size, "the helper's answer has no Username or no Secret");
     json_wipe(&json);

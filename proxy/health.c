@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <time.h>
 
 #include "cache/check.h"
 
@@ -41,12 +42,27 @@ struct health *health_new(struct stats *s)
     return h;
 }
 
+static void set_gauge(_Atomic uint64_t *gauge, uint64_t value)
+{
+    atomic_store_explicit(gauge, value, memory_order_relaxed);
+}
+
 static void show(struct health *h, const char *registry, bool is_up)
 {
     struct registry_stats *r = stats_find_registry(h->stats, registry);
 
+    if (r && atomic_load_explicit(&r->up, memory_order_relaxed) != is_up) {
+        set_gauge(&r->up, is_up);
+        set_gauge(&r->changed_at, (uint64_t)time(NULL));
+    }
+}
+
+static void show_limit(struct health *h, const char *registry, uint64_t until)
+{
+    struct registry_stats *r = stats_find_registry(h->stats, registry);
+
     if (r)
-        atomic_store_explicit(&r->up, is_up, memory_order_relaxed);
+        set_gauge(&r->limited_until, until);
 }
 
 void health_forget(struct health *h)
@@ -58,6 +74,7 @@ void health_forget(struct health *h)
         s->is_down = s->is_probed = false;
         memset(s->limited_until_ms, 0, sizeof s->limited_until_ms);
         show(h, s->registry, true);
+        show_limit(h, s->registry, STATS_UNKNOWN);
     }
     pthread_mutex_unlock(&h->lock);
 }
@@ -106,6 +123,10 @@ static struct state *find_or_add(struct health *h, const char *registry)
 
 void health_answered(struct health *h, const char *registry)
 {
+    struct registry_stats *r = stats_find_registry(h->stats, registry);
+
+    if (r)
+        set_gauge(&r->answered_at, (uint64_t)time(NULL));
     pthread_mutex_lock(&h->lock);
     struct state *s = find(h, registry);
     if (s && s->is_down) {
@@ -114,6 +135,14 @@ void health_answered(struct health *h, const char *registry)
         show(h, registry, true);
     }
     pthread_mutex_unlock(&h->lock);
+}
+
+void health_failed(struct health *h, const char *registry, enum outcome why)
+{
+    struct registry_stats *r = stats_find_registry(h->stats, registry);
+
+    if (r)
+        stats_note_failure(r, why, time(NULL));
 }
 
 void health_unreachable(struct health *h, const char *registry, int64_t now_ms)
@@ -169,6 +198,7 @@ int health_limited(struct health *h, const char *registry, enum health_kind kind
     /* Where blobs are limited, so is all else. */
     for (int k = HEALTH_ASKS; k <= (int)kind; k++)
         s->limited_until_ms[k] = now_ms + wait_s * 1000;
+    show_limit(h, registry, (uint64_t)(time(NULL) + wait_s));
     pthread_mutex_unlock(&h->lock);
     return (int)wait_s;
 }

@@ -22,7 +22,7 @@
 
 struct health;
 
-/* The gauges of `s` follow. */
+/* The gauges of `s` follow, with times of day. */
 struct health *health_new(struct stats *s);
 /* NULL is legal; leaves NULL. */
 void health_free(struct health **h);
@@ -31,7 +31,9 @@ void health_forget(struct health *h);
 
 /* It answered, whatever it said. */
 void health_answered(struct health *h, const char *registry);
-/* No url of it could be reached, or none answered in time. */
+/* It was asked in vain, for this reason. */
+void health_failed(struct health *h, const char *registry, enum outcome why);
+/* No url of it could be reached, or none answered in time, or as itself. */
 void health_unreachable(struct health *h, const char *registry, int64_t now_ms);
 bool health_is_down(struct health *h, const char *registry);
 /* Whether it is this caller's turn to ask an upstream that is down: nobody else's

@@ -149,6 +149,7 @@ static enum http_result parse_method(struct parse *ps)
            (method_names[m].len != len || memcmp(method_names[m].p, start, len) != 0))
         m++;
     ps->h->method = m;
+    ps->h->method_text = (struct span){start, len};
     ps->p++;
     return HTTP_DONE;
 }
@@ -439,8 +440,10 @@ enum http_result http_parse_head(struct http_head *h, const char *buf, size_t le
     enum http_result r = parse_empty_line(&ps, &absent);
     if (r == HTTP_DONE)
         r = parse_request_line(&ps);
+    const char *fields = ps.p;
     if (r == HTTP_DONE)
         r = parse_fields(&ps);
+    h->fields = (struct span){fields, (size_t)(ps.p - fields)};
     if (r == HTTP_DONE)
         r = conclude(&ps);
     if (r == HTTP_MORE && len >= HTTP_HEAD_MAX)

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "proxy/http_forward.h"
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -65,6 +67,17 @@ struct span http_target_origin(struct span target)
         }
     }
     return target;
+}
+
+struct span http_target_authority(struct span target)
+{
+    struct span origin = http_target_origin(target);
+    if (target.len == 0 || target.p[0] == '/' || span_equal(target, "*"))
+        return (struct span){NULL, 0};
+    if (origin.p == target.p)
+        return target;
+    const char *authority = (const char *)memchr(target.p, '/', target.len) + 2;
+    return (struct span){authority, (size_t)(origin.p - authority)};
 }
 
 static bool is_absolute_form(struct span target)

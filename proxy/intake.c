@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proxy/intake_private.h"
+#include "proxy/intake_hash.h"
+#include "proxy/intake_write.h"
 
 #define PAGE_BYTES 4096u
 /* Empty blocks kept for the next bytes, as many as can be under way at once: fresh
@@ -51,8 +52,8 @@ static void post_block(struct intake *i, unsigned lane)
         return;
     i->filling[lane] = NULL;
     i->in_flight_bytes += b->len;
-    b->msg.run = hasher_block;
-    queue_post(i->hasher->queue, &b->msg);
+    b->msg.run = writer_block;
+    queue_post(i->hasher->to_write, &b->msg);
 }
 
 static void post_blocks(struct intake *i)
@@ -61,8 +62,8 @@ static void post_blocks(struct intake *i)
         post_block(i, lane);
 }
 
-static struct order *post_order(struct intake *i, void (*run)(struct msg *, void *),
-                                const struct order *what)
+static void post_order(struct intake *i, void (*run)(struct msg *, void *),
+                       const struct order *what)
 {
     struct order *o = mem_new(sizeof *o);
 
@@ -70,8 +71,7 @@ static struct order *post_order(struct intake *i, void (*run)(struct msg *, void
     o->intake = i;
     o->msg.run = run;
     post_blocks(i);
-    queue_post(i->hasher->queue, &o->msg);
-    return o;
+    queue_post(i->hasher->to_write, &o->msg);
 }
 
 struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *n,
@@ -84,21 +84,22 @@ struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *
     i->calls = calls;
     i->arg = arg;
     i->name = *n;
+    i->hash = hash_new((enum digest_alg)fetch_digest(f)->alg);
     h->intake_count++;
     STATS_ADD(h->stats, fetches, 1);
     STATS_ADD(h->stats, fetches_total, 1);
-    post_order(i, hasher_open, &(struct order){0});
+    post_order(i, writer_open, &(struct order){0});
     return i;
 }
 
 void intake_reset(struct intake *i)
 {
-    post_order(i, hasher_reset, &(struct order){0});
+    post_order(i, writer_reset, &(struct order){0});
 }
 
 void intake_size(struct intake *i, uint64_t size_bytes)
 {
-    post_order(i, hasher_size, &(struct order){.bytes = size_bytes});
+    post_order(i, writer_size, &(struct order){.bytes = size_bytes});
 }
 
 /* Where in its memory a block begins, for bytes that come from `from`: not at the same
@@ -177,14 +178,14 @@ bool intake_has_room(const struct intake *i)
 void intake_end(struct intake *i)
 {
     CHECK(!i->ending);
-    post_order(i, hasher_end, &(struct order){.verify = true});
+    post_order(i, writer_end, &(struct order){.verify = true});
     i->ending = true;
 }
 
 void intake_abandon(struct intake *i, const struct fetch_failure *why, bool discard)
 {
     CHECK(!i->ending);
-    post_order(i, hasher_end, &(struct order){.why = *why, .discard = discard});
+    post_order(i, writer_end, &(struct order){.why = *why, .discard = discard});
     i->ending = true;
 }
 
@@ -241,7 +242,7 @@ void intake_ended(struct msg *m, void *owner)
     free(o);
 }
 
-/* --- the thread --- */
+/* --- the threads --- */
 
 struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_table *fetches,
                             struct queue *answers, struct stats *stats, struct log *log)
@@ -254,20 +255,14 @@ struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_ta
     h->answers = answers;
     h->stats = stats;
     h->log = log;
-    h->queue = queue_new();
+    h->to_write = queue_new();
+    h->to_hash = queue_new();
     SLIST_INIT(&h->spare);
     LIST_INIT(&h->lagging);
     CHECK(db_reader_new(store_db(s), &h->reader) == 0);
-    thread_start(&h->thread, "hash", hasher_run, h);
+    thread_start(&h->writing, "write", writer_run, h);
+    thread_start(&h->hashing, "hash", hasher_run, h);
     return h;
-}
-
-static void hasher_stopped(struct msg *m, void *owner)
-{
-    struct hasher *h = owner;
-
-    (void)m;
-    h->stopping = true;
 }
 
 void hasher_stop(struct hasher **hp)
@@ -279,14 +274,16 @@ void hasher_stop(struct hasher **hp)
         return;
     *hp = NULL;
     CHECK(h->intake_count == 0);
-    h->stop.run = hasher_stopped;
-    queue_post(h->queue, &h->stop);
-    thread_join(h->thread);
+    h->stop.run = writer_stop;
+    queue_post(h->to_write, &h->stop);
+    thread_join(h->writing);
+    thread_join(h->hashing);
     while ((b = SLIST_FIRST(&h->spare))) {
         SLIST_REMOVE_HEAD(&h->spare, link);
         block_free(b);
     }
     db_reader_free(&h->reader);
-    queue_free(&h->queue);
+    queue_free(&h->to_write);
+    queue_free(&h->to_hash);
     free(h);
 }

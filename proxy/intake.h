@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The hash thread: takes the bytes of blobs, writes them to the partial file where
- * they belong, hashes them in order, moves the watermark of the fetch.
+ * What takes the bytes of blobs. The write thread writes them to the partial file,
+ * where they belong, and moves the watermark of the fetch; the hash thread, one step
+ * behind, hashes them in order. They are two so that one blob may have more than one
+ * processor: hashing alone takes longer than all the rest.
  *
- * One `struct intake` a fetch. The upstream thread calls; the hash thread works;
+ * One `struct intake` a fetch. The upstream thread calls; the two threads work;
  * answers come back as messages to the upstream thread's queue, through the
  * callbacks given to intake_new, which therefore run in the upstream thread.
  */
@@ -28,16 +30,16 @@
 /* Blobs up to this size come in order, so that the size of the file says how much of
  * one an earlier run left; of larger ones only what the index says is believed. */
 #define INTAKE_IN_ORDER_MAX (UINT64_C(64) * 1024 * 1024)
-/* Staged and not yet written: above it a transfer pauses. Of one fetch, and of all
- * together (then only those pause that have more than one block). More of one fetch
- * would not stay in the processor's cache between the two threads. */
-#define INTAKE_STAGED_MAX (2u * 1024 * 1024)
+/* Staged and not yet written and hashed: above it a transfer pauses. Of one fetch, and
+ * of all together (then only those pause that have more than one block). With less of
+ * one fetch its three threads wait for each other more often than they work at once. */
+#define INTAKE_STAGED_MAX (8u * 1024 * 1024)
 #define INTAKE_STAGED_ALL_MAX (16u * 1024 * 1024)
 
 struct hasher;
 struct intake;
 
-/* The thread. `answers` is the upstream thread's queue. */
+/* The two threads. `answers` is the upstream thread's queue. */
 struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_table *fetches,
                             struct queue *answers, struct stats *stats, struct log *log);
 /* Every intake must have ended. */
@@ -48,7 +50,7 @@ struct intake_calls {
      * Or err != 0: it could not be opened, and the fetch has failed with it; what
      * remains is intake_abandon. */
     void (*opened)(void *arg, int err, const struct extents *kept);
-    /* `bytes` of what was appended are written: staging has room again. */
+    /* `bytes` of what was appended are written and hashed: staging has room again. */
     void (*drained)(void *arg, uint64_t bytes);
     /* A write failed; the fetch has failed with it. End the transfer; what remains
      * is intake_abandon. Not called after intake_end. */
@@ -72,8 +74,8 @@ void intake_reset(struct intake *i);
 void intake_size(struct intake *i, uint64_t size_bytes);
 
 /* Bytes at their offset, where none are yet; copied into the block that this lane
- * fills. A block that is full, or that they do not continue, goes to the hash thread,
- * and so does any when the hash thread has nothing of this fetch to do, so that a
+ * fills. A block that is full, or that they do not continue, goes to the write
+ * thread, and so does any when nothing of this fetch is under way there, so that a
  * slow line is not held back. */
 void intake_write(struct intake *i, unsigned lane, uint64_t offset, const void *data, size_t len);
 /* Whether so much is staged that a transfer should pause; those that are not at the

@@ -3,7 +3,7 @@
  * What the index says of a partial, so that a later run can go on with it: extents,
  * recorded after an fdatasync while the fetch goes on, and once more at its end.
  */
-#include "proxy/intake_private.h"
+#include "proxy/intake_write.h"
 
 #include <stdlib.h>
 
@@ -71,7 +71,7 @@ static void checkpoint_done(struct storage_job *j, int err)
 
     (void)err;
     j->msg.run = checkpoint_over;
-    queue_post(i->hasher->queue, &j->msg);
+    queue_post(i->hasher->to_write, &j->msg);
 }
 
 static void post(struct intake *i, int64_t now_ms, bool synced)

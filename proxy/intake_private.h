@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Shared by intake.c (the upstream thread's side) and the rest (the hash thread's).
+ * What the three threads of an intake share: intake.c is the upstream thread's side,
+ * intake_hash.c the hash thread's, the rest the write thread's.
  *
- * An order or a block is made in the upstream thread, done in the hash thread, and
- * comes back as its own answer; both queues keep the order, so what was posted
- * last is answered last, and `ended` ends the life of the intake.
+ *   upstream thread  ->  write thread  ->  hash thread  ->  upstream thread
+ *
+ * A block or an order is made in the upstream thread and goes this way as one message.
+ * A block comes back as its own answer. An opening goes no further than the write
+ * thread; an end returns there from the hash thread, behind every block, and is
+ * answered when all is settled: it is the last answer, and ends the life of the intake.
  */
 #ifndef PROXY_INTAKE_PRIVATE_H
 #define PROXY_INTAKE_PRIVATE_H
@@ -26,15 +30,19 @@ struct block {
     size_t len;
     uint8_t *data; /* within `memory`; room for INTAKE_BLOCK_BYTES */
     uint8_t *memory;
+    /* Of the write thread, for the hash thread. */
+    bool is_written;
+    uint64_t front_bytes; /* how far the file has no gap, with this block */
 };
 
-/* A call of intake.h on its way to the hash thread. */
+/* A call of intake.h on its way. */
 struct order {
     struct msg msg;
     struct intake *intake;
-    uint64_t bytes;       /* the size */
+    uint64_t bytes;       /* the size; to the hash thread, how far there is no gap */
     struct extents *kept; /* in the answer of an opening; owned */
     bool verify;          /* of an end: false when abandoned */
+    struct digest digest; /* what the hash thread found, to verify */
     bool discard;
     struct fetch_failure why;
     int err; /* of the answer */
@@ -47,9 +55,9 @@ struct hasher {
     struct queue *answers;
     struct stats *stats;
     struct log *log;
-    struct queue *queue;
-    pthread_t thread;
-    struct msg stop;
+    struct queue *to_write, *to_hash;
+    pthread_t writing, hashing;
+    struct msg stop; /* passes both */
 
     /* Of the upstream thread. */
     SLIST_HEAD(, block) spare;
@@ -57,10 +65,13 @@ struct hasher {
     uint64_t staged_bytes;
     unsigned intake_count;
 
-    /* Of the hash thread. */
-    bool stopping;
+    /* Of the write thread. */
+    bool writer_stops;
     struct db_reader *reader;
     LIST_HEAD(, intake) lagging; /* more is written than their readers were told */
+
+    /* Of the hash thread. */
+    bool hasher_stops;
 };
 
 /* Extents synced and recorded, while the fetch goes on. */
@@ -73,7 +84,7 @@ struct checkpoint {
     struct partial_record record;
 };
 
-/* To the hash thread. Only while OPEN it takes bytes; of a FAILED one they are dropped. */
+/* To the write thread; its map is in intake_write.c. */
 enum intake_state { INTAKE_OPEN, INTAKE_FAILED, INTAKE_VERIFIED };
 
 struct intake {
@@ -88,63 +99,41 @@ struct intake {
     uint64_t in_flight_bytes; /* of these, posted */
     bool ending;
 
-    /* Of the hash thread. */
+    /* Of the write thread. */
     struct name name;
     enum intake_state state;
-    struct partial *partial;
-    struct hash *hash;
+    struct partial *partial; /* the hash thread reads it from the size to the end */
     uint64_t size_bytes;
     bool is_begun;          /* the size is known */
     struct extents extents; /* written */
-    uint64_t hashed_bytes;  /* from the front */
-    struct msg catch_up;    /* hash what was written early, a step at a time */
-    bool is_catching_up;
-    uint64_t told_bytes; /* to the readers */
+    uint64_t told_bytes;    /* to the readers */
     int64_t told_at_ms;
     bool is_lagging;
     LIST_ENTRY(intake) lagging;
     int64_t started_at_s;
     bool is_recorded, discard;
     struct fetch_failure why; /* of INTAKE_FAILED */
-    struct order *end;        /* the end has come */
-    bool is_concluded;        /* and it is known how */
+    struct order *end;        /* it came back from the hash thread */
     struct checkpoint checkpoint;
     struct msg broken; /* to the upstream thread */
     int broken_err;
+
+    /* Of the hash thread. */
+    struct hash *hash;
+    uint64_t hashed_bytes; /* from the front */
+    uint64_t front_bytes;  /* written from the front, as the write thread said */
+    bool may_read_back;    /* the size is known, so no reset takes the bytes away */
+    struct msg catch_up;   /* hash what was written early, a step at a time */
+    bool is_catching_up;
+    bool is_unread;         /* reading back failed */
+    struct msg unread;      /* and the write thread is told */
+    struct order *hash_end; /* the end has come */
 };
 
-void *hasher_run(void *arg);
-/* What messages to the hash thread do; `owner` is its hasher. */
-void hasher_open(struct msg *m, void *owner);
-void hasher_reset(struct msg *m, void *owner);
-void hasher_size(struct msg *m, void *owner);
-void hasher_block(struct msg *m, void *owner);
-void hasher_end(struct msg *m, void *owner);
-/* The end of an intake, once nothing else works with the partial. */
-void intake_settle(struct intake *i);
-
-/* And their answers, in the upstream thread. */
+/* Answers, run in the upstream thread. */
 void intake_opened(struct msg *m, void *owner);
 void intake_drained(struct msg *m, void *owner);
 void intake_broken(struct msg *m, void *owner);
 void intake_ended(struct msg *m, void *owner);
-
-/* intake_checkpoint.c */
-/* Into i->extents: what an earlier run left in the file, by the index. */
-void checkpoint_load(struct intake *i, uint64_t file_bytes);
-/* The size is known: the index says from now on that there is a partial. */
-void checkpoint_first(struct intake *i);
-/* Bytes were written: maybe it is time for one. */
-void checkpoint_in_time(struct intake *i, size_t len, int64_t now_ms);
-/* Whether one more was needed, and is under way, before the partial is left. */
-bool checkpoint_last(struct intake *i);
-
-/* intake_publish.c: the storage thread's part */
-/* Hand a verified blob to the storage thread, which owns the partial and the
- * reference of the fetch from now on. */
-void publish_post(struct hasher *h, struct partial *p, struct fetch *f, const struct name *n,
-                  uint64_t size_bytes);
-/* Forget the record of a partial. */
-void publish_forget(struct hasher *h, const struct digest *d);
 
 #endif

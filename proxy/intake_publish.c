@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* How a verified partial becomes a blob: storage jobs of the hash thread. */
-#include "proxy/intake_private.h"
+/* How a verified partial becomes a blob: storage jobs of the write thread. */
+#include "proxy/intake_write.h"
 
 #include <stdlib.h>
 #include <time.h>

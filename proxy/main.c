@@ -12,6 +12,8 @@
 
 #include "cache/err.h"
 #include "proxy/config.h"
+#include "proxy/config_option.h"
+#include "proxy/intercept.h"
 #include "proxy/log.h"
 #include "proxy/server.h"
 #include "proxy/version.h"
@@ -20,7 +22,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP };
+enum mode { MODE_RUN, MODE_CHECK, MODE_DUMP, MODE_NAMES };
 
 struct arguments {
     enum mode mode;
@@ -33,6 +35,7 @@ static void print_usage(FILE *out)
     fputs("usage: cachalotd [-f] [-c FILE]     serve\n"
           "       cachalotd -t [-c FILE]       check the configuration\n"
           "       cachalotd -T [-c FILE]       check it and print what is in effect\n"
+          "       cachalotd -H [-c FILE]       print the names that our authority is to cover\n"
           "       cachalotd -V | -h            print the version, or this\n"
           "\n"
           "  -c FILE   read FILE and conf.d/*.ini beside it; default " DEFAULT_CONFIG "\n"
@@ -47,7 +50,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
     int c;
 
     a->config_path = access(DEFAULT_CONFIG, F_OK) == 0 ? DEFAULT_CONFIG : NULL;
-    while ((c = getopt(argc, argv, "c:ftThV")) != -1) {
+    while ((c = getopt(argc, argv, "c:ftTHhV")) != -1) {
         switch (c) {
         case 'c':
             a->config_path = optarg;
@@ -60,6 +63,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
             break;
         case 'T':
             a->mode = MODE_DUMP;
+            break;
+        case 'H':
+            a->mode = MODE_NAMES;
             break;
         case 'h':
             print_usage(stdout);
@@ -183,6 +189,8 @@ int main(int argc, char **argv)
         code = EXIT_DONE;
     if (a.mode == MODE_DUMP)
         config_dump(c, stdout);
+    if (a.mode == MODE_NAMES)
+        intercept_print_names(c, stdout);
     if (a.mode == MODE_CHECK)
         fprintf(stderr, "cachalotd: the configuration is good\n");
     config_unref(&c);

@@ -16,11 +16,14 @@
     ROW(OUT_REVALIDATED, "revalidated", 0, "", "the upstream said that it is unchanged")          \
     ROW(OUT_STALE, "stale", 0, "", "served stale: the upstream did not confirm it")               \
     ROW(OUT_LOCAL, "local", 0, "", "answered by cachalot itself")                                 \
+    ROW(OUT_RELAYED, "relayed", 0, "", "passed on to the upstream as it is")                      \
     ROW(OUT_BAD_REQUEST, "bad-request", 400, "UNSUPPORTED", "the request is malformed")           \
     ROW(OUT_URI_TOO_LONG, "uri-too-long", 414, "UNSUPPORTED", "the request target is too long")   \
     ROW(OUT_FIELDS_TOO_LARGE, "fields-too-large", 431, "UNSUPPORTED", "the request head is too large") \
     ROW(OUT_BODY_TOO_LARGE, "body-too-large", 413, "SIZE_INVALID", "the request body is too large") \
     ROW(OUT_BAD_VERSION, "bad-version", 505, "UNSUPPORTED", "only HTTP/1.1 and HTTP/1.0 are spoken") \
+    ROW(OUT_FORBIDDEN, "forbidden", 403, "DENIED", "cachalot does not do that for this client")   \
+    ROW(OUT_MISDIRECTED, "misdirected", 421, "UNSUPPORTED", "the request is for another host than its connection") \
     ROW(OUT_METHOD, "method", 405, "UNSUPPORTED", "the method is not allowed here")               \
     ROW(OUT_NO_ROUTE, "no-route", 404, "NAME_UNKNOWN", "there is nothing at this path")           \
     ROW(OUT_NAME_INVALID, "name-invalid", 400, "NAME_INVALID", "the repository name is not valid") \

@@ -245,6 +245,8 @@ static void answered_well(struct request *r, const struct ask_result *result)
     case ASK_LIST:
         pull_list_answered(r, result);
         break;
+    case ASK_PING:
+        CHECK(!"not a pull");
     }
 }
 
@@ -258,6 +260,7 @@ static bool answer_by_held(struct request *r, enum ask_kind kind, const char *re
     case ASK_LIST:
         return pull_send_kept_list(r, reference);
     case ASK_EXISTS:
+    case ASK_PING:
         break;
     }
     return false;
@@ -392,6 +395,7 @@ static void pull_step(struct request *r)
     case ENDPOINT_PING:
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
+    case ENDPOINT_CA:
         CHECK(!"not a pull");
     }
 }

@@ -8,6 +8,7 @@
 #include "cache/err.h"
 #include "cache/name.h"
 #include "proxy/config.h"
+#include "proxy/config_match.h"
 
 #define PORT_HTTP 80
 #define PORT_HTTPS 443

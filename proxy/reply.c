@@ -30,6 +30,7 @@ static const struct status_row status_rows[] = {
     STATUS(413, "413 Content Too Large"),
     STATUS(414, "414 URI Too Long"),
     STATUS(416, "416 Range Not Satisfiable"),
+    STATUS(421, "421 Misdirected Request"),
     STATUS(429, "429 Too Many Requests"),
     STATUS(431, "431 Request Header Fields Too Large"),
     STATUS(502, "502 Bad Gateway"),

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "proxy/request_private.h"
+#include "proxy/request_intercept.h"
 
 static uint64_t monotonic_us(void)
 {
@@ -48,7 +48,10 @@ static void on_wake(struct msg *m, void *owner)
     ask_cancel(&r->asker);
     switch (r->state) {
     case REQUEST_ASKING:
-        pull_answered(r);
+        if (ask_kind(r->ask) == ASK_PING)
+            intercept_ping_answered(r);
+        else
+            pull_answered(r);
         break;
     case REQUEST_JOINED:
         if (!wait_answerable(r))
@@ -61,6 +64,7 @@ static void on_wake(struct msg *m, void *owner)
         request_free(r);
         break;
     case REQUEST_NEW:
+    case REQUEST_DIALLING:
         CHECK(!"a wake without a wait");
     }
 }
@@ -134,234 +138,6 @@ static void request_more(struct request *r)
     } while (!reader_wait(&r->reader, r->fetch, view.state, view.sendable_bytes));
 }
 
-/* --- answers --- */
-
-static const char *cache_status(enum outcome o)
-{
-    switch (o) {
-    case OUT_HIT:
-        return "cachalot; hit";
-    case OUT_MISS:
-        return "cachalot; fwd=miss";
-    case OUT_COLLAPSED:
-        return "cachalot; fwd=miss; collapsed";
-    case OUT_REVALIDATED:
-        return "cachalot; hit; detail=revalidated";
-    case OUT_STALE:
-        return "cachalot; hit; detail=stale";
-    default:
-        return NULL;
-    }
-}
-
-static void begin_reply(struct request *r, struct reply *reply, int status)
-{
-    r->status = status;
-    reply_begin(reply, status, r->worker->date);
-    if (r->has_target && r->target.ns[0])
-        reply_field(reply, "OCI-Namespace", r->target.ns);
-}
-
-static void send_reply(struct request *r, struct reply *reply, const struct conn_body *body)
-{
-    reply_end(reply, conn_keeps_alive(r->conn), conn_is_old(r->conn));
-    request_enter(r, REQUEST_SENDING);
-    conn_send(r->conn, reply->text, reply->len, body);
-}
-
-static void send_memory(struct request *r, struct reply *reply, const void *p, size_t len)
-{
-    struct conn_body body = {.fd = -1};
-
-    reply_field_number(reply, "Content-Length", len);
-    if (r->method != HTTP_HEAD) {
-        body.memory = p;
-        body.memory_len = len;
-    }
-    send_reply(r, reply, &body);
-}
-
-void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s)
-{
-    struct reply reply;
-    char text[REPLY_ERROR_MAX];
-    size_t len = reply_error_body(text, o, detail);
-
-    r->outcome = o;
-    begin_reply(r, &reply, outcome_row(o)->status);
-    reply_field(&reply, "Content-Type", "application/json");
-    if (retry_after_s > 0)
-        reply_field_number(&reply, "Retry-After", (uint64_t)retry_after_s);
-    if (o == OUT_METHOD)
-        reply_field(&reply, "Allow", "GET, HEAD");
-    send_memory(r, &reply, text, len);
-}
-
-void request_challenge(struct request *r, const char *challenge, const char *detail)
-{
-    struct reply reply;
-    char text[REPLY_ERROR_MAX];
-    size_t len = reply_error_body(text, OUT_UNAUTHORIZED, detail);
-
-    r->outcome = OUT_UNAUTHORIZED;
-    begin_reply(r, &reply, outcome_row(OUT_UNAUTHORIZED)->status);
-    reply_field(&reply, "Content-Type", "application/json");
-    reply_field(&reply, "WWW-Authenticate", challenge);
-    send_memory(r, &reply, text, len);
-}
-
-void request_text(struct request *r, const char *media_type, const void *text, size_t len)
-{
-    struct reply reply;
-
-    r->outcome = OUT_LOCAL;
-    begin_reply(r, &reply, 200);
-    reply_field(&reply, "Content-Type", media_type);
-    send_memory(r, &reply, text, len);
-}
-
-#define ETAG_MAX (DIGEST_TEXT_MAX + 2)
-
-/* The strong validator of content: its digest in quotes. */
-static void content_etag(const struct content *c, char out[ETAG_MAX])
-{
-    size_t len;
-
-    out[0] = '\0';
-    if (c->etag) {
-        strcpy(out, c->etag);
-    } else if (c->digest) {
-        out[0] = '"';
-        digest_text(c->digest, out + 1);
-        len = strlen(out);
-        out[len] = '"';
-        out[len + 1] = '\0';
-    }
-}
-
-static void content_fields(struct request *r, struct reply *reply, const struct content *c,
-                           char *etag)
-{
-    const char *status = cache_status(r->outcome);
-
-    if (etag[0]) {
-        size_t end = strlen(etag) - 1;
-
-        reply_field(reply, "ETag", etag);
-        etag[end] = '\0';
-        reply_field(reply, "Docker-Content-Digest", etag + 1);
-        etag[end] = '"';
-    }
-    if (status)
-        reply_field(reply, "Cache-Status", status);
-    if (r->outcome == OUT_STALE)
-        reply_field(reply, "Warning", "299 - \"stale: not confirmed by the upstream\"");
-    if (c->has_ranges)
-        reply_field(reply, "Accept-Ranges", "bytes");
-    if (c->link)
-        reply_field(reply, "Link", c->link);
-    if (c->filters)
-        reply_field(reply, "OCI-Filters-Applied", c->filters);
-}
-
-static bool is_unmodified(const struct request *r, const char *etag)
-{
-    struct span list = {r->if_none_match, strlen(r->if_none_match)};
-
-    return etag[0] && list.len > 0 && http_etag_matches(list, etag);
-}
-
-/* Which part is asked for: Range counts only for GET, and only when If-Range, if
- * it is there, names this content (RFC 9110 sections 13.1.5 and 14.2). */
-static enum range_result wanted_range(const struct request *r, const struct content *c,
-                                      const char *etag, struct range *range)
-{
-    struct span value = {r->range, strlen(r->range)};
-    struct span condition = {r->if_range, strlen(r->if_range)};
-
-    if (!c->has_ranges || r->method != HTTP_GET || value.len == 0)
-        return RANGE_WHOLE;
-    if (condition.len > 0 && !http_etag_equal(condition, etag))
-        return RANGE_WHOLE;
-    return http_parse_range(value, c->size_bytes, range);
-}
-
-static void send_unsatisfiable(struct request *r, const struct content *c)
-{
-    struct reply reply;
-    char text[REPLY_ERROR_MAX];
-    char value[48];
-    size_t len = reply_error_body(text, OUT_RANGE, NULL);
-
-    r->outcome = OUT_RANGE;
-    snprintf(value, sizeof value, "bytes */%llu", (unsigned long long)c->size_bytes);
-    begin_reply(r, &reply, 416);
-    reply_field(&reply, "Content-Type", "application/json");
-    reply_field(&reply, "Content-Range", value);
-    send_memory(r, &reply, text, len);
-}
-
-static void send_file(struct request *r, struct reply *reply, const struct content *c,
-                      struct range range)
-{
-    struct conn_body body = {.fd = -1};
-
-    reply_field_number(reply, "Content-Length", range.end - range.start);
-    if (r->method != HTTP_HEAD && range.end > range.start) {
-        uint64_t limit = c->sendable_bytes < range.end ? c->sendable_bytes : range.end;
-
-        body.fd = c->fd;
-        body.start = range.start;
-        body.end = range.end;
-        body.limit = limit > range.start ? limit : range.start;
-        r->send_end = range.end;
-        r->send_limit = body.limit;
-    }
-    if (r->fetch && body.fd >= 0) {
-        r->is_reader = true;
-        STATS_ADD(r->worker->parts.stats, readers, 1);
-    }
-    send_reply(r, reply, &body);
-}
-
-void request_content(struct request *r, enum outcome o, const struct content *c)
-{
-    struct reply reply;
-    struct range range = {0, c->size_bytes};
-    char etag[ETAG_MAX];
-
-    r->outcome = o;
-    content_etag(c, etag);
-    if (is_unmodified(r, etag)) {
-        struct conn_body none = {.fd = -1};
-
-        begin_reply(r, &reply, 304);
-        content_fields(r, &reply, c, etag);
-        send_reply(r, &reply, &none);
-        return;
-    }
-    enum range_result part = wanted_range(r, c, etag, &range);
-    if (part == RANGE_UNSATISFIABLE) {
-        send_unsatisfiable(r, c);
-        return;
-    }
-    begin_reply(r, &reply, part == RANGE_PART ? 206 : 200);
-    content_fields(r, &reply, c, etag);
-    reply_field(&reply, "Content-Type", c->media_type);
-    if (part == RANGE_PART) {
-        char value[80];
-
-        snprintf(value, sizeof value, "bytes %llu-%llu/%llu", (unsigned long long)range.start,
-                 (unsigned long long)range.end - 1, (unsigned long long)c->size_bytes);
-        reply_field(&reply, "Content-Range", value);
-    }
-    if (c->memory)
-        send_memory(r, &reply, (const char *)c->memory + range.start,
-                    (size_t)(range.end - range.start));
-    else
-        send_file(r, &reply, c, range);
-}
-
 /* --- begin and end --- */
 
 static void keep_field(char out[REQUEST_FIELD_MAX], struct span s)
@@ -409,7 +185,7 @@ static void send_metrics(struct request *r)
     free(text);
 }
 
-static void begin_pull(struct request *r)
+void request_pull(struct request *r)
 {
     const struct target *t = &r->target;
     const struct config_upstream *u = config_find_upstream(r->worker->config, t->name.registry);
@@ -433,13 +209,26 @@ static void begin_pull(struct request *r)
     }
 }
 
-static void dispatch(struct request *r, const struct http_head *h)
+static void send_ca(struct request *r)
+{
+    const char *pem = r->worker->config->ca_pem;
+
+    if (pem)
+        request_text(r, "application/x-x509-ca-cert", pem, strlen(pem));
+    else
+        request_error(r, OUT_NO_ROUTE, "no listener needs a certificate authority", 0);
+}
+
+void request_own(struct request *r, const struct http_head *h)
 {
     const struct config_listener *l = conn_listener(r->conn);
     enum outcome o = route_parse(&r->target, h->target, l->role, l->mirror_of);
+    bool is_proxy = l->role == ROLE_INTERCEPT || l->role == ROLE_TLS_INTERCEPT;
 
+    if (is_proxy && o == OUT_LOCAL && r->target.door != DOOR_ADMIN)
+        o = OUT_NO_ROUTE;
     if (o != OUT_LOCAL) {
-        request_error(r, o, NULL, 0);
+        request_error(r, o, is_proxy ? "this listener is a proxy, not a registry" : NULL, 0);
         return;
     }
     r->has_target = true;
@@ -458,12 +247,29 @@ static void dispatch(struct request *r, const struct http_head *h)
     case ENDPOINT_METRICS:
         send_metrics(r);
         break;
+    case ENDPOINT_CA:
+        send_ca(r);
+        break;
     case ENDPOINT_MANIFEST:
     case ENDPOINT_BLOB:
     case ENDPOINT_TAGS:
     case ENDPOINT_REFERRERS:
-        begin_pull(r);
+        request_pull(r);
         break;
+    }
+}
+
+static void dispatch(struct request *r, const struct http_head *h)
+{
+    enum role role = conn_listener(r->conn)->role;
+
+    if (!conn_is_allowed(r->conn)) {
+        conn_forbid_keep_alive(r->conn);
+        request_error(r, OUT_FORBIDDEN, "the client's address is not in the listener's allow", 0);
+    } else if (role == ROLE_INTERCEPT || role == ROLE_TLS_INTERCEPT) {
+        intercept_begin(r, h);
+    } else {
+        request_own(r, h);
     }
 }
 
@@ -569,6 +375,7 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
 {
     if (why != OUT_LOCAL)
         r->outcome = why;
+    relay_ended(r);
     log_request(r, body_bytes);
     count_request(r, body_bytes);
     ask_cancel(&r->asker);

@@ -6,6 +6,7 @@
  *   REQUEST_NEW        parsed, nothing decided
  *   REQUEST_ASKING     waits for an ask (tag, manifest, blob or list)
  *   REQUEST_JOINED     waits for the size of a fetch (an empty one: for its digest)
+ *   REQUEST_DIALLING   waits for a connection of its own
  *   REQUEST_SENDING    the connection sends; with a fetch, its bytes as they come
  *   REQUEST_ENDED      logged; lives on only for a wake that is still in the queue
  */
@@ -27,6 +28,7 @@ enum request_state {
     REQUEST_NEW,
     REQUEST_ASKING,
     REQUEST_JOINED,
+    REQUEST_DIALLING,
     REQUEST_SENDING,
     REQUEST_ENDED,
 };
@@ -64,6 +66,9 @@ struct request {
     const struct held *held;
     uint64_t send_end; /* SENDING from a fetch: one past the last byte asked for */
     uint64_t send_limit;
+    struct dial *dial; /* DIALLING */
+    char *up;          /* the head that is passed on; NULL: none */
+    size_t up_len;
     bool is_reader; /* counted in the gauge */
     bool has_tag;   /* `tag` is what the index said */
     bool has_target;
@@ -101,6 +106,8 @@ bool request_wait_fetch(struct request *r, struct fetch *f);
 void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s);
 /* 401 with the upstream's own challenge, for the client to answer. */
 void request_challenge(struct request *r, const char *challenge, const char *detail);
+/* The answer to a CONNECT. */
+void request_established(struct request *r);
 /* A text of our own. */
 void request_text(struct request *r, const char *media_type, const void *text, size_t len);
 

@@ -8,8 +8,13 @@
 const char *door_name(enum door d)
 {
     static const char *const names[] = {
-        [DOOR_NONE] = "-",        [DOOR_PREFIX] = "prefix", [DOOR_NS] = "ns",
-        [DOOR_MIRROR] = "mirror", [DOOR_LOCAL] = "local",   [DOOR_ADMIN] = "admin",
+        [DOOR_NONE] = "-",
+        [DOOR_PREFIX] = "prefix",
+        [DOOR_NS] = "ns",
+        [DOOR_MIRROR] = "mirror",
+        [DOOR_LOCAL] = "local",
+        [DOOR_ADMIN] = "admin",
+        [DOOR_INTERCEPT] = "intercept",
     };
     return names[d];
 }
@@ -110,10 +115,20 @@ static enum outcome parse_rest(struct target *t, struct span rest, enum role rol
 static enum outcome parse_path(struct target *t, struct span path, enum role role,
                                struct shape *shape)
 {
-    if (span_equal(path, "/-/healthz") || span_equal(path, "/-/metrics")) {
-        t->endpoint = span_equal(path, "/-/healthz") ? ENDPOINT_HEALTH : ENDPOINT_METRICS;
-        t->door = DOOR_ADMIN;
-        return OUT_LOCAL;
+    static const struct {
+        const char *path;
+        enum endpoint endpoint;
+    } own[] = {
+        {"/-/healthz", ENDPOINT_HEALTH},
+        {"/-/metrics", ENDPOINT_METRICS},
+        {"/-/setup/ca.crt", ENDPOINT_CA},
+    };
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        if (span_equal(path, own[i].path)) {
+            t->endpoint = own[i].endpoint;
+            t->door = DOOR_ADMIN;
+            return OUT_LOCAL;
+        }
     }
     struct span rest = span_from(path, 1);
     struct span first = span_cut(&rest, '/');
@@ -236,6 +251,12 @@ static void target_init(struct target *t)
     t->tag[0] = '\0';
     t->ns[0] = '\0';
     t->query[0] = '\0';
+}
+
+void route_init(struct target *t, enum door door)
+{
+    target_init(t);
+    t->door = door;
 }
 
 enum outcome route_parse(struct target *t, struct span target, enum role role,

@@ -11,8 +11,10 @@
 #include "proxy/outcome.h"
 
 enum role {
-    ROLE_REGISTRY, /* prefix and ns doors; names without a registry are local */
-    ROLE_MIRROR,   /* one upstream, read-only */
+    ROLE_REGISTRY,      /* prefix and ns doors; names without a registry are local */
+    ROLE_MIRROR,        /* one upstream, read-only */
+    ROLE_INTERCEPT,     /* a proxy: CONNECT, and targets with their host */
+    ROLE_TLS_INTERCEPT, /* TLS for any host that is intercepted */
 };
 
 enum endpoint {
@@ -23,9 +25,18 @@ enum endpoint {
     ENDPOINT_REFERRERS, /* /v2/<name>/referrers/<digest> */
     ENDPOINT_HEALTH,    /* /-/healthz */
     ENDPOINT_METRICS,   /* /-/metrics */
+    ENDPOINT_CA,        /* /-/setup/ca.crt */
 };
 
-enum door { DOOR_NONE, DOOR_PREFIX, DOOR_NS, DOOR_MIRROR, DOOR_LOCAL, DOOR_ADMIN };
+enum door {
+    DOOR_NONE,
+    DOOR_PREFIX,
+    DOOR_NS,
+    DOOR_MIRROR,
+    DOOR_LOCAL,
+    DOOR_ADMIN,
+    DOOR_INTERCEPT,
+};
 
 /* Word for the log. */
 const char *door_name(enum door d);
@@ -62,5 +73,8 @@ struct target {
  * escape, `n` that is no number, a parameter twice or too long, two registries). */
 MUST_CHECK enum outcome route_parse(struct target *t, struct span target, enum role role,
                                     const char *mirror_of);
+
+/* Make it one of no endpoint of ours, to be filled in. */
+void route_init(struct target *t, enum door door);
 
 #endif

@@ -17,14 +17,18 @@
 #include "cache/err.h"
 #include "cache/partial.h"
 #include "proxy/conn.h"
+#include "proxy/greeting.h"
+#include "proxy/identity.h"
 #include "proxy/listener.h"
 #include "proxy/request.h"
 #include "proxy/sd.h"
+#include "proxy/upstream_dial.h"
 #include "proxy/version.h"
 #include "proxy/worker.h"
 
 #define WORKERS_MAX 64
 #define DISK_THREADS 2
+#define DIALER_THREADS 4
 #define PASSED_MAX 16
 /* How long a partial that nobody asked for again is kept. */
 #define PARTIAL_LIFE_S (7 * 24 * 3600)
@@ -124,7 +128,9 @@ static int reload(struct server *s)
     if (load_config(s, &c) != 0)
         return ERR_INVALID;
     add_registries(s, c);
-    int err = listeners_open(s->listeners, c, NULL, 0, why, sizeof why);
+    int err = identity_prepare(c, s->log, why, sizeof why);
+    if (err == 0)
+        err = listeners_open(s->listeners, c, NULL, 0, why, sizeof why);
     if (err) {
         log_event(s->log, LOG_ERROR, "%s", why);
         config_unref(&c);
@@ -265,6 +271,7 @@ static void start_threads(struct server *s)
     p->permits = permits_new(PERMITS_MAX);
     p->absences = absences_new(ABSENCES_MAX);
     p->health = health_new(p->stats);
+    p->greetings = greetings_new();
     p->loop_id = s->loop_id;
     p->fetches = fetch_table_new();
     p->asks = ask_table_new();
@@ -278,6 +285,7 @@ static void start_threads(struct server *s)
         .log = p->log,
     };
     p->upstream = upstream_start(&up, s->config);
+    p->dialer = dialer_start(DIALER_THREADS);
     s->worker_count = wanted_workers(s->config);
     for (unsigned i = 0; i < s->worker_count; i++)
         s->workers[i] = worker_start(p, s->config);
@@ -316,6 +324,11 @@ int server_start(struct server **sp, struct config *c, struct log *log, char *wh
     unsigned passed_count = sd_sockets(passed, PASSED_MAX);
     int err =
         store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why, why_size);
+    if (err == 0) {
+        err = identity_prepare(c, log, why, why_size);
+        if (err)
+            store_close(&s->parts.store);
+    }
     if (err) {
         config_unref(&s->config);
         free(s);
@@ -355,6 +368,7 @@ void server_stop(struct server **sp)
     listeners_free(&s->listeners);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
+    dialer_stop(&s->parts.dialer);
     upstream_stop(&s->parts.upstream);
     storage_stop(&s->parts.storage);
     disk_stop(&s->parts.disk);
@@ -363,6 +377,7 @@ void server_stop(struct server **sp)
     permits_free(&s->parts.permits);
     absences_free(&s->parts.absences);
     health_free(&s->parts.health);
+    greetings_free(&s->parts.greetings);
     store_close(&s->parts.store);
     queue_run(s->queue, s);
     queue_free(&s->queue);

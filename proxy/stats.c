@@ -41,6 +41,12 @@ struct registry_stats *stats_add_registry(struct stats *s, const char *registry)
     return new;
 }
 
+void stats_note_failure(struct registry_stats *r, enum outcome why, int64_t now_s)
+{
+    uint64_t both = (uint64_t)now_s * OUTCOME_COUNT + (uint64_t)why;
+    atomic_store_explicit(&r->failure, both, memory_order_relaxed);
+}
+
 static uint64_t read_counter(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
@@ -108,6 +114,22 @@ static void write_registries(const struct stats *s, FILE *out)
         write_by_registry(s, &gauges[i], "gauge", out);
 }
 
+/* One series a registry: what goes wrong takes the place of what went wrong before. */
+static void write_failures(const struct stats *s, FILE *out)
+{
+    static const char metric[] = "cachalot_upstream_failure_timestamp_seconds";
+    unsigned count = atomic_load_explicit(&s->registry_count, memory_order_acquire);
+    write_head(out, metric, "gauge", "When the registry was last asked in vain, and why it was.");
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t both = read_counter(&s->registries[i].failure);
+        if (both == 0)
+            continue;
+        const struct outcome_row *why = outcome_row((enum outcome)(both % OUTCOME_COUNT));
+        fprintf(out, "%s{registry=\"%s\",result=\"%s\",text=\"%s\"} %" PRIu64 "\n", metric,
+                s->registries[i].registry, why->word, why->text, both / OUTCOME_COUNT);
+    }
+}
+
 char *stats_format(struct stats *s, size_t *len)
 {
     char *text = NULL;
@@ -118,6 +140,7 @@ char *stats_format(struct stats *s, size_t *len)
     write_counters(s, out);
     write_outcomes(s, out);
     write_registries(s, out);
+    write_failures(s, out);
     CHECK(fclose(out) == 0);
     return text;
 }

@@ -15,6 +15,10 @@
 #define STATS_TABLE(ROW)                                                                             \
     ROW(connections_total, "cachalot_connections_total", "counter", "Client connections accepted.")  \
     ROW(connections, "cachalot_connections", "gauge", "Client connections open.")                    \
+    ROW(tls_handshakes, "cachalot_tls_handshakes_total", "counter", "TLS handshakes with clients.")  \
+    ROW(tls_failures, "cachalot_tls_failures_total", "counter", "TLS handshakes that failed.")       \
+    ROW(relays, "cachalot_relays", "gauge", "Relays between a client and an upstream.")              \
+    ROW(relays_total, "cachalot_relays_total", "counter", "Such relays that were begun.")            \
     ROW(client_bytes, "cachalot_client_bytes_total", "counter", "Bytes of content sent to clients.") \
     ROW(upstream_bytes, "cachalot_upstream_bytes_total", "counter", "Bytes of content received from upstreams.") \
     ROW(upstream_requests, "cachalot_upstream_requests_total", "counter", "Requests sent to upstreams.") \
@@ -49,13 +53,26 @@
     ROW(hits, "cachalot_registry_hits_total",                                                      \
         "Requests of clients answered with nothing from the line.")
 
-/* Row: field, metric name, help, value at the start; gauges with the label `registry`. */
+/* Row: field, metric name, help, value at the start; gauges with the label `registry`.
+ * Times are in seconds since 1970. */
+/* clang-format off */
 #define STATS_UPSTREAM_TABLE(ROW)                                                                  \
     ROW(up, "cachalot_upstream_up", "Whether the registry could be reached when last tried.", 1)   \
+    ROW(changed_at, "cachalot_upstream_changed_timestamp_seconds",                                 \
+        "When that was last found to be otherwise than before.", STATS_UNKNOWN)                    \
+    ROW(answered_at, "cachalot_upstream_answered_timestamp_seconds",                               \
+        "When the registry last answered.", STATS_UNKNOWN)                                         \
+    ROW(limited_until, "cachalot_upstream_limited_until_timestamp_seconds",                        \
+        "Until when the registry is left alone, since it answered 429.", STATS_UNKNOWN)            \
     ROW(ratelimit_limit, "cachalot_upstream_ratelimit_limit",                                      \
         "Requests that the registry allows us in its window, as it last said.", STATS_UNKNOWN)     \
     ROW(ratelimit_remaining, "cachalot_upstream_ratelimit_remaining",                              \
-        "How many of them were left, as it last said.", STATS_UNKNOWN)
+        "How many of them were left, as it last said.", STATS_UNKNOWN)                             \
+    ROW(ratelimit_window_s, "cachalot_upstream_ratelimit_window_seconds",                          \
+        "That window, as it last said.", STATS_UNKNOWN)                                            \
+    ROW(ratelimit_told_at, "cachalot_upstream_ratelimit_told_timestamp_seconds",                   \
+        "When it last said so.", STATS_UNKNOWN)
+/* clang-format on */
 #define STATS_UNKNOWN UINT64_MAX /* such a series is left out */
 
 struct registry_stats {
@@ -66,6 +83,7 @@ struct registry_stats {
 #define STATS_UPSTREAM_FIELD(field, metric, help, initial) _Atomic uint64_t field;
     STATS_UPSTREAM_TABLE(STATS_UPSTREAM_FIELD)
 #undef STATS_UPSTREAM_FIELD
+    _Atomic uint64_t failure; /* the last one: its time and its outcome; 0: none */
 };
 
 struct stats {
@@ -88,6 +106,8 @@ struct stats {
 struct registry_stats *stats_add_registry(struct stats *s, const char *registry);
 /* NULL when it was never added. */
 struct registry_stats *stats_find_registry(struct stats *s, const char *registry);
+/* The registry was asked in vain. */
+void stats_note_failure(struct registry_stats *r, enum outcome why, int64_t now_s);
 
 /* The whole as Prometheus text (exposition format 0.0.4), NUL-terminated, owned
  * by the caller; its length in `*len`. Every series is there from the start, but for

@@ -270,6 +270,11 @@ static void answered(struct question *q)
     case ASK_LIST:
         hand_over(q);
         break;
+    case ASK_PING:
+        ask_answer(q->ask)->outcome = OUT_MISS;
+        ask_finish(q->upstream->parts.asks, q->ask);
+        question_free(q);
+        break;
     }
 }
 
@@ -281,6 +286,9 @@ static void on_done(void *arg, const struct failure *f)
     if (!f || q->is_known) {
         attempts_succeeded(&q->attempts, q->upstream);
         answered(q);
+    } else if (f->outcome == OUT_UNAUTHORIZED) {
+        attempts_succeeded(&q->attempts, q->upstream);
+        end_badly(q, f);
     } else if (q->head_only &&
                (f->outcome == OUT_UPSTREAM_BROKEN || f->outcome == OUT_UPSTREAM_ERROR)) {
         q->head_only = false;
@@ -309,6 +317,7 @@ static const struct {
     [ASK_MANIFEST] = {"manifests/", false, true, OUT_MANIFEST_UNKNOWN},
     [ASK_EXISTS] = {"", true, true, OUT_BLOB_UNKNOWN},
     [ASK_LIST] = {"", false, false, OUT_NAME_UNKNOWN},
+    [ASK_PING] = {"", false, false, OUT_NO_ROUTE},
 };
 
 static void attempt(struct question *q)
@@ -321,7 +330,8 @@ static void attempt(struct question *q)
         .registry = ask_name(q->ask)->registry,
         .url = url,
         .behalf = ask_behalf(q->ask),
-        .repository = ask_name(q->ask)->repository,
+        .repository = kind == ASK_PING ? NULL : ask_name(q->ask)->repository,
+        .is_ping = kind == ASK_PING,
         .timeout_ms = q->attempts.to->request_timeout_ms,
         .head_only = q->head_only,
         .accept_manifests = kinds[kind].accept_manifests,

@@ -77,6 +77,12 @@ void attempts_succeeded(const struct attempts *a, struct upstream *u)
     p->until_ms = clock_now_ms() + PREFERENCE_MS;
 }
 
+static bool is_unreachable(enum outcome o)
+{
+    return o == OUT_UPSTREAM_UNRESOLVED || o == OUT_UPSTREAM_REFUSED || o == OUT_UPSTREAM_TLS ||
+           o == OUT_UPSTREAM_TIMEOUT;
+}
+
 void attempts_report(const struct attempts *a, struct upstream *u, const struct behalf *b,
                      enum health_kind kind, struct failure *f)
 {
@@ -87,9 +93,9 @@ void attempts_report(const struct attempts *a, struct upstream *u, const struct 
     /* Nothing was asked. */
     if (f->outcome == OUT_DRAINING || f->outcome == OUT_CREDENTIAL)
         return;
-    if (!f->is_elsewhere &&
-        (f->outcome == OUT_UPSTREAM_UNRESOLVED || f->outcome == OUT_UPSTREAM_REFUSED ||
-         f->outcome == OUT_UPSTREAM_TIMEOUT)) {
+    if (outcome_row(f->outcome)->status >= 500)
+        health_failed(h, registry, f->outcome);
+    if (!f->is_elsewhere && is_unreachable(f->outcome)) {
         health_unreachable(h, registry, now_ms);
         return;
     }
@@ -160,6 +166,8 @@ char *attempts_url(const struct attempts *a, const struct name *n, const char *r
     if (a->foreign)
         return mem_copy(a->foreign->urls[url_index(a)], strlen(a->foreign->urls[url_index(a)]));
     const char *url = a->to->urls[url_index(a)];
+    if (n->repository[0] == '\0')
+        return mem_format("%s/v2/", url);
     switch (a->to->parent) {
     case PARENT_PREFIX:
         return mem_format("%s/v2/%s/%s/%s", url, n->registry, n->repository, rest);

@@ -7,6 +7,8 @@
 
 #include <curl/curl.h>
 
+#include "proxy/challenge.h"
+
 void failure_set(struct failure *f, enum outcome o, bool may_pass, const char *format, ...)
 {
     va_list args;
@@ -73,4 +75,18 @@ void failure_of_status(struct failure *f, const struct head *h, const char *host
     else
         failure_set(f, OUT_UPSTREAM_BROKEN, false, "%s: answered %d", host, status);
     f->retry_after_s = (int)h->retry_after_s;
+}
+
+void failure_pass_challenge(struct failure *f, const struct head *h)
+{
+    const struct challenge *c = NULL;
+
+    if (h->challenges)
+        c = challenge_find(h->challenges, CHALLENGE_BEARER);
+    if (h->challenges && !c)
+        c = challenge_find(h->challenges, CHALLENGE_BASIC);
+    if (!c)
+        return;
+    f->outcome = OUT_UNAUTHORIZED;
+    challenge_format(c, f->challenge, sizeof f->challenge);
 }

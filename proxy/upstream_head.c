@@ -15,7 +15,12 @@
 
 void head_init(struct head *h)
 {
-    *h = (struct head){.content_length = -1, .ratelimit_limit = -1, .ratelimit_remaining = -1};
+    *h = (struct head){
+        .content_length = -1,
+        .ratelimit_limit = -1,
+        .ratelimit_remaining = -1,
+        .ratelimit_window_s = -1,
+    };
 }
 
 void head_clear(struct head *h)
@@ -115,24 +120,28 @@ static void retry_after(struct head *h, struct span v, int64_t now_s)
         h->retry_after_s = RETRY_AFTER_MAX_S;
 }
 
-/* "100;w=21600": the number counts, the window is the registry's affair. */
-static int64_t limit_number(struct span v)
+/* "100;w=21600": a number of requests and a window in seconds, which may be missing. */
+static int64_t limit_number(struct span v, int64_t *window_s)
 {
-    uint64_t n;
+    uint64_t n, window;
 
-    return take_number(&v, &n) && (v.len == 0 || v.p[0] == ';') ? (int64_t)n : -1;
+    if (!take_number(&v, &n) || (v.len > 0 && v.p[0] != ';'))
+        return -1;
+    if (take_char(&v, ';') && take_char(&v, 'w') && take_char(&v, '=') && take_number(&v, &window))
+        *window_s = (int64_t)window;
+    return (int64_t)n;
 }
 
 static void ratelimit_limit(struct head *h, struct span v, int64_t now_s)
 {
     (void)now_s;
-    h->ratelimit_limit = limit_number(v);
+    h->ratelimit_limit = limit_number(v, &h->ratelimit_window_s);
 }
 
 static void ratelimit_remaining(struct head *h, struct span v, int64_t now_s)
 {
     (void)now_s;
-    h->ratelimit_remaining = limit_number(v);
+    h->ratelimit_remaining = limit_number(v, &h->ratelimit_window_s);
 }
 
 static void copy(char *out, size_t size, struct span v)
@@ -295,15 +304,25 @@ bool head_is_redirect(const struct head *h)
     }
 }
 
-void head_note_limits(const struct head *h, struct registry_stats *r, struct log *log)
+static uint64_t set_gauge(_Atomic uint64_t *gauge, int64_t value)
 {
-    if (!r || h->ratelimit_limit < 0 || h->ratelimit_remaining < 0)
+    return atomic_exchange_explicit(gauge, (uint64_t)value, memory_order_relaxed);
+}
+
+void head_note_limits(const struct head *h, struct registry_stats *r, struct log *log,
+                      int64_t now_s)
+{
+    int64_t limit = h->ratelimit_limit, left = h->ratelimit_remaining;
+
+    if (!r || limit < 0 || left < 0)
         return;
-    uint64_t limit = (uint64_t)h->ratelimit_limit, left = (uint64_t)h->ratelimit_remaining;
-    atomic_store_explicit(&r->ratelimit_limit, limit, memory_order_relaxed);
-    uint64_t before = atomic_exchange_explicit(&r->ratelimit_remaining, left, memory_order_relaxed);
-    if (left != before && left <= limit / 10)
-        log_event(log, LOG_INFO, "%s allows %llu more requests of %llu to %s", r->registry,
-                  (unsigned long long)left, (unsigned long long)limit,
+    set_gauge(&r->ratelimit_limit, limit);
+    if (h->ratelimit_window_s >= 0)
+        set_gauge(&r->ratelimit_window_s, h->ratelimit_window_s);
+    set_gauge(&r->ratelimit_told_at, now_s);
+    uint64_t before = set_gauge(&r->ratelimit_remaining, left);
+    if ((uint64_t)left != before && left <= limit / 10)
+        log_event(log, LOG_INFO, "%s allows %lld more requests of %lld to %s", r->registry,
+                  (long long)left, (long long)limit,
                   h->ratelimit_source[0] ? h->ratelimit_source : "us");
 }

@@ -10,6 +10,7 @@
  * that a pattern lets in, or that nobody named, only a public one.
  */
 #include "proxy/upstream_hop.h"
+#include "proxy/config_match.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,9 +97,7 @@ static enum reach reach_of(char *const *hosts, unsigned count, const char *host_
     return reach;
 }
 
-/* A proxy connects by name, so that the address is not seen: what says by itself that
- * it is within the network is refused. */
-static bool is_inside_by_name(const char *host)
+bool host_is_inside(const char *host)
 {
     static const char local[] = "localhost";
     size_t len = strlen(host);
@@ -151,7 +150,7 @@ static bool judge(const struct hop_policy *p, const struct hop_parts *to, bool *
     else if (p->is_foreign && !is_foreign_scheme(p, to->scheme, reach))
         failure_set(f, OUT_UPSTREAM_BROKEN, false, "%.100s leads to %.100s, and not by https",
                     p->from, to->host_port);
-    else if (*is_guarded && u->proxy && is_inside_by_name(to->host))
+    else if (*is_guarded && u->proxy && host_is_inside(to->host))
         failure_set(f, OUT_UPSTREAM_BROKEN, false,
                     "%s: a redirect leads to an address that is not public", to->host);
     else

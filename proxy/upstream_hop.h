@@ -9,10 +9,20 @@
 #include "proxy/config.h"
 #include "proxy/upstream_transfer.h"
 
-/* Whether a redirect to another host may lead there: no loopback, link-local,
- * private, shared, multicast or unspecified address, in IPv6's clothes neither. */
+/* What is reached at an address, in IPv6's clothes too. */
+enum address_kind {
+    ADDRESS_PUBLIC,
+    ADDRESS_PRIVATE,  /* networks of one's own, RFC 1918 and 4193 */
+    ADDRESS_RESERVED, /* loopback, link-local, shared, multicast, unspecified... */
+};
+
+enum address_kind address_kind(const struct sockaddr *sa);
+/* Whether a redirect to another host may lead there. */
 bool address_is_public(const struct sockaddr *sa);
 bool address_text_is_public(const char *text);
+/* For a proxy, which connects by name, so that the address is not seen: whether the host
+ * says by itself that it is within the network. */
+bool host_is_inside(const char *host);
 
 struct hop_policy {
     const struct config_upstream *to;

@@ -68,6 +68,7 @@ struct transfer {
 
     struct head head;
     bool is_in_loop;
+    bool is_ping;
     bool is_challenged; /* the registry itself wants to know who we are */
     bool has_body;      /* the head was taken: what follows is content */
     uint64_t dropped_bytes;
@@ -377,12 +378,14 @@ static bool head_is_whole(struct transfer *t)
     }
     /* Those of a client are its own affair. */
     if (t->hops == 0 && !t->behalf.authorization)
-        head_note_limits(&t->head, t->registry, t->upstream->parts.log);
+        head_note_limits(&t->head, t->registry, t->upstream->parts.log, time(NULL));
     if (t->head.chunked)
         t->head.content_length = -1;
     if (status != 200 && !(t->has_range && (status == 206 || status == 416))) {
         struct failure f;
         failure_of_status(&f, &t->head, t->host, t->not_found);
+        if (t->is_ping && status == 401)
+            failure_pass_challenge(&f, &t->head);
         /* A signed url may have expired, or its storage be behind: the registry itself
          * has refused nothing, and gives another url when it is asked again. */
         if (t->hops > 0 && status >= 400 && status < 500 && status != 429)
@@ -559,6 +562,7 @@ struct transfer *transfer_start(struct upstream *u, const struct transfer_order 
     t->range_start = o->range_start;
     t->range_end = o->range_end;
     t->has_range = o->range_start > 0 || o->range_end > 0;
+    t->is_ping = o->is_ping;
     t->not_found = o->not_found;
     t->is_token = o->is_token;
     t->is_foreign = o->is_foreign;

@@ -59,6 +59,7 @@ struct head {
     int64_t retry_after_s;   /* 0: not said */
     int64_t ratelimit_limit; /* as Docker Hub says it; -1: not said */
     int64_t ratelimit_remaining;
+    int64_t ratelimit_window_s;
     char ratelimit_source[64];         /* whom it counts; empty: not said */
     char content_type[MEDIA_TYPE_MAX]; /* without parameters; empty: not said */
     char digest[DIGEST_TEXT_MAX];      /* Docker-Content-Digest; empty: not said */
@@ -74,11 +75,15 @@ void head_clear(struct head *h);
 bool head_take(struct head *h, const char *line, size_t len, int64_t now_s);
 bool head_is_redirect(const struct head *h);
 /* Keep what it says of request limits, and tell when few are left. `log` may be NULL. */
-void head_note_limits(const struct head *h, struct registry_stats *r, struct log *log);
+void head_note_limits(const struct head *h, struct registry_stats *r, struct log *log,
+                      int64_t now_s);
 
 /* From a status that is no success. */
 void failure_of_status(struct failure *f, const struct head *h, const char *host,
                        enum outcome not_found);
+
+/* Of a 401: OUT_UNAUTHORIZED with its challenge, for a client to meet. */
+void failure_pass_challenge(struct failure *f, const struct head *h);
 
 /* --- transfers --- */
 
@@ -96,11 +101,11 @@ struct transfer_order {
     uint64_t range_start;   /* both 0: no Range field */
     uint64_t range_end;     /* after its last byte; 0: to the end of the content */
     enum outcome not_found; /* the row of a 404 */
+    bool is_ping;           /* a 401 with its challenge is passed on, as OUT_UNAUTHORIZED */
     bool is_foreign;        /* the url is a manifest's: none of our credentials, hop_policy */
-    /* Of a token server: */
-    bool is_token;    /* redirects are not followed */
-    bool is_guarded;  /* it must be at a public address */
-    const char *form; /* the body of a POST, or NULL; copied */
+    bool is_token;          /* of a token server: redirects are not followed */
+    bool is_guarded;        /* it must be at a public address */
+    const char *form;       /* the body of a POST, or NULL; copied */
 };
 
 /* The callbacks run in the upstream thread. head and body may refuse: they set

@@ -265,5 +265,6 @@ void worker_stop(struct worker **wp)
     log_buffer_free(&w->access);
     config_unref(&w->config);
     free(w->spare_request);
+    tls_scratch_free(&w->tls_scratch);
     free(t);
 }

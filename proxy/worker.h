@@ -29,6 +29,7 @@
 #include "proxy/shelf.h"
 #include "proxy/stats.h"
 #include "proxy/storage.h"
+#include "proxy/tls.h"
 #include "proxy/upstream.h"
 
 #define WORKER_INPUT_BYTES (64u * 1024)
@@ -56,10 +57,12 @@ struct worker_parts {
     struct fetch_table *fetches;
     struct ask_table *asks;
     struct upstream *upstream;
+    struct dialer *dialer;
     struct disk *disk;
     struct permits *permits;
     struct absences *absences;
     struct health *health;
+    struct greetings *greetings;
     const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;
@@ -76,6 +79,7 @@ struct worker {
     TAILQ_HEAD(conn_list, conn) conns;
     unsigned conn_count;
     void *spare_request; /* memory of the last one, for the next; or NULL */
+    struct tls_scratch *tls_scratch; /* of all its TLS connections; NULL until there is one */
     unsigned requests;   /* not yet freed: each may still get a message */
     bool draining;
     int64_t now_ms; /* monotonic; read once a callback */

@@ -16,6 +16,7 @@
 
 #define DEFAULT_CACHE "/var/lib/cachalot"
 #define DEFAULT_CONFIG "/etc/cachalot/cachalot.ini"
+#define CA_ARGUMENTS_MAX 4096
 
 static enum exit_code cmd_help(const struct options *o, int argc, char **argv);
 static enum exit_code cmd_version(const struct options *o, int argc, char **argv);
@@ -31,6 +32,14 @@ static const struct command commands[] = {
      "PATTERN is matched against registry/repository:tag; * and ? are wildcards,\n"
      "without any it may stand anywhere. Exits with 5 when nothing matches.",
      0, 1, cmd_ls},
+    {"ca", "ACTION [NAME]...",
+     "Make (init), show, print (cert) or rotate the certificate authority.\n"
+     "init [NAME]... makes one, which cachalotd does at its start, too, if it needs one;\n"
+     "show says what it is; cert prints its certificate, which clients must trust;\n"
+     "rotate [NAME]... makes a new one, which clients must trust, too, and keeps the old.\n"
+     "It can vouch for each NAME only: a host, an address, or \"*.example.com\" for what\n"
+     "is below; without any, for those that the settings of cachalotd make it serve by TLS.",
+     1, CA_ARGUMENTS_MAX, cmd_ca},
     {"help", "[COMMAND]", "Show this, or what a command does.", 0, 1, cmd_help},
     {"version", "", "Show the version.", 0, 0, cmd_version},
 };
@@ -127,7 +136,6 @@ static const struct option long_options[] = {
 /* What the command line says: NULL where it says nothing. */
 struct arguments {
     struct options options;
-    const char *config_path;
     const struct command *instead; /* of the command: by -h and -V */
 };
 
@@ -138,7 +146,7 @@ static enum exit_code parse_options(struct arguments *a, int argc, char **argv)
     while ((c = getopt_long(argc, argv, "c:C:S:qhV", long_options, NULL)) != -1) {
         switch (c) {
         case 'c':
-            a->config_path = optarg;
+            a->options.config_path = optarg;
             break;
         case 'C':
             a->options.cache_path = optarg;
@@ -171,19 +179,20 @@ static enum exit_code parse_options(struct arguments *a, int argc, char **argv)
 static enum exit_code find_places(struct arguments *a, struct settings *s)
 {
     struct options *o = &a->options;
-    const char *path = a->config_path != NULL ? a->config_path : DEFAULT_CONFIG;
+    const char *path = o->config_path != NULL ? o->config_path : DEFAULT_CONFIG;
     if (o->cache_path == NULL)
         o->cache_path = getenv("CACHALOT_CACHE");
     /* A cache that was named has its own socket. */
-    bool named = o->cache_path != NULL && *o->cache_path != '\0' && a->config_path == NULL;
+    bool named = o->cache_path != NULL && *o->cache_path != '\0' && o->config_path == NULL;
     int err = named ? ERR_NOT_FOUND : settings_read(s, path);
-    if (err != 0 && a->config_path != NULL)
+    if (err != 0 && o->config_path != NULL)
         return complain(EXIT_USAGE, "%s cannot be read: %s; name another with -c FILE", path,
                         err_text(err));
     if (o->cache_path == NULL || *o->cache_path == '\0')
         o->cache_path = s->cache_path != NULL ? s->cache_path : DEFAULT_CACHE;
     if (o->socket_path == NULL)
         o->socket_path = s->socket_path;
+    o->ca_path = s->ca_path;
     return EXIT_DONE;
 }
 

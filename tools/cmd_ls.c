@@ -149,7 +149,7 @@ static void add_row(struct listing *l, const char *reference, const struct diges
                     const struct tag_record *tag, int64_t used_at_s, const struct survey *s,
                     const char *held)
 {
-    char digest[DIGEST_TEXT_MAX], size[TEXT_MAX], age[TEXT_MAX], used[TEXT_MAX];
+    char digest[DIGEST_TEXT_MAX], size[TEXT_MAX], age[TEXT_MAX], checked[TEXT_MAX], used[TEXT_MAX];
     digest_text(d, digest);
     if (l->options->format == FORMAT_JSON) {
         json_array_append_new(
@@ -167,6 +167,7 @@ static void add_row(struct listing *l, const char *reference, const struct diges
     table_add(l->table, "%s", size_text(size, s->held_bytes));
     table_add(l->table, "%s", held);
     table_add(l->table, "%s", age_text(age, l->now_s - tag->changed_at_s));
+    table_add(l->table, "%s", age_text(checked, l->now_s - tag->checked_at_s));
     table_add(l->table, "%s", used_at_s == 0 ? "-" : age_text(used, l->now_s - used_at_s));
 }
 
@@ -239,11 +240,12 @@ enum exit_code cmd_ls(const struct options *o, int argc, char **argv)
         .options = o,
         .txn = cache.txn,
         .pattern = argc > 0 ? argv[0] : NULL,
-        .table = table_new("llrlrr"),
+        .table = table_new("llrlrrr"),
         .array = json_array(),
         .now_s = (int64_t)time(NULL),
     };
-    static const char *const heads[] = {"REFERENCE", "DIGEST", "SIZE", "HELD", "AGE", "USED"};
+    static const char *const heads[] = {"REFERENCE", "DIGEST",  "SIZE", "HELD",
+                                        "AGE",       "CHECKED", "USED"};
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         table_add(l.table, "%s", heads[i]);
     int err = tag_walk(cache.txn, list_tag, &l);

@@ -12,6 +12,7 @@
 #include "tools/command.h"
 #include "tools/daemon.h"
 #include "tools/output.h"
+#include "tools/upstreams.h"
 
 #define SECONDS_A_DAY 86400
 
@@ -37,7 +38,9 @@ struct live {
     uint64_t connections;
     uint64_t fetches;
     uint64_t readers;
-    struct ledger_record run; /* since it was started */
+    uint64_t stale;           /* answers since it was started */
+    struct ledger_record run; /* the sums since then */
+    struct upstreams upstreams;
 };
 
 struct blob_sum {
@@ -107,6 +110,7 @@ static int sum_ledger(struct db_txn *txn, struct sums *sums)
 /* Add the value of a sample line to the field that its metric feeds. */
 static void take_sample(struct live *live, const char *line)
 {
+    static const char stale[] = "cachalot_requests_total{result=\"stale\"} ";
     const struct {
         const char *metric;
         uint64_t *field;
@@ -126,6 +130,9 @@ static void take_sample(struct live *live, const char *line)
         if (strlen(rows[i].metric) == name_len && memcmp(rows[i].metric, line, name_len) == 0)
             *rows[i].field += strtoull(value + 1, NULL, 10);
     }
+    if (strncmp(line, stale, sizeof stale - 1) == 0)
+        live->stale = strtoull(line + sizeof stale - 1, NULL, 10);
+    upstreams_take(&live->upstreams, line);
 }
 
 static void ask_daemon(const struct options *o, struct live *live)
@@ -176,6 +183,10 @@ static void print_table(const struct options *o, const struct held *held, const 
     else
         printf("daemon  %s: %s\n", live->err == ERR_NOT_FOUND ? "not running" : "no answer",
                live->why);
+    if (live->stale > 0)
+        printf("        %" PRIu64 " answers since its start were stale: what was held, not "
+               "confirmed\n",
+               live->stale);
     putchar('\n');
     struct table *t = table_new("lrrrrr");
     static const char *const heads[] = {"",      "FROM THE LINE", "TO THE LAN",
@@ -189,6 +200,7 @@ static void print_table(const struct options *o, const struct held *held, const 
     add_row(t, "all", &sums->all);
     table_print(t);
     table_free(&t);
+    upstreams_print(&live->upstreams, time(NULL));
 }
 
 static json_t *record_json(const struct ledger_record *r)
@@ -205,9 +217,11 @@ static json_t *live_json(const struct live *live)
 {
     if (live->err != 0)
         return json_pack("{sb ss}", "running", 0, "why", live->why);
-    return json_pack("{sb sI sI sI so}", "running", 1, "connections", (json_int_t)live->connections,
-                     "fetches", (json_int_t)live->fetches, "readers", (json_int_t)live->readers,
-                     "since_start", record_json(&live->run));
+    return json_pack("{sb sI sI sI sI so so}", "running", 1, "connections",
+                     (json_int_t)live->connections, "fetches", (json_int_t)live->fetches, "readers",
+                     (json_int_t)live->readers, "stale_answers", (json_int_t)live->stale,
+                     "since_start", record_json(&live->run), "upstreams",
+                     upstreams_json(&live->upstreams));
 }
 
 static void print_json(const struct options *o, const struct held *held, const struct sums *sums,
@@ -221,14 +235,8 @@ static void print_json(const struct options *o, const struct held *held, const s
                          record_json(&sums->month), "all", record_json(&sums->all)));
 }
 
-enum exit_code cmd_status(const struct options *o, int argc, char **argv)
+static enum exit_code print_status(const struct options *o, const struct live *live)
 {
-    (void)argc;
-    (void)argv;
-    struct live live;
-    ask_daemon(o, &live);
-    if (o->quiet)
-        return live.err == 0 ? EXIT_DONE : EXIT_FAILED;
     struct cache cache;
     enum exit_code code = cache_open(&cache, o);
     if (code != EXIT_DONE)
@@ -242,8 +250,23 @@ enum exit_code cmd_status(const struct options *o, int argc, char **argv)
     if (err != 0)
         return cache_complain(o, err);
     if (o->format == FORMAT_JSON)
-        print_json(o, &held, &sums, &live);
+        print_json(o, &held, &sums, live);
     else
-        print_table(o, &held, &sums, &live);
+        print_table(o, &held, &sums, live);
     return output_end();
+}
+
+enum exit_code cmd_status(const struct options *o, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    struct live live;
+    ask_daemon(o, &live);
+    enum exit_code code;
+    if (o->quiet)
+        code = live.err == 0 ? EXIT_DONE : EXIT_FAILED;
+    else
+        code = print_status(o, &live);
+    upstreams_clear(&live.upstreams);
+    return code;
 }

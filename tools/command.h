@@ -20,8 +20,10 @@ enum exit_code {
 enum format { FORMAT_TABLE, FORMAT_JSON };
 
 struct options {
+    const char *config_path; /* as given; NULL: not given */
     const char *cache_path;
     const char *socket_path; /* NULL: cachalot.sock in the cache directory */
+    const char *ca_path;     /* NULL: ca in the cache directory */
     enum format format;
     bool quiet;
 };
@@ -34,6 +36,7 @@ struct command {
     enum exit_code (*run)(const struct options *o, int argc, char **argv);
 };
 
+enum exit_code cmd_ca(const struct options *o, int argc, char **argv);
 enum exit_code cmd_ls(const struct options *o, int argc, char **argv);
 enum exit_code cmd_status(const struct options *o, int argc, char **argv);
 

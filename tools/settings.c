@@ -39,6 +39,8 @@ static char **find_field(struct settings *s, const char *section, const char *na
         return &s->cache_path;
     if (strcmp(section, "[admin]") == 0 && strcmp(name, "socket") == 0)
         return &s->socket_path;
+    if (strcmp(section, "[intercept]") == 0 && strcmp(name, "ca") == 0)
+        return &s->ca_path;
     return NULL;
 }
 
@@ -103,5 +105,6 @@ void settings_free(struct settings *s)
 {
     free(s->cache_path);
     free(s->socket_path);
+    free(s->ca_path);
     *s = (struct settings){0};
 }

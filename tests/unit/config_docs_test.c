@@ -2,6 +2,7 @@
 /* etc/cachalot.ini and its manual list exactly the options of the table, with their
  * defaults. */
 #include "proxy/config.h"
+#include "proxy/config_option.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

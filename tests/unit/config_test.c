@@ -31,7 +31,10 @@ static void defaults_are_the_shipped_ones(void **state)
     assert_true(c->log_access);
     assert_string_equal(c->admin_socket, "/var/lib/cachalot/cachalot.sock");
 
-    assert_int_equal(c->listener_count, 2);
+    assert_string_equal(c->ca_path, "/var/lib/cachalot/ca");
+    assert_int_equal(c->tunnel_host_count, 0);
+
+    assert_int_equal(c->listener_count, 3);
     const struct config_listener *l = c->listeners;
     assert_string_equal(l[0].name, "registry");
     assert_int_equal(l[0].role, ROLE_REGISTRY);
@@ -44,6 +47,13 @@ static void defaults_are_the_shipped_ones(void **state)
     assert_int_equal(l[1].role, ROLE_MIRROR);
     assert_string_equal(l[1].mirror_of, "docker.io");
     assert_string_equal(l[1].addresses[0], "5001");
+    assert_int_equal(l[2].role, ROLE_INTERCEPT);
+    assert_string_equal(l[2].addresses[0], "3128");
+    for (unsigned i = 0; i < c->listener_count; i++) {
+        assert_false(l[i].tls);
+        assert_int_equal(l[i].allow_count, 1);
+        assert_string_equal(l[i].allow[0], "private");
+    }
 
     assert_int_equal(c->upstream_count, 6);
     const struct config_upstream *u = config_find_upstream(c, "docker.io");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Options of [upstream HOST] that say how, where and as whom a registry is asked. */
 #include "proxy/config.h"
+#include "proxy/config_match.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -113,6 +114,37 @@ static void test_limits(void **state)
     assert_int_equal(health_limited(h, HUB, HEALTH_ASKS, 86400, 0), 300);
 }
 
+/* What people and programs see: times of day, each only once it has a meaning. */
+static void test_what_is_shown(void **state)
+{
+    struct bed *b = *state;
+    uint64_t began_at = (uint64_t)time(NULL);
+
+    assert_true(b->hub->changed_at == STATS_UNKNOWN && b->hub->answered_at == STATS_UNKNOWN);
+    assert_true(b->hub->limited_until == STATS_UNKNOWN && b->hub->failure == 0);
+    health_answered(b->health, HUB);
+    assert_true(b->hub->answered_at >= began_at);
+    assert_true(b->hub->changed_at == STATS_UNKNOWN);
+    health_failed(b->health, HUB, OUT_UPSTREAM_REFUSED);
+    health_unreachable(b->health, HUB, 0);
+    assert_int_equal(b->hub->failure % OUTCOME_COUNT, OUT_UPSTREAM_REFUSED);
+    assert_true(b->hub->failure / OUTCOME_COUNT >= began_at);
+    assert_true(b->hub->changed_at >= began_at);
+    /* It is down since the first failure. */
+    b->hub->changed_at = 1;
+    health_unreachable(b->health, HUB, 1000);
+    assert_int_equal(b->hub->changed_at, 1);
+    health_answered(b->health, HUB);
+    assert_true(b->hub->changed_at >= began_at);
+    (void)health_limited(b->health, HUB, HEALTH_ASKS, 20, 0);
+    assert_true(b->hub->limited_until >= began_at + 20);
+    /* Of one without counters nothing is shown, and nothing breaks. */
+    health_failed(b->health, "nowhere.test", OUT_UPSTREAM_REFUSED);
+    health_unreachable(b->health, "nowhere.test", 0);
+    (void)health_limited(b->health, "nowhere.test", HEALTH_ASKS, 20, 0);
+    health_answered(b->health, "nowhere.test");
+}
+
 static void test_forgotten(void **state)
 {
     struct bed *b = *state;
@@ -124,6 +156,7 @@ static void test_forgotten(void **state)
     assert_false(health_is_down(b->health, HUB));
     assert_int_equal(health_limit_left(b->health, HUB, HEALTH_ASKS, 0), 0);
     assert_int_equal(b->hub->up, 1);
+    assert_true(b->hub->limited_until == STATS_UNKNOWN);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -133,7 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_down_and_up_again), TEST(test_pauses_double),
         TEST(test_a_lost_probe),      TEST(test_limits),
-        TEST(test_forgotten),
+        TEST(test_what_is_shown),     TEST(test_forgotten),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

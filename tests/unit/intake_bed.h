@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A hash thread with all that it needs. The test plays the upstream thread: it runs
- * the answers that come to its queue.
+ * The write thread and the hash thread with all that they need. The test plays the upstream thread:
+ * it runs the answers that come to its queue.
  */
 #ifndef TESTS_UNIT_INTAKE_BED_H
 #define TESTS_UNIT_INTAKE_BED_H
 
 #include <dirent.h>
+#include <semaphore.h>
 
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/link.h"
 #include "cache/partial.h"
-#include "proxy/intake.h"
+#include "proxy/intake_private.h"
 #include "proxy/outcome.h"
 #include "proxy/thread.h"
 #include "tests/unit/scratch.h"
@@ -253,6 +254,37 @@ static inline void abandon(struct bed *b, bool discard)
     struct fetch_failure why = {.code = OUT_UPSTREAM_BROKEN, .text = "it broke"};
 
     intake_abandon(b->intake, &why, discard);
+}
+
+/* Holds one of the two threads, so that messages to it wait. */
+struct plug {
+    struct msg msg;
+    sem_t taken, pulled;
+};
+
+static inline void plug_run(struct msg *m, void *owner)
+{
+    struct plug *p = (struct plug *)m;
+
+    (void)owner;
+    sem_post(&p->taken);
+    while (sem_wait(&p->pulled) != 0) {
+    }
+}
+
+static inline void plug_in(struct plug *p, struct queue *q)
+{
+    assert_int_equal(sem_init(&p->taken, 0, 0), 0);
+    assert_int_equal(sem_init(&p->pulled, 0, 0), 0);
+    p->msg.run = plug_run;
+    queue_post(q, &p->msg);
+    while (sem_wait(&p->taken) != 0) {
+    }
+}
+
+static inline void plug_out(struct plug *p)
+{
+    sem_post(&p->pulled);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -323,6 +323,153 @@ static void test_staging_has_a_limit(void **state)
     expect_failed(b, OUT_UPSTREAM_BROKEN);
 }
 
+/* --- the two threads --- */
+
+static void test_a_block_is_written_while_another_is_hashed(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, 4 * MIB);
+    struct plug hashing;
+
+    begin(b, &d);
+    plug_in(&hashing, b->hasher->to_hash);
+    intake_size(b->intake, 4 * MIB);
+    append(b, 0, 3 * MIB);
+    AWAIT(b, view(b).sendable_bytes == 3 * MIB);
+    append(b, 3 * MIB, 4 * MIB);
+    AWAIT(b, view(b).sendable_bytes == 4 * MIB - FETCH_HOLD_BYTES);
+    assert_int_equal(b->drained_bytes, 0);
+    plug_out(&hashing);
+    AWAIT(b, b->drained_bytes == 4 * MIB);
+    intake_end(b->intake);
+    expect_stored(b, &d, 4 * MIB);
+}
+
+/* All is written, and its end has come: the rest is held back until it is hashed. */
+static void end_before_the_hash(struct bed *b, const struct digest *d)
+{
+    struct plug hashing;
+
+    begin(b, d);
+    plug_in(&hashing, b->hasher->to_hash);
+    intake_size(b->intake, 2 * MIB);
+    append(b, 0, 2 * MIB);
+    intake_end(b->intake);
+    AWAIT(b, view(b).sendable_bytes == 2 * MIB - FETCH_HOLD_BYTES);
+    assert_int_equal(view(b).state, FETCH_STREAMING);
+    assert_int_equal(b->ended, 0);
+    plug_out(&hashing);
+}
+
+static void test_an_end_waits_for_the_hash(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, 2 * MIB);
+
+    end_before_the_hash(b, &d);
+    expect_stored(b, &d, 2 * MIB);
+}
+
+static void test_wrong_content_is_found_after_its_end(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, 2 * MIB);
+
+    b->data[2 * MIB - 1] ^= 1;
+    end_before_the_hash(b, &d);
+    expect_failed(b, OUT_BAD_CONTENT);
+    assert_int_equal(view(b).sendable_bytes, 2 * MIB - FETCH_HOLD_BYTES);
+    assert_int_equal(stored_size(b, &d), -1);
+    assert_int_equal(files_in(b, "partial"), 0);
+}
+
+/* Blocks wait for either thread; the hash thread goes on first, or the write thread. */
+static void abandon_halfway(struct bed *b, const struct digest *d, bool hash_first, bool discard)
+{
+    struct plug hashing, writing;
+
+    begin(b, d);
+    plug_in(&hashing, b->hasher->to_hash);
+    intake_size(b->intake, 4 * MIB);
+    append(b, 0, MIB);
+    AWAIT(b, view(b).sendable_bytes == MIB);
+    plug_in(&writing, b->hasher->to_write);
+    append(b, MIB, 2 * MIB);
+    abandon(b, discard);
+    plug_out(hash_first ? &hashing : &writing);
+    queue_run(b->answers, b);
+    assert_int_equal(b->ended, 0);
+    plug_out(hash_first ? &writing : &hashing);
+    expect_failed(b, OUT_UPSTREAM_BROKEN);
+    assert_int_equal(b->drained_bytes, 0);
+    b->stats.fetch_failures = 0;
+}
+
+static void test_abandoned_with_blocks_in_both_queues(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, 4 * MIB);
+
+    for (int hash_first = 0; hash_first < 2; hash_first++) {
+        abandon_halfway(b, &d, hash_first, true);
+        assert_int_equal(files_in(b, "partial"), 0);
+        abandon_halfway(b, &d, hash_first, false);
+        begin(b, &d);
+        assert_int_equal(b->kept_bytes, 2 * MIB);
+        intake_size(b->intake, 4 * MIB);
+        abandon(b, true);
+        expect_failed(b, OUT_UPSTREAM_BROKEN);
+        b->stats.fetch_failures = 0;
+    }
+}
+
+/* What is kept is not hashed yet when the end comes, of either kind. */
+static void test_an_end_while_catching_up(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, DATA_BYTES);
+    struct plug hashing;
+
+    begin(b, &d);
+    intake_size(b->intake, DATA_BYTES);
+    append(b, 0, DATA_BYTES);
+    abandon(b, false);
+    for (int go = 0; go < 2; go++) {
+        expect_failed(b, OUT_UPSTREAM_BROKEN);
+        b->stats.fetch_failures = 0;
+        begin(b, &d);
+        assert_int_equal(b->kept_bytes, DATA_BYTES);
+        plug_in(&hashing, b->hasher->to_hash);
+        intake_size(b->intake, DATA_BYTES);
+        AWAIT(b, view(b).state == FETCH_STREAMING);
+        if (go == 0)
+            abandon(b, false);
+        else
+            intake_end(b->intake);
+        plug_out(&hashing);
+    }
+    expect_stored(b, &d, DATA_BYTES);
+}
+
+static void test_a_reset_overtakes_no_block(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = digest_of_data(b, DIGEST_SHA256, 2 * MIB);
+    struct plug hashing;
+
+    begin(b, &d);
+    plug_in(&hashing, b->hasher->to_hash);
+    append(b, MIB, 3 * MIB);
+    intake_reset(b->intake);
+    b->at = 0;
+    append(b, 0, 2 * MIB);
+    intake_size(b->intake, 2 * MIB);
+    AWAIT(b, view(b).state == FETCH_STREAMING);
+    intake_end(b->intake);
+    plug_out(&hashing);
+    expect_stored(b, &d, 2 * MIB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +489,12 @@ int main(void)
         TEST(test_abandoned_at_once),
         TEST(test_many_at_once),
         TEST(test_staging_has_a_limit),
+        TEST(test_a_block_is_written_while_another_is_hashed),
+        TEST(test_an_end_waits_for_the_hash),
+        TEST(test_wrong_content_is_found_after_its_end),
+        TEST(test_abandoned_with_blocks_in_both_queues),
+        TEST(test_an_end_while_catching_up),
+        TEST(test_a_reset_overtakes_no_block),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,6 +91,8 @@ static void counters_and_registries_are_shown(void **state)
     assert_null(stats_find_registry(s, "quay.io"));
     STATS_ADD(hub, lan_bytes, 7);
     stats_add_registry(s, "[::1]:5000");
+    stats_note_failure(hub, OUT_UPSTREAM_REFUSED, 1000);
+    stats_note_failure(hub, OUT_UPSTREAM_TIMEOUT, 1234);
     char *text = format(s);
     check_grammar(text);
     check_line(text, "cachalot_connections 2");
@@ -99,6 +101,12 @@ static void counters_and_registries_are_shown(void **state)
     check_line(text, "cachalot_registry_lan_bytes_total{registry=\"docker.io\"} 7");
     check_line(text, "cachalot_registry_line_bytes_total{registry=\"docker.io\"} 0");
     check_line(text, "cachalot_registry_hits_total{registry=\"[::1]:5000\"} 0");
+    check_line(text, "cachalot_upstream_up{registry=\"docker.io\"} 1");
+    check_line(text, "cachalot_upstream_failure_timestamp_seconds{registry=\"docker.io\","
+                     "result=\"upstream-timeout\",text=\"the upstream did not answer in time\"} "
+                     "1234");
+    assert_null(strstr(text, "result=\"upstream-refused\",text"));
+    assert_null(strstr(text, "cachalot_upstream_answered_timestamp_seconds{"));
     free(text);
     free(s);
 }

@@ -236,7 +236,7 @@ static void test_request_limits(void **state)
     for (size_t i = 0; i < sizeof nonsense / sizeof nonsense[0]; i++) {
         head_init(&h);
         assert_true(take(&h, nonsense[i]));
-        head_note_limits(&h, r, NULL);
+        head_note_limits(&h, r, NULL, 1000);
         assert_true(r->ratelimit_limit == STATS_UNKNOWN);
         head_clear(&h);
     }
@@ -244,10 +244,20 @@ static void test_request_limits(void **state)
     assert_true(take(&h, "HTTP/1.1 429 No\nratelimit-limit: 100;w=21600\n"
                          "ratelimit-remaining: 0;w=21600\ndocker-ratelimit-source: 192.0.2.7\n"));
     assert_string_equal(h.ratelimit_source, "192.0.2.7");
-    head_note_limits(&h, r, NULL);
-    head_note_limits(&h, NULL, NULL);
+    head_note_limits(&h, r, NULL, 1000);
+    head_note_limits(&h, NULL, NULL, 1000);
     assert_int_equal(r->ratelimit_limit, 100);
     assert_int_equal(r->ratelimit_remaining, 0);
+    assert_int_equal(r->ratelimit_window_s, 21600);
+    assert_int_equal(r->ratelimit_told_at, 1000);
+    head_clear(&h);
+    /* Without a window the one that was said before stands. */
+    assert_true(take(&h, "HTTP/1.1 200 OK\nRateLimit-Limit: 200;w=x\nRateLimit-Remaining: 9\n"));
+    head_note_limits(&h, r, NULL, 2000);
+    assert_int_equal(r->ratelimit_limit, 200);
+    assert_int_equal(r->ratelimit_remaining, 9);
+    assert_int_equal(r->ratelimit_window_s, 21600);
+    assert_int_equal(r->ratelimit_told_at, 2000);
     head_clear(&h);
     free(s);
 }

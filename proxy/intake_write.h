@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: ISC */
+/* The write thread of the intakes: the partial files, their records, their readers. */
+#ifndef PROXY_INTAKE_WRITE_H
+#define PROXY_INTAKE_WRITE_H
+
+#include "proxy/intake_private.h"
+
+/* The thread; `arg` is the hasher, and so is `owner` in what its messages run. */
+void *writer_run(void *arg);
+void writer_open(struct msg *m, void *owner);
+void writer_reset(struct msg *m, void *owner);
+void writer_size(struct msg *m, void *owner);
+void writer_block(struct msg *m, void *owner);
+void writer_end(struct msg *m, void *owner);
+void writer_stop(struct msg *m, void *owner);
+/* From the hash thread: what was written could not be read back; the end has come,
+ * and nothing is left to hash. */
+void writer_unread(struct msg *m, void *owner);
+void writer_conclude(struct msg *m, void *owner);
+
+/* The end of an intake, once nothing else works with the partial. */
+void intake_settle(struct intake *i);
+
+/* intake_checkpoint.c */
+/* Into i->extents: what an earlier run left in the file, by the index. */
+void checkpoint_load(struct intake *i, uint64_t file_bytes);
+/* The size is known: the index says from now on that there is a partial. */
+void checkpoint_first(struct intake *i);
+/* Bytes were written: maybe it is time for one. */
+void checkpoint_in_time(struct intake *i, size_t len, int64_t now_ms);
+/* Whether one more was needed, and is under way, before the partial is left. */
+bool checkpoint_last(struct intake *i);
+
+/* intake_publish.c: the storage thread's part */
+/* Hand a verified blob to the storage thread, which owns the partial and the
+ * reference of the fetch from now on. */
+void publish_post(struct hasher *h, struct partial *p, struct fetch *f, const struct name *n,
+                  uint64_t size_bytes);
+/* Forget the record of a partial. */
+void publish_forget(struct hasher *h, const struct digest *d);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Requests of clients that take us for a proxy, or for the registry itself:
+ *
+ *   CONNECT            to a host that is opened: TLS begins, and what comes within it is
+ *                      for that host; to one that is tunnelled: a relay; else 403
+ *   a pull             as by every other door
+ *   GET /v2/           what the registry says to it, remembered
+ *   a learned url      the blob that a manifest says is there
+ *   anything else      relayed to the host, unchanged, never stored
+ */
+#include "proxy/request_intercept.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/claim.h"
+#include "cache/err.h"
+#include "proxy/greeting.h"
+#include "proxy/http_forward.h"
+#include "proxy/intercept.h"
+
+/* --- the host --- */
+
+/* The host of an authority in lower case, without its port; the port, or `port` when it
+ * has none. False when it is too long. */
+static bool split_authority(struct span a, char host[TLS_HOST_MAX], long *port)
+{
+    const char *colon = memrchr(a.p, ':', a.len);
+    size_t len = a.len;
+
+    if (colon && !memchr(colon, ']', a.len - (size_t)(colon - a.p))) {
+        len = (size_t)(colon - a.p);
+        *port = strtol(colon + 1, NULL, 10);
+    }
+    if (len == 0 || len >= TLS_HOST_MAX)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        host[i] = (char)tolower((unsigned char)a.p[i]);
+    host[len] = '\0';
+    return true;
+}
+
+static void forbid(struct request *r, const char *host, const char *why)
+{
+    char detail[TLS_HOST_MAX + 256];
+
+    snprintf(detail, sizeof detail, "%s: %s", host, why);
+    log_event(r->worker->parts.log, LOG_INFO, "%s was refused %s", conn_peer(r->conn), detail);
+    conn_forbid_keep_alive(r->conn);
+    request_error(r, OUT_FORBIDDEN, detail, 0);
+}
+
+static const char not_configured[] =
+    "the host is neither of a configured upstream nor in [intercept] tunnel";
+
+/* --- CONNECT --- */
+
+static void begin_connect(struct request *r, const struct http_head *h)
+{
+    const struct config_upstream *u;
+    char host[TLS_HOST_MAX];
+    long port = 0;
+
+    if (conn_host(r->conn) || !split_authority(h->target, host, &port)) {
+        request_error(r, OUT_BAD_REQUEST, "a CONNECT within a CONNECT, or to no host", 0);
+        return;
+    }
+    enum intercept kind = intercept_find(r->worker->config, host, &u);
+    if (kind == INTERCEPT_REFUSED) {
+        forbid(r, host, not_configured);
+    } else if (port != 443) {
+        forbid(r, host, "only port 443 is connected to");
+    } else if (kind == INTERCEPT_TUNNEL) {
+        relay_begin(r, h, host, u, true);
+    } else {
+        conn_open_tls(r->conn, host);
+        request_established(r);
+    }
+}
+
+/* --- the ping --- */
+
+static void send_greeting(struct request *r, const char *challenge)
+{
+    if (challenge[0])
+        request_challenge(r, challenge, "the registry wants a token");
+    else
+        request_text(r, "application/json", "{}", 2);
+}
+
+static void begin_ping(struct request *r, const struct config_upstream *u)
+{
+    struct worker *w = r->worker;
+    char challenge[ASK_CHALLENGE_MAX] = "";
+    bool created;
+
+    /* A client that is not challenged goes on, to what is held. */
+    if (u->offline || w->config->offline || health_is_down(w->parts.health, u->registry) ||
+        greeting_get(w->parts.greetings, u->registry, w->now_ms, challenge)) {
+        send_greeting(r, challenge);
+        return;
+    }
+    struct behalf b = {.loop = r->behalf.loop ? r->behalf.loop : w->parts.loop_id};
+    snprintf(r->target.name.registry, sizeof r->target.name.registry, "%s", u->registry);
+    r->target.name.repository[0] = '\0';
+    struct ask *a = ask_join(w->parts.asks, ASK_PING, &r->target.name, "", &b, &created);
+    if (created)
+        upstream_ask(w->parts.upstream, a);
+    if (!request_wait_ask(r, a))
+        intercept_ping_answered(r);
+}
+
+void intercept_ping_answered(struct request *r)
+{
+    struct worker *w = r->worker;
+    const struct ask_result *result = ask_result(r->ask);
+    bool is_known = result->outcome == OUT_MISS || result->outcome == OUT_UNAUTHORIZED;
+
+    if (is_known)
+        greeting_put(w->parts.greetings, r->target.name.registry, result->challenge, w->now_ms);
+    send_greeting(r, is_known ? result->challenge : "");
+}
+
+/* --- pulls --- */
+
+static bool is_pull(const struct request *r)
+{
+    switch (r->target.endpoint) {
+    case ENDPOINT_MANIFEST:
+    case ENDPOINT_BLOB:
+    case ENDPOINT_TAGS:
+    case ENDPOINT_REFERRERS:
+        return r->method == HTTP_GET || r->method == HTTP_HEAD;
+    case ENDPOINT_PING:
+    case ENDPOINT_HEALTH:
+    case ENDPOINT_METRICS:
+    case ENDPOINT_CA:
+        break;
+    }
+    return false;
+}
+
+static bool is_ping(const struct request *r)
+{
+    return r->target.endpoint == ENDPOINT_PING && (r->method == HTTP_GET || r->method == HTTP_HEAD);
+}
+
+static void begin_registry(struct request *r, const struct http_head *h, const char *host,
+                           const struct config_upstream *u)
+{
+    enum outcome o = route_parse(&r->target, h->target, ROLE_MIRROR, u->registry);
+
+    bool is_known = o == OUT_LOCAL && r->target.door == DOOR_MIRROR;
+
+    r->has_target = true;
+    r->target.door = DOOR_INTERCEPT;
+    if (is_known && is_pull(r)) {
+        request_pull(r);
+    } else if (is_known && is_ping(r)) {
+        begin_ping(r, u);
+    } else {
+        route_init(&r->target, DOOR_INTERCEPT);
+        relay_begin(r, h, host, u, false);
+    }
+}
+
+/* The blob that the manifests of one repository say is at this url. */
+static bool find_claim(struct request *r, const char *host, struct span target)
+{
+    struct db_txn *txn;
+
+    if (db_read(r->worker->reader, &txn) != 0)
+        return false;
+    int err = claim_get(txn, host, target.p, target.len, &r->target.digest, &r->target.name);
+    db_read_end(r->worker->reader);
+    return err == 0 && config_find_upstream(r->worker->config, r->target.name.registry);
+}
+
+static void begin_content(struct request *r, const struct http_head *h, const char *host,
+                          const struct config_upstream *u)
+{
+    bool is_read = r->method == HTTP_GET || r->method == HTTP_HEAD;
+
+    if (is_read && find_claim(r, host, http_target_origin(h->target))) {
+        r->target.endpoint = ENDPOINT_BLOB;
+        r->target.by_digest = true;
+        request_pull(r);
+    } else {
+        relay_begin(r, h, host, u, false);
+    }
+}
+
+/* --- the beginning --- */
+
+/* Which host the request is for; false when that was answered. `*host` is empty for us. */
+static bool find_host(struct request *r, const struct http_head *h, char host[TLS_HOST_MAX])
+{
+    const char *opened = conn_host(r->conn);
+    struct span authority = http_target_authority(h->target);
+    long port = opened ? 443 : 80;
+    char named[TLS_HOST_MAX];
+
+    host[0] = '\0';
+    if (!authority.p && opened)
+        authority = h->host;
+    if (!authority.p)
+        return true;
+    if (!split_authority(authority, named, &port) || (opened && strcmp(named, opened) != 0) ||
+        port != (opened ? 443 : 80)) {
+        conn_forbid_keep_alive(r->conn);
+        request_error(r, OUT_MISDIRECTED, opened ? opened : "only http and port 80", 0);
+        return false;
+    }
+    memcpy(host, named, TLS_HOST_MAX);
+    return true;
+}
+
+void intercept_begin(struct request *r, const struct http_head *h)
+{
+    const struct config_upstream *u;
+    char host[TLS_HOST_MAX];
+
+    route_init(&r->target, DOOR_INTERCEPT);
+    r->has_target = true;
+    if (h->method == HTTP_CONNECT) {
+        begin_connect(r, h);
+        return;
+    }
+    if (!find_host(r, h, host))
+        return;
+    if (!host[0]) {
+        request_own(r, h);
+        return;
+    }
+    switch (intercept_find(r->worker->config, host, &u)) {
+    case INTERCEPT_REGISTRY:
+        begin_registry(r, h, host, u);
+        break;
+    case INTERCEPT_CONTENT:
+        begin_content(r, h, host, u);
+        break;
+    case INTERCEPT_TUNNEL:
+        forbid(r, host, "it is connected to by CONNECT alone");
+        break;
+    case INTERCEPT_REFUSED:
+        forbid(r, host, not_configured);
+        break;
+    }
+}
