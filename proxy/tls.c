@@ -151,17 +151,19 @@ static int failed(struct tls *t, int result)
 /* Encrypt; false with errno. */
 static bool encrypt(struct tls *t, const void *p, size_t len)
 {
+    const uint8_t *at = p;
     size_t taken;
 
-    ERR_clear_error();
-    int result = SSL_write_ex(t->ssl, p, len, &taken);
-    if (result == 1)
-        return true;
-    /* It never waits: gathering takes all. */
-    (void)failed(t, result);
-    t->is_broken = true;
-    errno = ECONNRESET;
-    return false;
+    /* A record at a time, and without waiting: gathering takes all. */
+    for (; len > 0; at += taken, len -= taken) {
+        ERR_clear_error();
+        if (SSL_write_ex(t->ssl, at, len, &taken) != 1) {
+            t->is_broken = true;
+            errno = ECONNRESET;
+            return false;
+        }
+    }
+    return true;
 }
 
 static ssize_t send_by_kernel(struct tls *t, const void *p, size_t len)

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import tempfile
 
+import cases_tls
 from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
 from stage import (FAR_ADDRESS, GIB, MIB, BenchError, Drain, Line, drop_from_page_cache,
                    wait_until, warm_memory, warm_page_cache)
@@ -400,5 +401,12 @@ def memory(b):
                 "MiB", {"cachalot": peak}, at_most=40)]
 
 
+# --- 7: TLS ---
+
+def tls(b):
+    """A held blob over TLS, new TLS connections, idle ones, against nginx."""
+    return cases_tls.tls(b, SERVER_CPU, CLIENT_CPU, row_of_medians, Row)
+
+
 CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "pieces": pieces,
-         "disk": disk, "memory": memory}
+         "disk": disk, "memory": memory, "tls": tls}

@@ -191,6 +191,8 @@ class Nginx(Server):
 class NginxStatic(Nginx):
     """The tree of Content by sendfile: the upstream of misses, and the peer of large hits."""
 
+    listen = ""  # what follows the address
+
     def __init__(self, directory, port, content, address="127.0.0.1"):
         super().__init__(directory, port, address)
         self.content = content
@@ -198,7 +200,7 @@ class NginxStatic(Nginx):
     def http(self):
         return f"""
                 server {{
-                    listen {self.address}:{self.port} backlog=4096;
+                    listen {self.address}:{self.port} backlog=4096{self.listen};
                     root {self.content.tree};
                     types {{ }}
                     default_type application/octet-stream;
@@ -301,6 +303,7 @@ class Registry(Server):
 class Cachalot(Server):
     name = "cachalot"
     prefix = f"/v2/{REGISTRY}/"
+    listen = ""  # further options of the listener
 
     def __init__(self, directory, port, program, upstream, workers=1, connections=4):
         super().__init__(directory, port)
@@ -324,6 +327,7 @@ socket = {self.directory}/admin.sock
 [listener bench]
 role = registry
 address = {self.address}:{self.port}
+{self.listen}
 
 [upstream {REGISTRY}]
 url = http://{self.upstream.address}:{self.upstream.port}
