@@ -118,7 +118,7 @@ struct config {
     char *ca_path; /* directory of the certificate authority */
     char *tunnel_hosts[CONFIG_HOSTS_MAX];
     unsigned tunnel_host_count;
-    char *ca_pem; /* set by identity_prepare; NULL: there is none */
+    char *ca_pem; /* set by identity_prepare, or NULL */
 
     struct config_listener *listeners;
     unsigned listener_count;
@@ -130,9 +130,8 @@ struct config {
  * `path` of NULL gives the defaults: the shipped listeners and upstreams. A file
  * that names a listener section replaces the shipped listeners; upstream sections
  * add to, or change, the shipped upstreams.
- * On failure the reasons, one a line, "file:line: section.option: what is wrong;
- * accepted: ...", go to `errors`; the result is 0 or ERR_INVALID or ERR_NOT_FOUND.
- * Password files must be of use by then. */
+ * On failure, as of a password file of no use, the reasons go to `errors`, one a line,
+ * "file:line: section.option: what is wrong; accepted: ..."; ERR_INVALID or ERR_NOT_FOUND. */
 MUST_CHECK int config_load(struct config **c, const char *path, FILE *errors);
 
 /* The same from one stream in place of files, opening none; `name` is used in messages. */

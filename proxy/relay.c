@@ -2,15 +2,14 @@
 /*
  * Two flows, `up` from the client and `down` to it, each of them:
  *
- *   FLOWING           what the source gives is held, and sent to the sink
+ *   FLOWING            what the source gives is held, and sent to the sink
  *      |    \
- *   CLOSING  DROPPING  (up) the sink takes no more, but may still say why: what comes is
- *      |    /          dropped, so that the client reads that instead of a reset
- *   CLOSED            CLOSING: the source has ended; what is held is sent, and then the
- *                     sink is told
+ *   CLOSING  DROPPING  CLOSING: the source has ended or broken; what is held is sent, and
+ *      |    /          then the sink is told.
+ *   CLOSED             DROPPING (up): the other end takes no more; what comes is dropped,
+ *                      so that the client reads the answer instead of a reset
  *
- * The relay is over when both are closed, when the other end has closed `down` and takes
- * nothing `up`, or when an end breaks.
+ * The relay is over when both are closed, when the client breaks, or after a silence.
  *
  * A flow takes from its source only when it holds nothing. Ends may hold bytes that their
  * sockets do not tell of: an event is waited for only after EAGAIN.
@@ -22,9 +21,14 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 /* Of one flow, before others have their turn. */
 #define TURN_BYTES (256u * 1024)
+/* How long a client may be silent that was told of the end. */
+#define TOLD_MS 60000
+/* How long it may take to end, when nobody wants what it sends. */
+#define LINGER_MS 2000
 
 enum flow_state { FLOWING, CLOSING, DROPPING, CLOSED };
 #define FLOW_STATES 4
@@ -160,6 +164,12 @@ static void side_shutdown(struct side *s)
         dial_shutdown(s->dial);
 }
 
+/* The end of what did not come whole: within TLS without the close_notify of one that did. */
+static void side_cut(const struct side *s)
+{
+    (void)shutdown(s->stream->fd, SHUT_WR);
+}
+
 static void side_want(struct side *s, bool read, bool write)
 {
     if (read != s->is_reading) {
@@ -199,14 +209,14 @@ static void flow_release(struct flow *f)
     f->start = f->end = f->own_left = 0;
 }
 
-/* The first reason counts. When the other end has said all that it had to, what becomes
+/* Over, for this reason; but when the other end has said all that it had to, what becomes
  * of the client is its own affair. */
 static void cut(struct relay *r, enum outcome why)
 {
-    if (r->is_over)
-        return;
+    if (r->down.state == CLOSED)
+        why = r->down.is_broken ? OUT_UPSTREAM_BROKEN : OUT_RELAYED;
     r->is_over = true;
-    r->why = r->down.state == CLOSED ? OUT_RELAYED : why;
+    r->why = why;
 }
 
 static void source_broke(struct relay *r, struct flow *f)
@@ -219,15 +229,25 @@ static void source_broke(struct relay *r, struct flow *f)
     flow_enter(f, CLOSING);
 }
 
-static void sink_broke(struct relay *r, struct flow *f)
+/* The other end takes no more. */
+static void drop_up(struct relay *r)
 {
-    if (f == &r->down) {
-        cut(r, OUT_CLIENT_LEFT);
-        return;
-    }
+    struct flow *f = &r->up;
+
     f->sink->is_full = false;
     flow_release(f);
-    flow_enter(f, f->state == CLOSING ? CLOSED : DROPPING);
+    if (f->state == FLOWING)
+        flow_enter(f, DROPPING);
+    else if (f->state == CLOSING)
+        flow_enter(f, CLOSED);
+}
+
+static void sink_broke(struct relay *r, const struct flow *f)
+{
+    if (f == &r->down)
+        cut(r, OUT_CLIENT_LEFT);
+    else
+        drop_up(r);
 }
 
 /* Hold what the source has, at most as much as is allowed; returns the bytes. */
@@ -298,12 +318,13 @@ static bool flow_drain(struct relay *r, struct flow *f)
 /* The source has ended, and all of it was sent. */
 static void flow_close(struct relay *r, struct flow *f)
 {
-    if (f->is_broken) {
-        cut(r, OUT_UPSTREAM_BROKEN);
-        return;
-    }
-    side_shutdown(f->sink);
     flow_enter(f, CLOSED);
+    if (f->is_broken) {
+        side_cut(f->sink);
+        drop_up(r);
+    } else {
+        side_shutdown(f->sink);
+    }
 }
 
 static void flow_run(struct relay *r, struct flow *f)
@@ -353,9 +374,10 @@ static void wait_for_ends(struct relay *r)
 
 static void turn(struct relay *r)
 {
-    flow_run(r, &r->up);
+    /* The end of `down` may be that of `up`, not the other way round. */
     flow_run(r, &r->down);
-    if (r->down.state == CLOSED && (r->up.state == CLOSED || r->up.state == DROPPING))
+    flow_run(r, &r->up);
+    if (r->down.state == CLOSED && r->up.state == CLOSED)
         cut(r, OUT_RELAYED);
     if (r->is_over)
         finish(r);
@@ -451,12 +473,21 @@ static enum outcome why_silent(const struct relay *r)
     return OUT_RELAYED;
 }
 
+static int64_t patience_ms(const struct relay *r)
+{
+    if (r->down.state != CLOSED)
+        return r->idle_ms;
+    if (r->up.state == DROPPING)
+        return LINGER_MS;
+    return r->idle_ms < TOLD_MS ? r->idle_ms : TOLD_MS;
+}
+
 void relay_check_time(struct relay *r, int64_t now_ms)
 {
     if (r->has_moved) {
         r->has_moved = false;
         r->quiet_since_ms = now_ms;
-    } else if (!r->is_over && now_ms - r->quiet_since_ms >= r->idle_ms) {
+    } else if (!r->is_over && now_ms - r->quiet_since_ms >= patience_ms(r)) {
         cut(r, why_silent(r));
         finish(r);
     }

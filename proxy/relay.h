@@ -31,7 +31,8 @@ struct relay_order {
      *   OUT_RELAYED           both ends have ended, or fell silent with nothing left to send
      *   OUT_CLIENT_LEFT       the client broke it
      *   OUT_CLIENT_STALLED    the client took nothing for `idle_ms`
-     *   OUT_UPSTREAM_BROKEN   the other end broke it; what came before was sent
+     *   OUT_UPSTREAM_BROKEN   the other end broke it; what came before was sent, and the
+     *                         client had its time to read that
      *   OUT_UPSTREAM_TIMEOUT  the other end took nothing, or never sent anything
      *
      * Only relay_free and the functions that tell of it are left. */

@@ -86,6 +86,32 @@ static bool write_head(struct request *r, const struct http_head *h, struct span
     return r->up_len > 0;
 }
 
+static bool has(char *const *list, unsigned count, const char *host)
+{
+    for (unsigned i = 0; i < count; i++) {
+        size_t len = strcspn(list[i], ":");
+
+        if (strlen(host) == len && memcmp(list[i], host, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A host that the administrator has named may be anywhere, also in his own network; one
+ * that only ends as he said must not lead there. */
+static enum dial_reach reach(const struct request *r, const struct config_upstream *u,
+                             const char *host)
+{
+    const struct config *c = r->worker->config;
+    bool is_named = has(c->tunnel_hosts, c->tunnel_host_count, host);
+
+    if (u)
+        is_named = is_named || has(u->realm_hosts, u->realm_host_count, host) ||
+                   has(u->redirect_hosts, u->redirect_host_count, host) ||
+                   has(u->foreign_hosts, u->foreign_host_count, host);
+    return is_named ? DIAL_ANYWHERE : DIAL_PUBLIC;
+}
+
 /* The registry is reached by its url, as for pulls; other hosts are where they say. */
 static void relay_request(struct request *r, const struct http_head *h, const char *host,
                           const struct config_upstream *u)
@@ -99,7 +125,7 @@ static void relay_request(struct request *r, const struct http_head *h, const ch
 
     split_url(url, &origin, &authority, &path);
     if (write_head(r, h, authority, path))
-        dial(r, u, origin, is_registry ? DIAL_ANYWHERE : DIAL_PUBLIC);
+        dial(r, u, origin, is_registry ? DIAL_ANYWHERE : reach(r, u, host));
     free(origin);
     free(url);
 }
@@ -121,7 +147,7 @@ void relay_begin(struct request *r, const struct http_head *h, const char *host,
     } else {
         char *url = mem_format("http://%s:443", host);
 
-        dial(r, u, url, DIAL_PRIVATE);
+        dial(r, u, url, reach(r, u, host));
         free(url);
     }
 }

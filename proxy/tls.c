@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 #define RECORD_BYTES (16u * 1024)
-#define BATCH_BYTES (16 * RECORD_BYTES)
+/* Each costs a call, and wakes the client: more than a megabyte is no better. */
+#define BATCH_RECORDS 64u
+#define BATCH_BYTES (BATCH_RECORDS * RECORD_BYTES)
 /* A record's head, nonce, tag and padding take less. */
 #define RECORD_OVERHEAD 64u
 /* A file is read in steps that stay in the processor's cache until they are encrypted. */
@@ -29,8 +31,8 @@
 
 struct tls_scratch {
     size_t len;
-    uint8_t cipher[BATCH_BYTES + 16 * RECORD_OVERHEAD + 2 * RECORD_BYTES];
-    uint8_t plain[BATCH_BYTES];
+    uint8_t cipher[BATCH_BYTES + BATCH_RECORDS * RECORD_OVERHEAD + 2 * RECORD_BYTES];
+    uint8_t plain[STEP_BYTES];
 };
 
 struct tls_scratch *tls_scratch_new(void)
@@ -109,7 +111,7 @@ static void push(struct tls *t, bool more)
     /* A client that takes little at a time is not worth much memory. */
     if (sent == len && t->batch_bytes < BATCH_BYTES)
         t->batch_bytes *= 2;
-    else if (sent < len / 2 && t->batch_bytes > RECORD_BYTES)
+    else if (sent < len && t->batch_bytes > RECORD_BYTES)
         t->batch_bytes /= 2;
 }
 
@@ -178,13 +180,13 @@ static ssize_t send_by_kernel(struct tls *t, const void *p, size_t len)
     return -1;
 }
 
-/* As much of the parts as a batch holds, one behind the other. */
+/* As much of the parts as a step holds, one behind the other. */
 static size_t join(uint8_t *out, const struct iovec *parts, unsigned count)
 {
     size_t len = 0;
 
-    for (unsigned i = 0; i < count && len < BATCH_BYTES; i++) {
-        size_t room = BATCH_BYTES - len;
+    for (unsigned i = 0; i < count && len < STEP_BYTES; i++) {
+        size_t room = STEP_BYTES - len;
         size_t part = parts[i].iov_len < room ? parts[i].iov_len : room;
 
         if (part > 0)
@@ -302,7 +304,7 @@ struct tls *tls_new(struct tls_server *s, struct tls_scratch *scratch, int fd, c
     t->fd = fd;
     t->batch_bytes = 4 * RECORD_BYTES;
     if (host)
-        snprintf(t->expected, sizeof t->expected, "%s", host);
+        t->expected = mem_copy(host, strlen(host));
     t->ssl = SSL_new(tls_server_context(s));
     CHECK(t->ssl && SSL_set_fd(t->ssl, fd) == 1 && SSL_set_app_data(t->ssl, t) == 1);
     if (!tls_kernel_offers())
@@ -321,6 +323,8 @@ void tls_free(struct tls **tp)
     SSL_free(t->ssl);
     tls_server_unref(&t->server);
     free(t->pending);
+    free(t->expected);
+    free(t->host);
     free(t);
 }
 
@@ -329,10 +333,10 @@ static void explain(const struct tls *t, int error, char *why, size_t why_size)
     unsigned long code = ERR_peek_last_error();
     const char *reason = ERR_reason_error_string(code);
 
-    if (t->host_was_wrong && t->expected[0])
+    if (t->host_was_wrong && t->host && t->expected)
         snprintf(why, why_size, "asked to be connected to %s, then for the certificate of %s",
                  t->expected, t->host);
-    else if (t->host_was_wrong && t->host[0])
+    else if (t->host_was_wrong && t->host)
         snprintf(why, why_size, "asked for the certificate of %s, which is not intercepted",
                  t->host);
     else if (t->host_was_wrong)
@@ -383,7 +387,7 @@ enum tls_progress tls_handshake(struct tls *t, char *why, size_t why_size)
 
 const char *tls_host(const struct tls *t)
 {
-    return t->host;
+    return t->host ? t->host : "";
 }
 
 void tls_shutdown(struct tls *t)

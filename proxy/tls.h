@@ -64,7 +64,8 @@ enum tls_progress { TLS_DONE, TLS_WANTS_READ, TLS_WANTS_WRITE, TLS_FAILED };
 
 /* A step of the handshake; of TLS_FAILED the reason is in `why`. */
 MUST_CHECK enum tls_progress tls_handshake(struct tls *t, char *why, size_t why_size);
-/* The host that the client asked for, in lower case; empty when it named none. */
+/* The host that the client asked for, in lower case; empty when it named none, or when the
+ * server has one certificate for all. */
 const char *tls_host(const struct tls *t);
 
 /* As the functions of stream.h. */

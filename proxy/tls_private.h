@@ -19,8 +19,8 @@ struct tls {
     size_t batch_bytes;  /* plain bytes that are encrypted at once */
     uint8_t *pending;    /* encrypted bytes that the socket had no room for, or NULL */
     size_t pending_len, pending_sent;
-    char expected[TLS_HOST_MAX]; /* empty: any */
-    char host[TLS_HOST_MAX];     /* as the client said */
+    char *expected; /* NULL: any */
+    char *host;     /* as the client said; NULL: it has not */
 };
 
 /* For a new connection: the context that it is made from. */

@@ -147,13 +147,31 @@ static bool use_leaf(struct tls_server *s, const char *host, SSL *ssl)
     return done;
 }
 
+static const char *wanted_host(const struct tls *t)
+{
+    return t->host ? t->host : t->expected;
+}
+
 static int choose_certificate(SSL *ssl, void *arg)
 {
     struct tls_server *s = arg;
-    const struct tls *t = SSL_get_app_data(ssl);
-    const char *host = t->host[0] ? t->host : t->expected;
 
-    return use_leaf(s, s->is_allowed ? host : "", ssl);
+    return use_leaf(s, s->is_allowed ? wanted_host(SSL_get_app_data(ssl)) : "", ssl);
+}
+
+/* Keep the name of the hello, unless it is none: a client that says what no host is
+ * called has said nothing. */
+static void keep_host(struct tls *t, const char *name)
+{
+    size_t len = name ? strlen(name) : 0;
+
+    free(t->host);
+    t->host = NULL;
+    if (len == 0 || len >= TLS_HOST_MAX)
+        return;
+    t->host = mem_copy(name, len);
+    for (char *p = t->host; *p; p++)
+        *p = (char)tolower((unsigned char)*p);
 }
 
 /* Whom the client wants to speak to (RFC 6066 section 3): with a certificate for each
@@ -162,17 +180,13 @@ static int check_host(SSL *ssl, int *alert, void *arg)
 {
     struct tls_server *s = arg;
     struct tls *t = SSL_get_app_data(ssl);
-    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    size_t len = 0;
 
-    for (; name && name[len] && len + 1 < sizeof t->host; len++)
-        t->host[len] = (char)tolower((unsigned char)name[len]);
-    t->host[len] = '\0';
     if (!s->is_allowed)
         return SSL_TLSEXT_ERR_OK;
-    const char *host = t->host[0] ? t->host : t->expected;
-    t->host_was_wrong = !host[0] || (t->expected[0] && strcmp(host, t->expected) != 0) ||
-                        !s->is_allowed(s->arg, host);
+    keep_host(t, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+    const char *host = wanted_host(t);
+    t->host_was_wrong =
+        !host || (t->expected && strcmp(host, t->expected) != 0) || !s->is_allowed(s->arg, host);
     if (!t->host_was_wrong)
         return SSL_TLSEXT_ERR_OK;
     *alert = SSL_AD_UNRECOGNIZED_NAME;

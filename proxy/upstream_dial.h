@@ -41,7 +41,7 @@ enum dial_reach {
 
 struct dialer *dialer_start(unsigned threads);
 /* Every dial that is not answered yet fails, with OUT_DRAINING. Leaves NULL. */
-void dialer_stop(struct dialer **d);
+void dialer_stop(struct dialer **r);
 
 struct dial_order {
     struct config *config;            /* that `to` is of; referenced */

@@ -207,6 +207,8 @@ static void *worker_main(void *arg)
         queue_wait(w->queue, -1);
         queue_run(w->queue, w);
     }
+    /* Dials that were closed with their answer under way are freed by it. */
+    queue_run(w->queue, w);
     log_flush(w->access);
     return NULL;
 }

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "proxy/thread.h"
@@ -86,6 +87,8 @@ static inline int bed_setup(void **state)
     void *ca_bed;
 
     assert_non_null(b);
+    /* OpenSSL writes to its peer without a flag against it. */
+    signal(SIGPIPE, SIG_IGN);
     ca_bed_setup(&ca_bed);
     b->ca_bed = ca_bed;
     b->ca = MADE(b->ca_bed, HOST, "other.test");
@@ -182,14 +185,22 @@ static inline void bed_expect(struct bed *b, enum outcome o, const char *word)
 
 /* --- peers --- */
 
+/* The next connection of a listener, which is there. */
+static inline int bed_accept_from(int listener)
+{
+    int fd = accept(listener, NULL, NULL);
+
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    return fd;
+}
+
 static inline struct peer bed_accept(struct bed *b)
 {
     struct pollfd p = {.fd = b->listener, .events = POLLIN};
 
     AWAIT(b, poll(&p, 1, 0) > 0);
-    int fd = accept4(b->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    assert_true(fd >= 0);
-    return (struct peer){.fd = fd};
+    return (struct peer){.fd = bed_accept_from(b->listener)};
 }
 
 /* Whether the handshake is over, well or not; steps on. */
@@ -282,6 +293,14 @@ static inline void bed_open_tls(struct bed *b, struct peer *p, SSL_CTX *server)
     AWAIT(b, b->answers > 0);
     if (!b->is_open)
         fail_msg("%s", b->failure.why);
+}
+
+static inline void bed_open_either(struct bed *b, struct peer *p, bool tls)
+{
+    if (tls)
+        bed_open_tls(b, p, b->server);
+    else
+        bed_open(b, p);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)

@@ -4,6 +4,8 @@
 
 #include <ifaddrs.h>
 
+#include "proxy/upstream_hop.h"
+
 /* What it receives, in `buf`, up to the length or the end. */
 static ssize_t receive(struct bed *b, char *buf, size_t len)
 {
@@ -89,10 +91,7 @@ static void test_reset(void **state)
     char byte;
 
     for (int tls = 0; tls < 2; tls++) {
-        if (tls)
-            bed_open_tls(b, &p, b->server);
-        else
-            bed_open(b, &p);
+        bed_open_either(b, &p, tls);
         exchange(b, &p);
         peer_reset(&p);
         assert_int_equal(receive(b, &byte, 1), -1);
@@ -113,20 +112,21 @@ static void test_full(void **state)
     for (int tls = 0; tls < 2; tls++) {
         size_t sent = 0, received = 0;
 
-        if (tls)
-            bed_open_tls(b, &p, b->server);
-        else
-            bed_open(b, &p);
+        bed_open_either(b, &p, tls);
         while ((n = dial_send(b->dial, out, sizeof out)) > 0)
             sent += (size_t)n;
         assert_int_equal(errno, EAGAIN);
-        while (received < sent + sizeof out) {
-            if ((n = dial_send(b->dial, out, sizeof out)) > 0)
+        bool is_taken = false;
+        while (!is_taken || received < sent) {
+            if (!is_taken && (n = dial_send(b->dial, out, sizeof out)) > 0) {
+                is_taken = true;
                 sent += (size_t)n;
+            }
             AWAIT(b, (n = peer_recv(&p, in, sizeof in)) > 0 || errno != EAGAIN);
             assert_true(n > 0);
             received += (size_t)n;
         }
+        assert_int_equal(received, sent);
         peer_close(&p);
     }
 }
@@ -232,8 +232,59 @@ static void expect_verdict(struct bed *b, const char *url, enum dial_reach reach
 {
     bed_start(b, url, reach);
     AWAIT(b, b->answers > 0);
-    if (b->is_open || (b->failure.outcome != OUT_FORBIDDEN) != is_let)
+    if ((b->is_open || b->failure.outcome != OUT_FORBIDDEN) != is_let)
         fail_msg("%s: %s", url, b->failure.why);
+}
+
+static enum address_kind kind_of(const char *text)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+
+    if (inet_pton(AF_INET, text, &in.sin_addr) == 1)
+        return address_kind((struct sockaddr *)&in);
+    assert_int_equal(inet_pton(AF_INET6, text, &in6.sin6_addr), 1);
+    return address_kind((struct sockaddr *)&in6);
+}
+
+static void test_kinds(void **state)
+{
+    static const struct {
+        const char *address;
+        enum address_kind kind;
+    } rows[] = {
+        {"9.255.255.255", ADDRESS_PUBLIC},
+        {"10.0.0.0", ADDRESS_PRIVATE},
+        {"10.255.255.255", ADDRESS_PRIVATE},
+        {"11.0.0.0", ADDRESS_PUBLIC},
+        {"172.15.255.255", ADDRESS_PUBLIC},
+        {"172.16.0.0", ADDRESS_PRIVATE},
+        {"172.31.255.255", ADDRESS_PRIVATE},
+        {"172.32.0.0", ADDRESS_PUBLIC},
+        {"192.168.0.1", ADDRESS_PRIVATE},
+        {"192.169.0.1", ADDRESS_PUBLIC},
+        {"100.64.0.1", ADDRESS_RESERVED},
+        {"255.255.255.255", ADDRESS_RESERVED},
+        {"::ffff:10.0.0.1", ADDRESS_PRIVATE},
+        {"::ffff:127.0.0.1", ADDRESS_RESERVED},
+        {"64:ff9b::a00:1", ADDRESS_PRIVATE},
+        {"64:ff9b::a9fe:a9fe", ADDRESS_RESERVED},
+        {"2002:a00:1::", ADDRESS_PRIVATE},
+        {"2002:7f00:1::", ADDRESS_RESERVED},
+        {"fc00::1", ADDRESS_PRIVATE},
+        {"fdff::1", ADDRESS_PRIVATE},
+        {"fd00:ec2::254", ADDRESS_RESERVED},
+        {"fe80::1", ADDRESS_RESERVED},
+        {"::", ADDRESS_RESERVED},
+        {"::1", ADDRESS_RESERVED},
+        {"2001:4860::8888", ADDRESS_PUBLIC},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (kind_of(rows[i].address) != rows[i].kind)
+            fail_msg("%s: %d", rows[i].address, kind_of(rows[i].address));
+    }
 }
 
 static void test_addresses(void **state)
@@ -255,8 +306,6 @@ static void test_addresses(void **state)
         {"https://[fd00:ec2::254]", false, false},
         {"https://224.0.0.1", false, false},
         {"https://10.255.255.1", false, true},
-        {"https://172.16.255.1", false, true},
-        {"https://192.168.255.1", false, true},
         {"https://[fd12:3456::1]", false, true},
         {"https://203.0.113.9", true, true},
         {"http://203.0.113.9:443", true, true},
@@ -530,6 +579,7 @@ int main(void)
         TEST(test_refused),
         TEST(test_unresolvable),
         TEST(test_timeout),
+        cmocka_unit_test(test_kinds),
         TEST(test_addresses),
         TEST(test_own_addresses),
         TEST(test_offline),
