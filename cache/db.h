@@ -26,7 +26,7 @@
     ROW(DB_LINKS, "links")               /* name, digest -> when */                                \
     ROW(DB_SOURCES, "sources")           /* digest, name -> size */                                \
     ROW(DB_URLS, "urls")                 /* digest, registry, number -> url of a foreign layer */  \
-    ROW(DB_CLAIMS, "claims")             /* hash of a url, digest -> name that says so */         \
+    ROW(DB_CLAIMS, "claims")             /* hash of a url, digest -> name that says so */          \
     ROW(DB_REFERRERS, "referrers")       /* name, subject digest, digest -> descriptor */          \
     ROW(DB_LISTS, "lists")               /* name, query -> kept answer */                          \
     ROW(DB_PARTIALS, "partials")         /* digest -> size and extents on disk */                  \

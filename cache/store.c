@@ -97,8 +97,8 @@ static int root_open(struct store *s, const struct why *why)
  * leaves, and what mkfs does. */
 static bool is_expected(const char *name)
 {
-    static const char *const expected[] = {".",  "..",   "blobs",      "partial",
-                                           "db", "lock", "lost+found", "index.json", "ca"};
+    static const char *const expected[] = {".",    "..",         "blobs",      "partial", "db",
+                                           "lock", "lost+found", "index.json", "ca"};
 
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
         if (strcmp(name, expected[i]) == 0)

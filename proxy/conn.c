@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: ISC */
 #include "proxy/conn_private.h"
-#include "proxy/config_match.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -10,6 +9,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "proxy/config_match.h"
 
 #define DROP_BODY_MAX (64u * 1024) /* of a body that no endpoint reads */
 #define LINGER_BYTES_MAX (1024u * 1024)
@@ -151,7 +152,9 @@ void conn_finish(struct conn *c, enum outcome why)
     conn_end_request(c, why);
     if (c->closed)
         return;
-    if (why != OUT_LOCAL || !c->keep_alive || c->draining) {
+    /* After a CONNECT this is no connection of requests to us that could go on or not. */
+    bool goes_on = c->keep_alive || c->opens_tls;
+    if (why != OUT_LOCAL || !goes_on || c->draining) {
         conn_linger(c);
         return;
     }

@@ -40,13 +40,13 @@ const char *http_method_name(enum http_method m);
 struct http_head {
     enum http_method method;
     struct span method_text; /* as sent */
-    struct span target; /* origin-form or absolute-form, as sent */
-    int minor_version;  /* of HTTP/1.x: 0 or 1 */
-    bool keep_alive;    /* RFC 9112 section 9.3 */
-    bool chunked;       /* Transfer-Encoding: chunked */
+    struct span target;      /* origin-form or absolute-form, as sent */
+    int minor_version;       /* of HTTP/1.x: 0 or 1 */
+    bool keep_alive;         /* RFC 9112 section 9.3 */
+    bool chunked;            /* Transfer-Encoding: chunked */
     bool expect_continue;
     int64_t content_length; /* -1: no such field */
-    struct span fields; /* all of them, each line with its end */
+    struct span fields;     /* all of them, each line with its end */
     /* Fields that cachalot reads; p is NULL when absent. Of accept, if_none_match,
      * user_agent and cdn_loop the first one, when they come in several. */
     struct span host, range, if_none_match, if_range, accept, authorization, user_agent,

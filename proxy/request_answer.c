@@ -241,4 +241,3 @@ void request_content(struct request *r, enum outcome o, const struct content *c)
     else
         send_file(r, &reply, c, range);
 }
-

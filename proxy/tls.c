@@ -72,7 +72,7 @@ long tls_gather_control(BIO *b, int what, long number, void *pointer)
 
 static void keep(struct tls *t, const uint8_t *p, size_t len)
 {
-    size_t left = t->pending_len - t->pending_sent;
+    size_t left = t->pending ? t->pending_len - t->pending_sent : 0;
 
     if (left + len > PENDING_MAX) {
         t->is_broken = true;

@@ -12,23 +12,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "cache/ca.h"
 #include "cache/err.h"
 
 /* Hosts that have their own certificate at once; patterns may allow any number. */
-#define LEAVES_MAX 1024
+#define LEAVES_MAX 256
 /* A certificate is made anew when this is left of its life. */
 #define RENEW_BEFORE_S (30 * 24 * 3600)
 
 struct leaf {
-    UT_hash_handle hh;
+    LIST_ENTRY(leaf) link;
     X509 *certificate;
     EVP_PKEY *key;
     int64_t renew_at_s;
@@ -45,7 +44,8 @@ struct tls_server {
     bool (*is_allowed)(const void *arg, const char *host); /* NULL: one certificate for all */
     const void *arg;
     pthread_mutex_t lock; /* of `leaves` */
-    struct leaf *leaves;
+    LIST_HEAD(, leaf) leaves;
+    unsigned leaf_count;
 };
 
 /* --- kernel TLS --- */
@@ -92,7 +92,8 @@ bool tls_kernel_offers(void)
 
 static void leaf_free(struct tls_server *s, struct leaf *l)
 {
-    HASH_DEL(s->leaves, l);
+    LIST_REMOVE(l, link);
+    s->leaf_count--;
     X509_free(l->certificate);
     EVP_PKEY_free(l->key);
     free(l);
@@ -100,10 +101,11 @@ static void leaf_free(struct tls_server *s, struct leaf *l)
 
 static void leaves_clear(struct tls_server *s)
 {
-    struct leaf *l, *next;
+    struct leaf *l;
 
-    HASH_ITER(hh, s->leaves, l, next)
-    leaf_free(s, l);
+    /* The analyzer does not know that the first one is then another. */
+    while ((l = LIST_FIRST(&s->leaves))) /* NOLINT(clang-analyzer-unix.Malloc) */
+        leaf_free(s, l);
 }
 
 static struct leaf *leaf_make(struct tls_server *s, const char *host, int64_t now_s)
@@ -121,20 +123,30 @@ static struct leaf *leaf_make(struct tls_server *s, const char *host, int64_t no
     if (l->renew_at_s <= now_s)
         l->renew_at_s = now_s + 3600;
     snprintf(l->host, sizeof l->host, "%s", host);
-    if (HASH_COUNT(s->leaves) >= LEAVES_MAX)
+    if (s->leaf_count >= LEAVES_MAX)
         leaves_clear(s);
-    HASH_ADD_STR(s->leaves, host, l);
+    LIST_INSERT_HEAD(&s->leaves, l, link);
+    s->leaf_count++;
     return l;
+}
+
+static struct leaf *leaf_find(struct tls_server *s, const char *host)
+{
+    struct leaf *l;
+
+    LIST_FOREACH (l, &s->leaves, link)
+        if (strcmp(l->host, host) == 0)
+            return l;
+    return NULL;
 }
 
 /* The certificate for the host, made when there is none: shown by `ssl` from now on. */
 static bool use_leaf(struct tls_server *s, const char *host, SSL *ssl)
 {
     int64_t now_s = time(NULL);
-    struct leaf *l;
 
     pthread_mutex_lock(&s->lock);
-    HASH_FIND_STR(s->leaves, host, l);
+    struct leaf *l = leaf_find(s, host);
     if (l && l->renew_at_s <= now_s) {
         leaf_free(s, l);
         l = NULL;
@@ -208,6 +220,16 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* Nobody is there to be asked, and the terminal is somebody else's. */
+static int no_passphrase(char *buf, int size, int is_written, void *arg)
+{
+    (void)buf;
+    (void)size;
+    (void)is_written;
+    (void)arg;
+    return -1;
+}
+
 static SSL_CTX *context_new(struct tls_server *s)
 {
     SSL_CTX *c = SSL_CTX_new(TLS_server_method());
@@ -232,6 +254,7 @@ static SSL_CTX *context_new(struct tls_server *s)
     CHECK(SSL_CTX_set_session_id_context(c, (const unsigned char *)"cachalot", 8) == 1);
     CHECK(SSL_CTX_set_num_tickets(c, 1) == 1);
     SSL_CTX_set_alpn_select_cb(c, choose_protocol, NULL);
+    SSL_CTX_set_default_passwd_cb(c, no_passphrase);
     SSL_CTX_set_tlsext_servername_callback(c, check_host);
     SSL_CTX_set_tlsext_servername_arg(c, s);
     return c;
@@ -304,11 +327,16 @@ static int check_key_file(const char *path, char *why, size_t why_size)
     return 0;
 }
 
-static int refuse_file(const char *path, char *why, size_t why_size)
+/* The first error is the cause, the last says only who met it. */
+static int refuse_file(const char *path, const char *what, char *why, size_t why_size)
 {
-    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    unsigned long code = ERR_peek_error();
+    const char *reason = ERR_reason_error_string(code);
 
-    snprintf(why, why_size, "%s: %s", path, reason ? reason : "cannot be used");
+    if (ERR_SYSTEM_ERROR(code))
+        snprintf(why, why_size, "%s: %s", path, strerror(ERR_GET_REASON(code)));
+    else
+        snprintf(why, why_size, "%s: %s (%s)", path, what, reason ? reason : "no reason given");
     return ERR_INVALID;
 }
 
@@ -321,10 +349,12 @@ int tls_server_from_files(struct tls_server **out, const char *certificate, cons
     struct tls_server *s = server_new();
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(s->context, certificate) != 1)
-        err = refuse_file(certificate, why, why_size);
-    else if (SSL_CTX_use_PrivateKey_file(s->context, key, SSL_FILETYPE_PEM) != 1 ||
-             SSL_CTX_check_private_key(s->context) != 1)
-        err = refuse_file(key, why, why_size);
+        err = refuse_file(certificate, "no certificate in PEM", why, why_size);
+    else if (SSL_CTX_use_PrivateKey_file(s->context, key, SSL_FILETYPE_PEM) != 1)
+        err = refuse_file(key, "no key in PEM without a passphrase, or not of the certificate", why,
+                          why_size);
+    else if (SSL_CTX_check_private_key(s->context) != 1)
+        err = refuse_file(key, "not the key of the certificate", why, why_size);
     if (err)
         tls_server_unref(&s);
     *out = s;

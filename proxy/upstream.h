@@ -30,7 +30,7 @@ struct upstream_parts {
     struct log *log;
 };
 
-/* Start the thread (and its hash thread). The config is referenced. */
+/* Start the thread (and those of its intakes). The config is referenced. */
 struct upstream *upstream_start(const struct upstream_parts *parts, struct config *c);
 /* Abandon what is under way (fetches keep their partials, asks fail with
  * OUT_DRAINING), end the threads, free. */

@@ -78,9 +78,9 @@ struct worker {
     struct config *config; /* newest; a connection keeps that of its acceptance */
     TAILQ_HEAD(conn_list, conn) conns;
     unsigned conn_count;
-    void *spare_request; /* memory of the last one, for the next; or NULL */
+    void *spare_request;             /* memory of the last one, for the next; or NULL */
     struct tls_scratch *tls_scratch; /* of all its TLS connections; NULL until there is one */
-    unsigned requests;   /* not yet freed: each may still get a message */
+    unsigned requests;               /* not yet freed: each may still get a message */
     bool draining;
     int64_t now_ms; /* monotonic; read once a callback */
     int64_t now_s;  /* Unix time, as old as now_ms */
