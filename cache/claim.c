@@ -90,8 +90,9 @@ static int take_claim(void *arg, struct db_value key, struct db_value value)
     int err = record_close(&in);
     if (err)
         return err;
-    return digest_from_key(f->digest, (const uint8_t *)key.data + URL_HASH_BYTES,
-                           key.size - URL_HASH_BYTES);
+    int used = digest_from_key(f->digest, (const uint8_t *)key.data + URL_HASH_BYTES,
+                               key.size - URL_HASH_BYTES);
+    return used < 0 ? used : 0;
 }
 
 int claim_get(struct db_txn *txn, const char *host, const char *target, size_t target_len,

@@ -48,6 +48,34 @@ int link_get(struct db_txn *txn, const struct name *n, const struct digest *d)
     return record_close(&in);
 }
 
+struct walk {
+    size_t prefix_len;
+    link_visit *visit;
+    void *arg;
+};
+
+static int visit_link(void *arg, struct db_value key, struct db_value value)
+{
+    const struct walk *w = arg;
+    struct digest d;
+    struct record_in in;
+
+    record_open(&in, value, LINK_RECORD_VERSION);
+    int64_t seen_at_s = record_get_i64(&in);
+    const uint8_t *rest = (const uint8_t *)key.data + w->prefix_len;
+    if (record_close(&in) != 0 || digest_from_key(&d, rest, key.size - w->prefix_len) < 0)
+        return 0;
+    return w->visit(w->arg, &d, seen_at_s);
+}
+
+int link_walk(struct db_txn *txn, const struct name *n, link_visit *visit, void *arg)
+{
+    char prefix[NAME_MAX_SIZE];
+    struct walk w = {.prefix_len = name_text(n, prefix) + 1, .visit = visit, .arg = arg};
+
+    return db_walk(txn, DB_LINKS, prefix, w.prefix_len, NULL, 0, visit_link, &w);
+}
+
 /* --- sources --- */
 
 /* digest "registry/repository" */

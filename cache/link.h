@@ -21,6 +21,11 @@ MUST_CHECK int link_put(struct db_txn *txn, const struct name *n, const struct d
 /* ERR_NOT_FOUND when it was not. */
 MUST_CHECK int link_get(struct db_txn *txn, const struct name *n, const struct digest *d);
 
+/* Visit all that the repository was seen to have, but for damaged records; a result other
+ * than 0 ends the walk and is returned. */
+typedef int link_visit(void *arg, const struct digest *d, int64_t seen_at_s);
+MUST_CHECK int link_walk(struct db_txn *txn, const struct name *n, link_visit *visit, void *arg);
+
 /* Sources: a manifest of repository `n` names this content, with this size. */
 MUST_CHECK int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
                           uint64_t size_bytes);

@@ -220,6 +220,11 @@ static void exists_answered(struct request *r, const struct ask_result *result)
 {
     bool was_hidden = r->is_hidden && !r->is_granted && !r->with_client;
 
+    /* It was about something else of the repository. */
+    if (r->asks_proof) {
+        pull_begin_blob(r);
+        return;
+    }
     r->is_granted = true;
     if (was_hidden)
         pull_open_held(r, &r->target.digest);

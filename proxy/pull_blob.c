@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "cache/link.h"
+#include "cache/manifest.h"
 
 static void send_blob_head(struct request *r, uint64_t size_bytes, enum outcome o)
 {
@@ -50,6 +51,44 @@ static void ask_exists(struct request *r)
     char path[ABSENCE_PATH_MAX];
 
     pull_ask(r, ASK_EXISTS, blob_path(r, path));
+}
+
+struct newest {
+    struct db_txn *txn;
+    struct digest digest; /* alg 0: none */
+    int64_t seen_at_s;
+};
+
+static int take_newer(void *arg, const struct digest *d, int64_t seen_at_s)
+{
+    struct newest *n = arg;
+    struct manifest_record record;
+
+    if ((n->digest.alg == 0 || seen_at_s > n->seen_at_s) && manifest_get(n->txn, d, &record) == 0) {
+        n->digest = *d;
+        n->seen_at_s = seen_at_s;
+    }
+    return 0;
+}
+
+/* Of a foreign layer the registry may say "not found" to everybody: it proves nothing.
+ * Then the newest manifest of the repository stands for it. False when there is none. */
+static bool find_proof(struct request *r, struct db_txn *txn, char out[ABSENCE_PATH_MAX])
+{
+    const struct target *t = &r->target;
+    struct foreign_urls urls;
+    uint64_t size_bytes;
+    struct newest n = {.txn = txn};
+    char digest[DIGEST_TEXT_MAX];
+
+    if (r->access != ACCESS_PROVE || source_get(txn, &t->digest, &t->name, &size_bytes) != 0 ||
+        foreign_urls_get(txn, t->name.registry, &t->digest, &urls) != 0)
+        return false;
+    foreign_urls_clear(&urls);
+    if (link_walk(txn, &t->name, take_newer, &n) != 0 || n.digest.alg == 0)
+        return false;
+    snprintf(out, ABSENCE_PATH_MAX, "manifests/%s", digest_text(&n.digest, digest));
+    return true;
 }
 
 static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
@@ -167,15 +206,19 @@ void pull_begin_blob(struct request *r)
     const struct target *t = &r->target;
     struct db_txn *txn = pull_begin_read(r);
     uint64_t size_bytes = UINT64_MAX;
+    char proof[ABSENCE_PATH_MAX];
 
     if (!txn)
         return;
     pull_find_access(r, txn);
     bool is_held = pull_take_held(r, txn, &t->digest, false);
+    r->asks_proof = find_proof(r, txn, proof);
     bool is_known = is_held || source_get(txn, &t->digest, &t->name, &size_bytes) == 0;
     db_read_end(r->worker->reader);
     if (is_held)
         send_held_blob(r);
+    else if (r->asks_proof)
+        pull_ask(r, ASK_EXISTS, proof);
     else if (r->access == ACCESS_PROVE || r->is_hidden)
         ask_exists(r);
     else if (r->method == HTTP_GET)
@@ -184,6 +227,20 @@ void pull_begin_blob(struct request *r)
         send_blob_head(r, size_bytes, OUT_HIT);
     else if (!head_of_fetch(r))
         ask_exists(r);
+}
+
+bool pull_send_public(struct request *r)
+{
+    struct db_txn *txn;
+
+    if (db_read(r->worker->reader, &txn) != 0)
+        return false;
+    r->access = ACCESS_OPEN;
+    bool is_held = pull_take_held(r, txn, &r->target.digest, false);
+    db_read_end(r->worker->reader);
+    if (is_held)
+        send_held_blob(r);
+    return is_held;
 }
 
 void pull_blob_known(struct request *r, uint64_t size_bytes)

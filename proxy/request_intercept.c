@@ -68,6 +68,12 @@ static void begin_connect(struct request *r, const struct http_head *h)
         request_error(r, OUT_BAD_REQUEST, "a CONNECT within a CONNECT, or to no host", 0);
         return;
     }
+    /* RFC 9110 section 9.3.6: it would be read as what is said within the tunnel. */
+    if (h->chunked || h->content_length >= 0) {
+        conn_forbid_keep_alive(r->conn);
+        request_error(r, OUT_BAD_REQUEST, "a CONNECT with a body", 0);
+        return;
+    }
     enum intercept kind = intercept_find(r->worker->config, host, &u);
     if (kind == INTERCEPT_REFUSED) {
         forbid(r, host, not_configured);
@@ -179,16 +185,34 @@ static bool find_claim(struct request *r, const char *host, struct span target)
     return err == 0 && config_find_upstream(r->worker->config, r->target.name.registry);
 }
 
+/* The digest in a path under which registries keep a blob: .../sha256/12/1234.../data.
+ * Whoever knows it may have been sent there by a registry, before it was opened. */
+static bool find_stored(struct request *r, struct span target)
+{
+    static const char algorithm[] = "/sha256/";
+    const size_t hex_len = 64, skip = sizeof algorithm - 1 + 3;
+    const char *p = memmem(target.p, target.len, algorithm, sizeof algorithm - 1);
+    char text[DIGEST_TEXT_MAX];
+
+    if (!p || (size_t)(target.p + target.len - p) < skip + hex_len || p[skip - 1] != '/')
+        return false;
+    int len = snprintf(text, sizeof text, "sha256:%.*s", (int)hex_len, p + skip);
+    return digest_parse(&r->target.digest, text, (size_t)len) == 0;
+}
+
 static void begin_content(struct request *r, const struct http_head *h, const char *host,
                           const struct config_upstream *u)
 {
     bool is_read = r->method == HTTP_GET || r->method == HTTP_HEAD;
 
-    if (is_read && find_claim(r, host, http_target_origin(h->target))) {
-        r->target.endpoint = ENDPOINT_BLOB;
-        r->target.by_digest = true;
+    struct span target = http_target_origin(h->target);
+
+    r->target.endpoint = ENDPOINT_BLOB;
+    r->target.by_digest = true;
+    if (is_read && find_claim(r, host, target)) {
         request_pull(r);
-    } else {
+    } else if (!is_read || !find_stored(r, target) || !pull_send_public(r)) {
+        route_init(&r->target, DOOR_INTERCEPT);
         relay_begin(r, h, host, u, false);
     }
 }
@@ -203,7 +227,7 @@ static bool find_host(struct request *r, const struct http_head *h, char host[TL
     long port = opened ? 443 : 80;
     char named[TLS_HOST_MAX];
 
-    host[0] = '\0';
+    snprintf(host, TLS_HOST_MAX, "%s", opened ? opened : "");
     if (!authority.p && opened)
         authority = h->host;
     if (!authority.p)

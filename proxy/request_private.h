@@ -80,6 +80,7 @@ struct request {
     bool is_hidden;    /* held, but not for this client as far as is known */
     bool has_rejoined; /* another's refusal was followed by a fetch anew */
     bool is_granted;   /* the upstream said that the repository has this content */
+    bool asks_proof;   /* by other content of the repository */
     int64_t proof_ttl_ms, offline_grace_ms, not_found_ttl_ms;
     int64_t tag_ttl_s;
     /* From here on nothing is zeroed when a request begins: see request_new. */
@@ -132,6 +133,8 @@ void pull_begin(struct request *r, const struct config_upstream *u);
 /* What was waited for has come. */
 void pull_answered(struct request *r);
 void pull_joined(struct request *r);
+/* Send the blob of `target`, of whatever repository, if it is held and public. */
+bool pull_send_public(struct request *r);
 /* The ask takes long and something stale is at hand: serve that. */
 void pull_check_time(struct request *r);
 

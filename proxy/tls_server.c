@@ -104,8 +104,8 @@ static void leaves_clear(struct tls_server *s)
     struct leaf *l;
 
     /* The analyzer does not know that the first one is then another. */
-    while ((l = LIST_FIRST(&s->leaves))) /* NOLINT(clang-analyzer-unix.Malloc) */
-        leaf_free(s, l);
+    while ((l = LIST_FIRST(&s->leaves)))
+        leaf_free(s, l); /* NOLINT(clang-analyzer-unix.Malloc) */
 }
 
 static struct leaf *leaf_make(struct tls_server *s, const char *host, int64_t now_s)

@@ -18,7 +18,7 @@ static unsigned url_count(const struct attempts *a)
     return a->foreign ? a->foreign->count : a->to->url_count;
 }
 
-static unsigned url_index(const struct attempts *a)
+unsigned attempts_url_index(const struct attempts *a)
 {
     return (a->first + a->url) % url_count(a);
 }
@@ -59,7 +59,7 @@ void attempts_prefer(struct attempts *a, struct upstream *u)
 
 void attempts_succeeded(const struct attempts *a, struct upstream *u)
 {
-    unsigned url = url_index(a);
+    unsigned url = attempts_url_index(a);
 
     if (a->foreign)
         return;
@@ -163,9 +163,11 @@ enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, 
 
 char *attempts_url(const struct attempts *a, const struct name *n, const char *rest)
 {
+    unsigned i = attempts_url_index(a);
+
     if (a->foreign)
-        return mem_copy(a->foreign->urls[url_index(a)], strlen(a->foreign->urls[url_index(a)]));
-    const char *url = a->to->urls[url_index(a)];
+        return mem_copy(a->foreign->urls[i], strlen(a->foreign->urls[i]));
+    const char *url = a->to->urls[i];
     if (n->repository[0] == '\0')
         return mem_format("%s/v2/", url);
     switch (a->to->parent) {

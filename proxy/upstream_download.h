@@ -62,6 +62,7 @@ struct download {
     bool discard;        /* what we have cannot be right */
     bool is_elsewhere;   /* its bytes come from the urls of manifests */
     struct foreign_urls urls;
+    unsigned suspects;            /* a bit for each of these urls that gave some of the bytes */
     struct failure registry_said; /* when those are tried */
     unsigned breaks;              /* of what came, not continued yet */
     uint64_t piece_bytes;
@@ -79,6 +80,8 @@ void download_give_up(struct download *d, const struct failure *f);
 bool download_complete(struct download *d);
 /* The size is known from an answer: readers may have their head. */
 void download_begin(struct download *d);
+/* Elsewhere, the url of this place gave something else than the blob. */
+void download_blame(struct download *d, unsigned url);
 /* What was kept or came so far is of no use; before download_begin. */
 void download_reset(struct download *d);
 

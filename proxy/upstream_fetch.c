@@ -86,6 +86,12 @@ void download_begin(struct download *d)
     d->is_begun = true;
 }
 
+void download_blame(struct download *d, unsigned url)
+{
+    CHECK(d->is_elsewhere && url < d->urls.count);
+    foreign_blame(d->upstream, fetch_digest(d->fetch), d->urls.urls[url]);
+}
+
 void download_reset(struct download *d)
 {
     intake_reset(d->intake);
@@ -135,10 +141,16 @@ static void on_broken(void *arg, int err)
     download_give_up(d, &f);
 }
 
+/* Of bytes with a wrong digest, whoever gave some may be to blame. */
 static void on_ended(void *arg, int err)
 {
-    (void)err;
-    download_free(arg);
+    struct download *d = arg;
+
+    for (unsigned i = 0; err == ERR_MISMATCH && i < d->urls.count; i++) {
+        if (d->suspects & 1u << i)
+            download_blame(d, i);
+    }
+    download_free(d);
 }
 
 static const struct intake_calls intake_calls = {

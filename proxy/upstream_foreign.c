@@ -10,17 +10,82 @@
 #include <string.h>
 
 #include "cache/err.h"
+#include "cache/link.h"
+#include "proxy/thread.h"
 
-int foreign_find(struct upstream *u, const char *registry, const struct digest *d,
+/* So long others are tried before a url that gave something else than the layer. */
+#define BLAME_MS (60 * 60 * 1000)
+
+static struct blame *find_blame(struct upstream *u, const struct digest *d, const char *url)
+{
+    struct digest url_digest;
+
+    digest_of(DIGEST_SHA256, url, strlen(url), &url_digest);
+    for (unsigned i = 0; i < BLAMES_MAX; i++) {
+        struct blame *b = &u->blames[i];
+        if (b->until_ms > 0 && digest_equal(&b->layer, d) && digest_equal(&b->url, &url_digest))
+            return b;
+    }
+    return NULL;
+}
+
+void foreign_blame(struct upstream *u, const struct digest *d, const char *url)
+{
+    struct blame *b = find_blame(u, d, url);
+
+    log_event(u->parts.log, LOG_WARN, "%.200s gave something else than the layer", url);
+    if (!b) {
+        b = &u->blames[u->next_blame];
+        u->next_blame = (u->next_blame + 1) % BLAMES_MAX;
+        b->layer = *d;
+        digest_of(DIGEST_SHA256, url, strlen(url), &b->url);
+    }
+    b->until_ms = clock_now_ms() + BLAME_MS;
+}
+
+/* Until when the url is to blame; 0: it is not. */
+static int64_t blamed_until(struct upstream *u, const struct digest *d, const char *url,
+                            int64_t now_ms)
+{
+    const struct blame *b = find_blame(u, d, url);
+
+    return b && b->until_ms > now_ms ? b->until_ms : 0;
+}
+
+/* Those that are to blame come last, the latest last of all; else as manifests say. */
+static void put_in_order(struct upstream *u, const struct digest *d, struct foreign_urls *urls)
+{
+    int64_t now_ms = clock_now_ms();
+    int64_t until_ms[DESCRIPTOR_URLS_MAX];
+
+    for (unsigned i = 0; i < urls->count; i++) {
+        char *url = urls->urls[i];
+        int64_t mine_ms = blamed_until(u, d, url, now_ms);
+        unsigned to = i;
+        for (; to > 0 && until_ms[to - 1] > mine_ms; to--) {
+            urls->urls[to] = urls->urls[to - 1];
+            until_ms[to] = until_ms[to - 1];
+        }
+        urls->urls[to] = url;
+        until_ms[to] = mine_ms;
+    }
+}
+
+int foreign_find(struct upstream *u, const struct name *n, const struct digest *d,
                  struct foreign_urls *urls)
 {
     struct db_txn *txn;
+    uint64_t size_bytes;
     int err = db_read(u->reader, &txn);
 
     if (err)
         return err;
-    err = foreign_urls_get(txn, registry, d, urls);
+    err = source_get(txn, d, n, &size_bytes);
+    if (err == 0)
+        err = foreign_urls_get(txn, n->registry, d, urls);
     db_read_end(u->reader);
+    if (err == 0)
+        put_in_order(u, d, urls);
     return err;
 }
 

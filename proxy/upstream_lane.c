@@ -167,7 +167,7 @@ static bool go_elsewhere(struct lane *l)
     int status = outcome_row(f->outcome)->status;
 
     if (d->is_elsewhere || (status != 401 && status != 403 && status != 404) ||
-        foreign_find(d->upstream, d->name.registry, fetch_digest(d->fetch), &d->urls) != 0)
+        foreign_find(d->upstream, &d->name, fetch_digest(d->fetch), &d->urls) != 0)
         return false;
     d->registry_said = *f;
     d->is_elsewhere = true;
@@ -356,6 +356,9 @@ static void take(struct lane *l, const char *data, size_t len)
     uint64_t end = l->at + len;
     uint64_t gap_end;
 
+    if (d->is_elsewhere)
+        d->suspects |= 1u << attempts_url_index(&l->attempts);
+
     for (uint64_t at = extents_gap(&d->have, l->at, &gap_end); at < end;
          at = extents_gap(&d->have, at, &gap_end)) {
         uint64_t part = (gap_end < end ? gap_end : end) - at;
@@ -439,6 +442,8 @@ static void on_done(void *arg, const struct failure *f)
                     (unsigned long long)l->at, (unsigned long long)d->size_bytes);
         f = &cut;
     }
+    if (d->is_elsewhere && f->outcome == OUT_BAD_CONTENT)
+        download_blame(d, attempts_url_index(&l->attempts));
     if (d->discard)
         download_give_up(d, f);
     else if (l->ask_again)

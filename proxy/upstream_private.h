@@ -48,6 +48,15 @@ struct preference {
     int64_t until_ms;
 };
 
+#define BLAMES_MAX 32
+
+/* A url of a foreign layer that gave something else. */
+struct blame {
+    struct digest layer;
+    struct digest url; /* of its text */
+    int64_t until_ms;
+};
+
 struct upstream {
     struct upstream_parts parts;
     struct db_reader *reader;
@@ -66,6 +75,8 @@ struct upstream {
     LIST_HEAD(, question) questions;
     struct preference preferences[PREFERENCES_MAX];
     unsigned next_preference;
+    struct blame blames[BLAMES_MAX];
+    unsigned next_blame;
 };
 
 /* --- attempts --- */
@@ -105,6 +116,8 @@ int attempts_limit_left(struct upstream *u, const struct config_upstream *to,
 enum attempts_next attempts_failed(struct attempts *a, const struct failure *f, int *wait_ms);
 /* Something useful came: all retries are there again. */
 void attempts_progress(struct attempts *a, int64_t retries);
+/* The place of the url of the attempt. */
+unsigned attempts_url_index(const struct attempts *a);
 /* "<url>/v2/<repository>/<rest>" for the attempt, owned by the caller; the registry is
  * named too where the url is another cachalot's. */
 char *attempts_url(const struct attempts *a, const struct name *n, const char *rest);
@@ -117,10 +130,13 @@ void upstream_resume_downloads(struct upstream *u);
 void upstream_drain_downloads(struct upstream *u);
 void upstream_drain_questions(struct upstream *u);
 
-/* The urls that manifests of the upstream name for this layer, to be cleared by the
- * caller; ERR_NOT_FOUND when there is none. */
-MUST_CHECK int foreign_find(struct upstream *u, const char *registry, const struct digest *d,
+/* The urls that manifests of the upstream name for this layer, in the order to try them
+ * in, to be cleared by the caller; ERR_NOT_FOUND when there is none, or when no manifest
+ * of this repository names the layer. */
+MUST_CHECK int foreign_find(struct upstream *u, const struct name *n, const struct digest *d,
                             struct foreign_urls *urls);
+/* What came from this url was not the layer: for a while it is tried after others. */
+void foreign_blame(struct upstream *u, const struct digest *d, const char *url);
 /* What to say when the registry said `own`, and the urls came to `elsewhere`. */
 struct failure foreign_failure(const struct failure *own, const struct failure *elsewhere);
 

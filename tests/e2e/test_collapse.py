@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: ISC
 """One download whatever the number of clients; the file is the buffer."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lib import image
@@ -138,6 +141,28 @@ def test_slow_reader(hub, daemon):
         assert daemon.get(path).body == big
         daemon.wait_metric("blobs_stored_total", 1)
         assert slow.read_some(len(big)) == big
+    assert hub.count() == 1
+
+
+def test_slow_readers_take_no_memory(hub, daemon):
+    """Ten clients that take nothing, one that takes all: what they have not read yet is in
+    the file, not in memory."""
+    def memory():
+        status = Path(f"/proc/{daemon.child.pid}/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
+
+    big = noise(32_000_000, "memory")
+    path = blob("library/app", hub.hold_blob("library/app", big))
+    before = memory()
+    slow = [daemon.connect(receive_buffer=4096) for _ in range(10)]
+    for c in slow:
+        c.request(path)
+        assert c.read_head().status == 200
+    assert daemon.get(path).body == big
+    assert daemon.metric("readers") == 10
+    assert memory() - before < len(slow) * len(big) / 2
+    for c in slow:
+        c.close()
     assert hub.count() == 1
 
 

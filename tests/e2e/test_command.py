@@ -2,6 +2,7 @@
 """The cachalot command beside a daemon."""
 
 import json
+import time
 
 import pytest
 
@@ -76,6 +77,54 @@ def test_status_numbers(daemon, item):
     for period in ("today", "month", "all"):
         assert said["ledger"][period]["lan_bytes"] == now["lan_bytes"], said
         assert said["ledger"][period]["hit_ratio"] == now["hit_ratio"]
+
+
+def test_status_of_upstreams(hub, item, cachalot):
+    """What `status` says of each upstream: of one that was never asked nothing is known; of
+    one that answers, when it did; of one that is down, since when, and why; of one that
+    counts requests, how many are left; and that it is left alone after a 429. People see
+    those that were asked."""
+    options = {"tag-ttl": "0s", "retries": 0}
+    daemon = cachalot({HUB: {"url": hub.url, **options}, "quay.io": hub.url,
+                       "down.test": {"url": "http://127.0.0.1:9", **options}})
+    began = int(time.time())
+
+    def tag(reference="1", registry=HUB):
+        return daemon.get(manifest("library/app", reference, registry), fields=ACCEPT)
+
+    for registry in (HUB, "quay.io", "down.test"):
+        assert daemon.upstream_status(registry) == {
+            "registry": registry, "reachable": None, "changed_at": None, "answered_at": None,
+            "limited_until": None, "ratelimit": None, "last_failure": None}
+    hub.fields = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "7;w=21600")]
+    assert tag().status == 200
+    assert tag(registry="down.test").status == 502
+    now = int(time.time())
+    said = daemon.upstream_status(HUB)
+    assert said["reachable"] and said["last_failure"] is None and said["changed_at"] is None
+    assert began <= said["answered_at"] <= now and began <= said["ratelimit"]["told_at"] <= now
+    assert (said["ratelimit"]["limit"], said["ratelimit"]["remaining"]) == (100, 7)
+    assert said["ratelimit"]["window_seconds"] == 21600 and said["limited_until"] is None
+    said = daemon.upstream_status("down.test")
+    assert said["reachable"] is False and said["answered_at"] is None
+    assert began <= said["changed_at"] <= now
+    assert said["last_failure"]["result"] == "upstream-refused"
+    assert "cannot be reached" in said["last_failure"]["text"]
+    assert began <= said["last_failure"]["at"] <= now
+
+    hub.fault("/manifests/", status=429, retry_after="100", times=1)
+    assert tag()["Warning"] is not None
+    said = daemon.upstream_status(HUB)
+    assert said["reachable"] and began + 100 <= said["limited_until"] <= int(time.time()) + 100
+    assert daemon.status()["daemon"]["stale_answers"] == 1
+
+    text = daemon.command("status").stdout
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    assert "1 answers since its start were stale" in text
+    assert "left alone for" in rows[HUB] and "7 of 100 left (6h)" in rows[HUB]
+    assert "down since" in rows["down.test"] and "never" in rows["down.test"]
+    assert "cannot be reached" in rows["down.test"]
+    assert "quay.io" not in rows
 
 
 def test_ls_platforms(hub, cachalot):

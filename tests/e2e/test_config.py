@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """cachalotd -t and -T: configurations are checked, and shown as they are in effect."""
 
+import os
 import subprocess
 
 import pytest
@@ -55,6 +56,64 @@ def test_check_bad(tmp_path, text, line, words):
     for word in words:
         assert word in done.stderr, done.stderr
     assert run("-f", "-c", path).returncode == 2
+
+
+SECRETS = {
+    "missing": (lambda path: path.unlink(), "cannot be read"),
+    "empty": (lambda path: path.write_text(""), "has no secret"),
+    "open": (lambda path: path.chmod(0o644), "open to every user"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "not a regular file"),
+    "lines": (lambda path: path.write_text("one\ntwo\n"), "several lines"),
+}
+
+
+@pytest.mark.parametrize("option, more", [
+    ("password-file", "username = office"),
+    ("proxy-password-file", "proxy = http://127.0.0.1:9\nproxy-username = office")])
+@pytest.mark.parametrize("wrong", SECRETS)
+def test_password_files(tmp_path, option, more, wrong):
+    """-t opens the files with passwords, as the daemon does at its start: one that is of no
+    use is an error that names option, upstream and file, and shows nothing of it."""
+    spoil, words = SECRETS[wrong]
+    secret = tmp_path / "secret"
+    secret.write_text("s3same\n")
+    secret.chmod(0o600)
+    path = tmp_path / "cachalot.ini"
+    path.write_text(f"[cache]\npath = {tmp_path}/cache\n[upstream quay.io]\n{more}\n"
+                    f"{option} = {secret}\n")
+    done = run("-t", "-c", path)
+    assert done.returncode == 0, done
+    spoil(secret)
+    for mode in ("-t", "-f"):
+        done = run(mode, "-c", path)
+        assert done.returncode == 2, done
+        for word in (f"{path}:3: upstream.{option}: [upstream quay.io]", str(secret), words):
+            assert word in done.stderr, done.stderr
+        assert "s3same" not in done.stderr
+
+
+def test_a_password_file_that_cannot_be_read(tmp_path):
+    """The same of one that this user may not read: root neither, without its capabilities."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3same\n")
+    secret.chmod(0)
+    path = tmp_path / "cachalot.ini"
+    path.write_text(f"[upstream quay.io]\nusername = office\npassword-file = {secret}\n")
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    done = subprocess.run([*(drop if os.geteuid() == 0 else []), DAEMON, "-t", "-c", path],
+                          capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2 and f"{secret} cannot be read: Permission denied" in done.stderr
+
+
+def test_a_password_file_at_reload(hub, cachalot, tmp_path):
+    """A password file that is of no use at a reload: the settings stay as they are."""
+    daemon = cachalot({HUB: hub.url})
+    daemon.sections[f"upstream {HUB}"].update({"username": "office",
+                                               "password-file": tmp_path / "missing"})
+    daemon.write_config()
+    daemon.hup()
+    assert daemon.metric("reload_failures_total") == 1
+    assert any("password-file" in str(line) for line in daemon.log_lines())
 
 
 def test_all_errors_at_once(tmp_path):

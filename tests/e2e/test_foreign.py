@@ -202,6 +202,82 @@ def test_wrong_content(world, store, wrong):
     assert daemon.get(PATH).body == LAYER
 
 
+def check_right_or_cut(got):
+    if got.status == 200 and got.complete:
+        assert got.body == LAYER
+    else:
+        assert got.status in (200, 502)
+
+
+@pytest.fixture
+def evil(closing):
+    """Another host, which a manifest names before the store."""
+    return closing(Hub("127.0.0.3"))
+
+
+@pytest.mark.parametrize("wrong", [{"body": noise(len(LAYER), "evil")}, {"body": LAYER + b"x"},
+                                   {"body": LAYER[:-1]}, {"extra": b"x", "no_length": True},
+                                   {"body": LAYER[:-1], "no_length": True}],
+                         ids=["bytes", "longer", "shorter", "endless", "cut"])
+def test_wrong_content_and_another_url(world, store, evil, wrong):
+    """The first of two urls gives something else than the layer. As long as no client got a
+    byte of that, none sees a fault; else its body is cut, and whoever asks next, maybe for
+    the rest, is served from the second url, without a byte of the first."""
+    evil.blobs["store", DIGEST] = LAYER
+    evil.fault("/blobs/", **wrong)
+    daemon = world([url_in(evil), url_in(store)], [host_of(evil), host_of(store)])
+    got = daemon.get(PATH)
+    check_right_or_cut(got)
+    daemon.wait_idle()
+    asked = evil.count()
+    got = daemon.get(PATH)
+    assert got.status == 200 and got.body == LAYER
+    assert evil.count() == asked and store.count() >= 1
+
+
+def test_pieces_of_two_urls(world, store, evil):
+    """The first url breaks in the middle, the second goes on, and the whole is wrong: which
+    of them is to blame nobody knows. In the end the layer comes from the right one."""
+    evil.blobs["store", DIGEST] = LAYER
+    evil.fault("/blobs/", truncate_after=100_000, body=noise(len(LAYER), "evil"), times=1)
+    evil.fault("/blobs/", body=noise(len(LAYER), "evil"))
+    daemon = world([url_in(evil), url_in(store)], [host_of(evil), host_of(store)])
+
+    def served():
+        got = daemon.get(PATH)
+        check_right_or_cut(got)
+        daemon.wait_idle()
+        return got.status == 200 and got.complete
+
+    assert [served() for _ in range(3)][-1]
+
+
+def test_every_url_is_wrong(world, store, evil):
+    """None of the urls has the layer: nothing is stored, and they are tried again, for it
+    may be there later."""
+    for host in (store, evil):
+        host.blobs["store", DIGEST] = LAYER
+        host.fault("/blobs/", body=noise(len(LAYER), "evil"))
+    daemon = world([url_in(evil), url_in(store)], [host_of(evil), host_of(store)])
+    for _ in range(3):
+        got = daemon.get(PATH)
+        assert got.status != 200 or not got.complete
+        daemon.wait_idle()
+    assert not daemon.holds(DIGEST) and min(store.count(), evil.count()) >= 1
+    evil.heal()
+    store.heal()
+    assert daemon.get(PATH).body == LAYER
+
+
+def test_urls_of_another_repository(hub, world, store):
+    """What a manifest says of a layer is for its own repository: through another one, of
+    which no manifest names the layer, its urls are not asked."""
+    daemon = world([url_in(store)], host_of(store))
+    assert daemon.get(blob("windows/other", DIGEST, MCR)).status == 404
+    assert store.count() == 0
+    assert daemon.get(PATH).body == LAYER
+
+
 def test_a_hundred_urls(world, store):
     """A manifest with a hundred urls: eight count, each once."""
     store.fault("/", status=404)

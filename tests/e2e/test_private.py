@@ -6,9 +6,10 @@ import pytest
 
 from lib import image
 from lib.hub import Hub, error
-from lib.image import ACCEPT
+from lib.image import ACCEPT, digest_of, noise
 from lib.paths import HUB, blob, manifest
 from lib.tokens import TokenServer
+from lib.windows import foreign_layer, windows_image
 
 SECRET = "acme/secret"
 OPEN = "library/app"
@@ -221,6 +222,72 @@ def test_no_credential_leaks(hub, daemon, secret):
     pull(daemon, secret, BOB)
     text = daemon.stderr_path.read_text() + daemon.get("/-/metrics").body.decode()
     assert "0123456789" not in text
+
+
+class Foreign:
+    """A private image with a layer that only its url has."""
+
+    def __init__(self, hub, store):
+        data = noise(150_000, "private foreign")
+        self.hub, self.store = hub, store
+        self.layer = foreign_layer(data, [f"{store.url}/v2/store/blobs/{digest_of(data)}"])
+        self.item = windows_image([self.layer], "10.0.17763.1")
+        store.blobs["store", self.layer.digest] = data
+        hub.accepted[SECRET] = {ALICE[0][1]}
+        hub.hold(self.item, SECRET, "windows")
+        del hub.blobs[SECRET, self.layer.digest]
+
+    def options(self, **options):
+        return upstream_of(self.hub, **{"foreign-hosts": "%s:%d" % self.store.address,
+                                        "tag-ttl": "1h", **options})
+
+    def pull(self, daemon, fields):
+        """The tag, then the layer; the two statuses."""
+        got = daemon.get(manifest(SECRET, "windows"), fields=[*ACCEPT, *fields])
+        return [got.status, self.get(daemon, fields).status]
+
+    def get(self, daemon, fields, repository=SECRET):
+        got = daemon.get(blob(repository, self.layer.digest), fields=fields)
+        assert got.status != 200 or got.body == self.layer.data
+        return got
+
+
+@pytest.fixture
+def foreign(hub, closing):
+    return Foreign(hub, closing(Hub("127.0.0.2")))
+
+
+@pytest.mark.parametrize("ttl", ["1h", "0s"])
+def test_foreign_layer(hub, cachalot, foreign, ttl):
+    """A foreign layer of a private image is served as all else of its repository: to alice,
+    whose proof is fresh or is asked for by a manifest, as the registry has not the layer;
+    not to bob, nor through another repository. Its url is asked once, anonymously."""
+    daemon = cachalot({HUB: foreign.options(**{"proof-ttl": ttl})})
+    assert foreign.pull(daemon, BOB) == [401, 401]
+    assert foreign.pull(daemon, ALICE) == [200, 200]
+    daemon.wait_idle()
+    assert foreign.pull(daemon, ALICE) == [200, 200]
+    for fields in (BOB, []):
+        assert foreign.pull(daemon, fields) == [401, 401]
+        assert foreign.get(daemon, fields, OPEN).status == 404
+    assert daemon.head(blob(SECRET, foreign.layer.digest), fields=ALICE).status == 200
+    assert daemon.head(blob(SECRET, foreign.layer.digest), fields=BOB).status == 401
+    asked, = foreign.store.requests
+    assert "authorization" not in asked.fields
+    hub.accepted[SECRET] = set()
+    if ttl == "0s":
+        assert foreign.pull(daemon, ALICE) == [401, 401]
+
+
+def test_urls_of_a_private_manifest(hub, cachalot, foreign):
+    """Where a private manifest says that a layer is, is not asked for who asks through a
+    repository of which no manifest names it; nor for bob, before anybody has the layer."""
+    daemon = cachalot({HUB: foreign.options()})
+    assert daemon.get(manifest(SECRET, "windows"), fields=[*ACCEPT, *ALICE]).status == 200
+    assert foreign.get(daemon, BOB).status == 401
+    assert foreign.get(daemon, [], OPEN).status == 404
+    assert foreign.store.count() == 0
+    assert foreign.get(daemon, ALICE).status == 200
 
 
 def test_restart(hub, daemon, secret):

@@ -3,7 +3,7 @@
 
 import pytest
 
-from lib.crowd import Crowd
+from lib.crowd import Crowd, together
 from lib.image import noise
 from lib.paths import HUB, blob
 from lib.sample import BLOB, DATA, OTHER, SIZE, check_heals, check_never_wrong
@@ -39,6 +39,45 @@ def test_resumed_again_and_again(upstream, cachalot):
     got = daemon.get(BLOB)
     assert got.status == 200 and got.body == DATA
     assert upstream.count() == 8 and upstream.bytes_sent() == SIZE
+
+
+def test_half_closed(upstream, daemon):
+    """The upstream ends its side in the middle and keeps the connection: the rest is asked
+    for at once, not after a timeout."""
+    daemon.sections[f"upstream {HUB}"]["stall-timeout"] = "1h"
+    daemon.write_config()
+    daemon.hup()
+    upstream.fault("/blobs/", truncate_after=400_000, half_close=True, times=1)
+    assert daemon.get(BLOB).body == DATA
+    assert [r.range for r in upstream.asked()] == [None, "bytes=400000-"]
+
+
+def test_another_etag(upstream, daemon):
+    """After a break the rest comes with another ETag, as from another host of a CDN: it
+    says nothing of content that has a digest. No byte crosses twice."""
+    upstream.fault("/blobs/", truncate_after=400_000, times=1)
+    upstream.fault("/blobs/", etag='"fedcba9876543210"')
+    assert daemon.get(BLOB).body == DATA
+    assert upstream.bytes_sent() == SIZE and daemon.metric("verify_failures_total") == 0
+
+
+def test_drip(upstream, daemon):
+    """A few bytes a second are no progress: after stall-timeout the rest is asked for. When
+    nothing better comes, the retries end, and all who wait are told."""
+    upstream.fault("/blobs/", drip=1, times=1)
+    got = daemon.get(BLOB)
+    assert got.status == 200 and got.body == DATA
+    dripped, rest = upstream.asked()
+    start = int(rest.range.removeprefix("bytes=").split("-")[0])
+    assert 0 < start <= dripped.sent < 200
+
+    other = noise(SIZE, "dripping")
+    path = blob("library/app", upstream.hold_blob("library/app", other))
+    upstream.fault(path.rpartition("/")[2], drip=1)
+    upstream.forget()
+    for got in together(5, lambda i: daemon.get(path)):
+        assert got.status == 504 or not got.complete
+    assert upstream.count() == 3
 
 
 def test_stall_is_resumed(upstream, daemon):

@@ -2,13 +2,19 @@
 """What users live through, with their own programs and a real registry."""
 
 import json
+import time
 
 import pytest
 
 from lib import image
 from lib.clients import Containerd, Dockerd, Podman, Skopeo, check_dir
+from lib.crowd import Crowd, together
+from lib.hub import Hub
 from lib.image import ACCEPT
+from lib.line import Line
 from lib.paths import HUB, MCR, blob, manifest
+from lib.wait import until
+from lib.windows import REPOSITORY, layer, servercore, windows_image
 
 pytestmark = pytest.mark.clients
 
@@ -145,3 +151,182 @@ def test_two_registries_one_layer(registry, cachalot, tmp_path):
     registry.forget()
     check_dir(Skopeo(tmp_path / "").copy(f"{host(daemon.address)}/quay.io/copy/app:1"), item)
     assert registry.count("GET", "/blobs/") == 0
+
+
+# --- Patch Tuesday ---
+
+def test_patch_tuesday(registry, cachalot, tmp_path):
+    """Servercore's tag moves: the base layer is last month's, the delta is new. Twenty
+    machines pull at once: the line carries the delta and the small documents (index,
+    manifest, config), once, and of the base nothing; every machine has the new image."""
+    base = layer(3_000_000, "base")
+    old = windows_image([base, layer(900_000, "october")], "10.0.20348.2762")
+    new = windows_image([base, layer(1_000_000, "november")], "10.0.20348.2849")
+    daemon = cachalot({MCR: {"url": registry.url, "tag-ttl": "0s"}})
+    name = f"{host(daemon.address)}/{MCR}/{REPOSITORY}:ltsc2022"
+
+    def pull(i, item):
+        directory = tmp_path / f"{i}-{item.blobs[0].digest[-8:]}"
+        directory.mkdir()
+        check_dir(Skopeo(directory).copy(name, os="windows"), item)
+
+    registry.push(servercore(old), REPOSITORY, "ltsc2022")
+    pull("october", old)
+    daemon.wait_idle()
+    index = registry.push(servercore(new), REPOSITORY, "ltsc2022")
+
+    together(20, lambda i: pull(i, new))
+
+    config, _, delta = new.blobs
+    assert registry.count("GET", "/manifests/") == 2
+    assert registry.count("GET", index.digest) == registry.count("GET", new.digest) == 1
+    assert registry.count("GET", "/blobs/") == 2
+    assert registry.bytes_sent("/blobs/") == len(config.data) + len(delta.data)
+    assert registry.count(where=base.digest) == 0
+    assert 1 <= registry.count("HEAD", "/manifests/ltsc2022") <= 20
+
+
+# --- the cheap line ---
+
+def test_the_cheap_line(cachalot, closing, tmp_path):
+    """A line of 50 Mbit/s that drops twice, and an upstream that says 429, once to a manifest
+    and once to a blob: skopeo on four machines, podman and containerd pull a new image at
+    once. None of them fails; no byte is fetched twice; and it takes about as long as the
+    line needs to carry the image once."""
+    line = Line(drops=[2_000_000, 6_000_000], rate=50_000_000 // 8)
+    upstream = closing(Hub(line=line))
+    item = upstream.hold(image.image("cheap", (9_000_000, 3_000_000)), "library/app", "1")
+    daemon = cachalot({HUB: {"url": upstream.url, "tag-ttl": "1h"}})
+    name = f"{HUB}/library/app:1"
+    upstream.fault("/manifests/", times=1, status=429, retry_after="1")
+    upstream.fault(item.layers[0].digest, times=1, status=429, retry_after="1")
+
+    def by_skopeo(i):
+        directory = tmp_path / f"skopeo-{i}"
+        directory.mkdir()
+        check_dir(Skopeo(directory).copy(f"{host(daemon.address)}/{name}"), item)
+
+    podman = closing(Podman(tmp_path, HUB, f"{host(daemon.address)}/{HUB}"))
+    containerd = closing(Containerd(tmp_path))
+    containerd.use(HUB, url(daemon.address))
+    began = time.monotonic()
+    crowd = Crowd().add(podman.pull, name)
+    for i in range(4):
+        crowd.add(by_skopeo, i)
+    crowd.join()
+    containerd.pull(name)
+    seconds = time.monotonic() - began
+
+    assert podman.digest(name) == containerd.digest(name) == item.digest
+    assert line.dropped == 2
+    assert [r.status for r in upstream.asked()].count(429) == 2
+    assert sum(r.status == 200 for r in upstream.asked("GET", "/manifests/")) == 1
+    size = sum(len(x.data) for x in item.all_blobs())
+    assert size * 0.98 <= upstream.bytes_sent() <= size * 1.02
+    assert seconds < 3 * size / line.rate + 10
+
+
+# --- the upstream forgets ---
+
+class Forgetful:
+    """An image that was pulled; what becomes of its upstream; and what users see then."""
+
+    def __init__(self, daemon, registry, tmp_path):
+        self.daemon = daemon
+        self.skopeo = Skopeo(tmp_path)
+        self.item = registry.push(image.image("kept", types=image.DOCKER), "library/app", "1")
+        self.pull()
+        daemon.wait_idle()
+        self.answered_at = self.upstream()["answered_at"]
+
+    def upstream(self):
+        return self.daemon.upstream_status(HUB)
+
+    def pull(self):
+        check_dir(self.skopeo.copy(f"{host(self.daemon.address)}/{HUB}/library/app:1"), self.item)
+
+    def check_stale(self):
+        """What was held is served whole, and its client is told that it is stale."""
+        self.pull()
+        got = self.daemon.get(manifest("library/app", "1"), fields=ACCEPT)
+        assert got.status == 200 and got.body == self.item.data
+        assert "stale" in got["Warning"] and "stale" in got["Cache-Status"]
+        assert self.daemon.status()["daemon"]["stale_answers"] >= 2
+        assert "were stale" in self.daemon.command("status").stdout
+
+    def checked_at(self):
+        """When the upstream last confirmed the tag, as `cachalot ls` tells."""
+        row, = json.loads(self.daemon.command("ls", "--format", "json").stdout)
+        return row["checked_at"]
+
+
+@pytest.fixture
+def forgetful(registry, cachalot, tmp_path):
+    daemon = cachalot({HUB: {"url": registry.url, "tag-ttl": "0s", "retries": 0,
+                             "stall-timeout": "1s", "connect-timeout": "1s"}})
+    return Forgetful(daemon, registry, tmp_path)
+
+
+def test_a_tag_that_was_deleted(registry, forgetful):
+    """Its owner deletes a tag upstream: what was held under it is served, and said to be
+    stale; the upstream is up for all that; `ls` tells since when nobody confirms it."""
+    checked_at = forgetful.checked_at()
+    registry.untag("library/app", "1")
+    forgetful.check_stale()
+    assert forgetful.upstream()["reachable"]
+    assert checked_at - 1 <= forgetful.checked_at() <= checked_at
+
+
+def test_a_registry_that_is_down(registry, forgetful):
+    """The registry is down, for longer than anything counts as fresh: what was held is
+    served, from a restart on as well; `status` says that it is down, since when, why, and
+    when it last answered; and that it is up again, when it is."""
+    down_at = int(time.time())
+    registry.stop()
+    forgetful.check_stale()
+    said = forgetful.upstream()
+    assert said["reachable"] is False
+    assert down_at <= said["changed_at"] <= said["last_failure"]["at"] <= time.time()
+    assert said["last_failure"]["result"] == "upstream-refused"
+    assert forgetful.answered_at <= said["answered_at"] <= said["changed_at"]
+    assert "down since" in forgetful.daemon.command("status").stdout
+    checked_at = forgetful.checked_at()
+
+    forgetful.daemon.stop()
+    forgetful.daemon.start()
+    forgetful.check_stale()
+    assert forgetful.upstream()["reachable"] is False
+    assert forgetful.upstream()["answered_at"] is None
+    assert forgetful.checked_at() == checked_at
+
+    registry.start()
+    until("the registry is asked again",
+          lambda: forgetful.pull() is None and forgetful.upstream()["reachable"])
+    assert forgetful.checked_at() > 0 and forgetful.upstream()["answered_at"] is not None
+    got = forgetful.daemon.get(manifest("library/app", "1"), fields=ACCEPT)
+    assert got["Warning"] is None
+
+
+def test_a_line_that_is_cut(cachalot, closing, tmp_path):
+    """The line is cut: no answer, no refusal. One client waits for that to be seen, the
+    others are served at once; `status` says since when, and why."""
+    upstream = closing(Hub())
+    item = upstream.hold(image.image("cut", types=image.DOCKER), "library/app", "1")
+    daemon = cachalot({HUB: {"url": upstream.url, "tag-ttl": "0s", "retries": 0,
+                             "stall-timeout": "1s", "connect-timeout": "1s"}})
+    Skopeo(tmp_path).copy(f"{host(daemon.address)}/{HUB}/library/app:1")
+    daemon.wait_idle()
+    cut_at = int(time.time())
+    upstream.fault("/v2/", silent=True)
+
+    def pull(i):
+        directory = tmp_path / str(i)
+        directory.mkdir()
+        check_dir(Skopeo(directory).copy(f"{host(daemon.address)}/{HUB}/library/app:1"), item)
+
+    together(5, pull)
+    got = daemon.get(manifest("library/app", "1"), fields=ACCEPT)
+    assert "stale" in got["Warning"] and "stale" in got["Cache-Status"]
+    said = daemon.upstream_status(HUB)
+    assert said["reachable"] is False and cut_at <= said["changed_at"] <= time.time()
+    assert said["last_failure"]["result"] == "upstream-timeout"

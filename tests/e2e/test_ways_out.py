@@ -106,9 +106,12 @@ def test_wrong_proxy_password(upstream, cachalot, closing, tmp_path):
 
 
 def test_no_proxy_password(upstream, tunnel, cachalot, tmp_path):
-    """Its file is missing: 502 that names the option, and the proxy is not asked."""
+    """Its file is gone since the start: 502 that names the option, and the proxy is not
+    asked."""
+    password = proxy_password(tmp_path)
     daemon = cachalot({HUB: {"url": upstream.url, "proxy": tunnel.url, "proxy-username": "office",
-                             "proxy-password-file": tmp_path / "missing", "retries": 0}})
+                             "proxy-password-file": password, "retries": 0}})
+    password.unlink()
     assert "proxy-password-file" in error(daemon.get(BLOB))
     assert tunnel.heads == []
 
@@ -244,6 +247,23 @@ def test_versions_of_tls(authority, cachalot, closing, version, status):
     daemon = cachalot({HUB: {"url": hub.url, "ca-file": authority.certificate, "retries": 0}})
     assert daemon.get(BLOB).status == status
     assert hub.count() == (1 if status == 200 else 0)
+
+
+def test_status_tells(authority, cachalot, secure):
+    """A certificate that is not acceptable: `status` says that the upstream is not to be
+    had, and why; and that it is, when it is."""
+    daemon = cachalot({HUB: {"url": secure.url, "retries": 0}})
+    assert daemon.get(BLOB).status == 502
+    said = daemon.upstream_status(HUB)
+    assert said["reachable"] is False and said["last_failure"]["result"] == "upstream-tls"
+    assert "certificate" in said["last_failure"]["text"]
+    assert "certificate" in daemon.command("status").stdout
+    daemon.sections[f"upstream {HUB}"]["ca-file"] = authority.certificate
+    daemon.write_config()
+    daemon.hup()
+    assert daemon.get(BLOB).status == 200
+    said = daemon.upstream_status(HUB)
+    assert said["reachable"] is True and said["answered_at"] >= said["changed_at"]
 
 
 # --- addresses and time ---

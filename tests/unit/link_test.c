@@ -23,6 +23,45 @@ static void test_links(void **state)
     db_abort(&txn);
 }
 
+struct seen {
+    unsigned count;
+    int64_t sum_s;
+    unsigned stop_after;
+};
+
+static int see(void *arg, const struct digest *d, int64_t seen_at_s)
+{
+    struct seen *s = arg;
+
+    assert_true(d->alg != 0);
+    s->sum_s += seen_at_s;
+    return ++s->count == s->stop_after ? 7 : 0;
+}
+
+static void test_walk(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_name("quay.io", "a");
+    struct name ab = scratch_name("quay.io", "a/b");
+    struct name other = scratch_name("quay.io", "other");
+    struct digest x = scratch_digest("x"), y = scratch_digest("y"), z;
+    struct seen all = {0}, one = {.stop_after = 1}, none = {0};
+
+    digest_of(DIGEST_SHA512, "z", 1, &z);
+    assert_int_equal(link_put(txn, &a, &x, 1), 0);
+    assert_int_equal(link_put(txn, &a, &y, 10), 0);
+    assert_int_equal(link_put(txn, &a, &z, 100), 0);
+    assert_int_equal(link_put(txn, &ab, &x, 1000), 0);
+    assert_int_equal(link_walk(txn, &a, see, &all), 0);
+    assert_int_equal(all.count, 3);
+    assert_int_equal(all.sum_s, 111);
+    assert_int_equal(link_walk(txn, &a, see, &one), 7);
+    assert_int_equal(one.count, 1);
+    assert_int_equal(link_walk(txn, &other, see, &none), 0);
+    assert_int_equal(none.count, 0);
+    db_abort(&txn);
+}
+
 static void test_sources(void **state)
 {
     struct db_txn *txn = scratch_write(*state);
@@ -127,8 +166,8 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_links),       TEST(test_sources), TEST(test_lists),
-        TEST(test_list_limits), TEST(test_damage),
+        TEST(test_links), TEST(test_walk),        TEST(test_sources),
+        TEST(test_lists), TEST(test_list_limits), TEST(test_damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,6 +132,16 @@ class Cachalot(Process):
         return subprocess.run([COMMAND, "-c", self.config_path, *map(str, arguments)],
                               capture_output=True, text=True, timeout=60, check=False)
 
+    def status(self):
+        """What `cachalot status` tells programs."""
+        done = self.command("status", "--format", "json")
+        assert done.returncode == 0, done
+        return json.loads(done.stdout)
+
+    def upstream_status(self, registry):
+        """The same of one upstream."""
+        return next(x for x in self.status()["daemon"]["upstreams"] if x["registry"] == registry)
+
     # --- its log ---
 
     def log_lines(self):

@@ -21,12 +21,20 @@ def run(argv, env=None, timeout=120):
 
 
 def registries_conf(path, registry, mirror):
-    """containers-registries.conf: this registry, through this mirror."""
-    path.write_text(
-        f'unqualified-search-registries = ["docker.io"]\n'
-        f'[[registry]]\nprefix = "{registry}"\nlocation = "{registry}"\n'
-        f'[[registry.mirror]]\nlocation = "{mirror}"\ninsecure = true\n')
+    """containers-registries.conf: this registry, through this mirror (None: there is none)."""
+    lines = ['unqualified-search-registries = ["docker.io"]']
+    if mirror:
+        lines += ["[[registry]]", f'prefix = "{registry}"', f'location = "{registry}"',
+                  "[[registry.mirror]]", f'location = "{mirror}"', "insecure = true"]
+    path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def through_proxy(address, ca, roots="/nowhere"):
+    """The environment of a client that goes by way of the proxy, and trusts this authority
+    and none of the system's."""
+    return {"HTTPS_PROXY": "http://%s:%d" % address, "SSL_CERT_FILE": str(ca),
+            "SSL_CERT_DIR": roots}
 
 
 def short_directory():
@@ -36,8 +44,12 @@ def short_directory():
 
 
 class Skopeo:
-    def __init__(self, directory, registry=None, mirror=None):
+    """It checks certificates when `verify` says so."""
+
+    def __init__(self, directory, registry=None, mirror=None, env=None, verify=False):
         self.directory = directory
+        self.env = env
+        self.verify = verify
         self.options = ["--insecure-policy", "--tmpdir", directory]
         if mirror:
             conf = registries_conf(directory / "skopeo-registries.conf", registry, mirror)
@@ -48,8 +60,10 @@ class Skopeo:
         """Copy an image to a new directory in the `dir:` form; returns it."""
         self.copies += 1
         out = self.directory / f"skopeo-{self.copies}"
-        run(["skopeo", *self.options, "--override-os", os, "--override-arch", architecture,
-             "copy", "--src-tls-verify=false", *options, f"docker://{reference}", f"dir:{out}"])
+        checks = str(self.verify).lower()
+        run(["skopeo", *self.options, "--override-os", os, "--override-arch", architecture, "copy",
+             f"--src-tls-verify={checks}", *options, f"docker://{reference}", f"dir:{out}"],
+            self.env)
         return out
 
     def copy_layout(self, layout, reference):
@@ -68,9 +82,10 @@ def check_dir(out, image):
 
 
 class Podman:
-    def __init__(self, directory, registry, mirror):
+    def __init__(self, directory, registry=None, mirror=None, env=None):
         self.env = {"CONTAINERS_REGISTRIES_CONF": str(
-            registries_conf(directory / "podman-registries.conf", registry, mirror))}
+            registries_conf(directory / "podman-registries.conf", registry, mirror)),
+            **(env or {})}
         policy = directory / "policy.json"
         policy.write_text(POLICY)
         self.policy = policy
@@ -79,9 +94,9 @@ class Podman:
                         "--storage-driver", "vfs", "--events-backend", "none",
                         "--cgroup-manager", "cgroupfs", "--tmpdir", directory / "podman-tmp"]
 
-    def pull(self, reference):
+    def pull(self, reference, *options):
         run(["podman", *self.options, "pull", "--quiet", "--signature-policy", self.policy,
-             reference], self.env)
+             *options, reference], self.env)
 
     def digest(self, reference):
         return json.loads(run(["podman", *self.options, "image", "inspect", reference],
@@ -92,10 +107,11 @@ class Podman:
 
 
 class Containerd(Process):
-    """containerd and ctr; no CRI."""
+    """containerd and ctr; no CRI. It is ctr that asks registries, in its `env`."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, env=None):
         super().__init__("containerd", directory)
+        self.env = env
         self.socket = directory / "containerd.sock"
         self.hosts_dir = directory / "certs.d"
         config = directory / "containerd.toml"
@@ -110,19 +126,34 @@ class Containerd(Process):
         self.spawn([shutil.which("containerd"), "--config", config])
         self.wait_accepting(self.socket)
 
-    def use(self, registry, url):
+    def use(self, registry, url, ca=None):
         """hosts.toml: pull what is named `registry` from this URL, and nowhere else."""
         folder = self.hosts_dir / registry
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(
-            f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n')
+            f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n'
+            + (f'ca = "{ca}"\n' if ca else ""))
 
     def ctr(self, *arguments, namespace="e2e"):
-        return run(["ctr", "--address", self.socket, "--namespace", namespace, *arguments])
+        return run(["ctr", "--address", self.socket, "--namespace", namespace, *arguments],
+                   self.env)
 
     def pull(self, reference, platform="linux/amd64", namespace="e2e"):
+        """With a platform of "all", the images of them all."""
+        which = ["--all-platforms"] if platform == "all" else ["--platform", platform]
         self.ctr("images", "pull", "--hosts-dir", self.hosts_dir, "--snapshotter", "native",
-                 "--platform", platform, reference, namespace=namespace)
+                 *which, reference, namespace=namespace)
+
+    def fetch(self, reference, *options, namespace="e2e"):
+        """The content alone, unpacked by nobody: all there is of an image of another system."""
+        self.ctr("content", "fetch", "--hosts-dir", self.hosts_dir, *options, reference,
+                 namespace=namespace)
+
+    def content(self, digest, namespace="e2e"):
+        """The bytes that it holds."""
+        return subprocess.run(["ctr", "--address", str(self.socket), "--namespace", namespace,
+                               "content", "get", digest], capture_output=True, check=True,
+                              timeout=60).stdout
 
     def digest(self, reference, namespace="e2e"):
         for line in self.ctr("images", "list", namespace=namespace).splitlines():
@@ -136,9 +167,9 @@ class Containerd(Process):
 
 
 class Dockerd(Process):
-    """A real Docker engine whose registry-mirrors name one URL."""
+    """A real Docker engine whose registry-mirrors name one URL, or none."""
 
-    def __init__(self, directory, containerd, mirror):
+    def __init__(self, directory, containerd, mirror=None, env=None):
         super().__init__("dockerd", directory)
         self.socket = directory / "docker.sock"
         self.home = directory / "docker-home"
@@ -149,8 +180,8 @@ class Dockerd(Process):
             "pidfile": f"{directory}/docker.pid", "hosts": [f"unix://{self.socket}"],
             "containerd": str(containerd.socket), "storage-driver": "vfs",
             "iptables": False, "ip6tables": False, "bridge": "none",
-            "registry-mirrors": [mirror]}))
-        self.spawn([DOCKERD, "--config-file", config])
+            "registry-mirrors": [mirror] if mirror else []}))
+        self.spawn([DOCKERD, "--config-file", config], env)
         self.wait_accepting(self.socket, 60)
 
     def docker(self, *arguments):

@@ -26,6 +26,10 @@ class Crowd:
         thread.start()
         return self
 
+    def is_busy(self):
+        """Whether somebody has not ended yet."""
+        return any(thread.is_alive() for thread in self.threads)
+
     def join(self, timeout=60):
         for thread in self.threads:
             thread.join(timeout)

@@ -60,6 +60,7 @@ class Fault:
     content_type: str = None
     fields: tuple = ()           # further ones, (name, value)
     digest: str = None           # Docker-Content-Digest; "" leaves it out
+    etag: str = '"0123456789abcdef"'  # of a blob
     length: int = None           # Content-Length says so
     no_length: bool = False      # body until close
     chunked: bool = False
@@ -70,6 +71,7 @@ class Fault:
     extra: bytes = b""           # after the true one
     truncate_after: int = None   # bytes of this answer's body, then FIN
     reset: bool = False          # RST in place of FIN
+    half_close: bool = False     # FIN, and the connection is kept
     stall_after: int = None      # bytes, then nothing more
     drip: int = None             # bytes a tenth of a second
     gate: Gate = None
@@ -111,8 +113,11 @@ def error(status, code, retry_after=None):
 
 
 class Hub:
-    def __init__(self, host="127.0.0.1", tls=None, port=None):
+    def __init__(self, host="127.0.0.1", tls=None, port=None, line=None):
         self.tls = tls           # an ssl.SSLContext: speaks https
+        self.line = line         # lib/line.py: what carries its bodies
+        if line:
+            line.hubs.append(self)
         self.address = (host, port or free_port(host))
         self.manifests = {}      # (repository, tag or digest) -> (media type, bytes)
         self.blobs = {}          # (repository, digest) -> bytes
@@ -370,7 +375,7 @@ class Hub:
         if f.body is not None:
             data = f.body
         fields = [("Content-Type", f.content_type or "application/octet-stream"),
-                  ("Accept-Ranges", "bytes"), ("ETag", '"0123456789abcdef"')]
+                  ("Accept-Ranges", "bytes"), ("ETag", f.etag)]
         name = digest if f.digest is None else f.digest
         if name:
             fields.append(("Docker-Content-Digest", name))
@@ -421,11 +426,14 @@ class Hub:
             fields.append(("Transfer-Encoding", "chunked"))
         elif not f.no_length:
             fields.append(("Content-Length", str(length)))
+        is_last = request.fields.get("connection", "").lower() == "close"
+        if is_last:
+            fields.append(("Connection", "close"))
         head = [f"HTTP/1.1 {answer.status} Scripted"]
         head += [f"{name}: {value}" for name, value in fields]
         c.sendall(f.before + ("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
         if request.method == "HEAD":
-            return True
+            return not is_last
         limit = len(body)
         for bound in (f.truncate_after, f.stall_after):
             limit = limit if bound is None else min(limit, bound)
@@ -433,9 +441,14 @@ class Hub:
         if f.stall_after is not None:
             self.hold_open(c)
             return False
+        if f.half_close:
+            c.shutdown(socket.SHUT_WR)
+            self.hold_open(c)
+            return False
         if limit < len(body) and f.reset:
             c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        return limit == len(body) and not f.no_length and f.length is None
+        is_whole = limit == len(body) and not f.no_length and f.length is None
+        return is_whole and not is_last
 
     def send_body(self, c, request, body, f):
         view = memoryview(body)
@@ -454,6 +467,8 @@ class Hub:
             else:
                 c.sendall(view[at:end])
             request.sent += end - at
+            if self.line:
+                self.line.carry(end - at, self)
             at = end
             if f.drip and self.stopping.wait(0.1):
                 return

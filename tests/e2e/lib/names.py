@@ -2,6 +2,9 @@
 """A name server of the test, in the place of the machine's; and public addresses on
 loopback. Both need the namespaces of lib/isolate.py."""
 
+import contextlib
+import ctypes
+import os
 import select
 import socket
 import struct
@@ -13,6 +16,52 @@ PUBLIC = "203.0.113.7"  # documentation's, and nobody's in this namespace
 
 def add_public_address(address=PUBLIC):
     subprocess.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
+
+
+class Outside:
+    """Another network namespace, with public addresses: where the machine of the tests is not."""
+
+    CLONE_NEWNET = 0x40000000
+
+    def __init__(self, addresses):
+        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
+                                       stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self.holder.stdout.readline()  # it is in its namespace
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.inside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self.outside = os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY)
+        self.ip("link", "add", "line", "type", "veth", "peer", "name", "far", "netns",
+                self.holder.pid)
+        self.ip("address", "add", "10.99.0.1/24", "dev", "line")
+        self.ip("link", "set", "line", "up")
+        with self.entered():
+            self.ip("address", "add", "10.99.0.2/24", "dev", "far")
+            for device in ("lo", "far"):
+                self.ip("link", "set", device, "up")
+            for address in addresses:
+                self.ip("address", "add", f"{address}/32", "dev", "lo")
+        self.ip("route", "add", "203.0.113.0/24", "via", "10.99.0.2")
+
+    @staticmethod
+    def ip(*arguments):
+        subprocess.run(["ip", *map(str, arguments)], check=True)
+
+    @contextlib.contextmanager
+    def entered(self):
+        """Sockets and children that this thread makes belong there; what is made stays."""
+        assert self.libc.setns(self.outside, self.CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert self.libc.setns(self.inside, self.CLONE_NEWNET) == 0
+
+    def close(self):
+        self.ip("link", "delete", "line")
+        self.holder.kill()
+        self.holder.wait()
+        self.holder.stdout.close()
+        os.close(self.inside)
+        os.close(self.outside)
 
 
 class NameServer:

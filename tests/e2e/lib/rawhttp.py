@@ -54,6 +54,13 @@ class Connection:
     def close(self):
         self.socket.close()
 
+    def secure(self, context, host=None):
+        """From here on within TLS; `host` is asked for, and must be in the certificate when
+        the context checks that. Returns self."""
+        assert not self.buffer, self.buffer
+        self.socket = context.wrap_socket(self.socket, server_hostname=host)
+        return self
+
     def send(self, data):
         self.socket.sendall(data)
 

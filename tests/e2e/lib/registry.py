@@ -48,6 +48,14 @@ class Registry(Process):
         self.forget()
         return item
 
+    def untag(self, repository, tag):
+        """As when its owner deletes the tag; without a word over HTTP."""
+        shutil.rmtree(self.directory / "storage/docker/registry/v2/repositories" / repository /
+                      "_manifests/tags" / tag)
+
+    def ask(self, path):
+        return rawhttp.get(self.address, path)
+
     def lines(self):
         return [m for m in map(LINE.search, self.stdout_path.read_text().splitlines()) if m]
 
@@ -55,7 +63,7 @@ class Registry(Process):
         """Every line of requests that ended before this call."""
         self.markers += 1
         marker = f"/v2/?marker={self.markers}"
-        rawhttp.get(self.address, marker)
+        self.ask(marker)
         until("the registry logged the marker",
               lambda: any(m["path"] == marker for m in self.lines()))
         return [m for m in self.lines() if "?marker=" not in m["path"]]

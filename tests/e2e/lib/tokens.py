@@ -43,8 +43,9 @@ class TokenServer(Hub):
 
     serial = itertools.count(1)
 
-    def __init__(self, host="127.0.0.1", tls=None, users=None, identities=(), anonymous=True):
-        super().__init__(host, tls)
+    def __init__(self, host="127.0.0.1", tls=None, users=None, identities=(), anonymous=True,
+                 port=None):
+        super().__init__(host, tls, port)
         self.users = users or {}           # name -> password
         self.identities = set(identities)  # identity tokens
         self.anonymous = anonymous         # whether those without a name get one
@@ -139,8 +140,8 @@ class GuardedHub(Hub):
     """A registry that serves who has a token of `tokens`, or a name and password of
     `users`; the repositories in `private` want a name."""
 
-    def __init__(self, tokens=None, users=None, host="127.0.0.1", tls=None):
-        super().__init__(host, tls)
+    def __init__(self, tokens=None, users=None, host="127.0.0.1", tls=None, port=None):
+        super().__init__(host, tls, port)
         self.tokens = tokens
         self.users = users or {}
         self.private = set()
