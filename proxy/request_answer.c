@@ -119,6 +119,20 @@ static void content_etag(const struct content *c, char out[ETAG_MAX])
     }
 }
 
+/* For people who look at their client's log, though RFC 9111 has no Warning any more. */
+static void warn_stale(const struct request *r, struct reply *reply)
+{
+    char text[96] = "299 - \"stale: not confirmed by the upstream\"";
+    char date[HTTP_DATE_SIZE];
+
+    if (r->has_tag) {
+        http_date(date, r->tag.checked_at_s);
+        snprintf(text, sizeof text, "299 - \"stale: not confirmed by the upstream since %s\"",
+                 date);
+    }
+    reply_field(reply, "Warning", text);
+}
+
 static void content_fields(struct request *r, struct reply *reply, const struct content *c,
                            char *etag)
 {
@@ -135,7 +149,7 @@ static void content_fields(struct request *r, struct reply *reply, const struct 
     if (status)
         reply_field(reply, "Cache-Status", status);
     if (r->outcome == OUT_STALE)
-        reply_field(reply, "Warning", "299 - \"stale: not confirmed by the upstream\"");
+        warn_stale(r, reply);
     if (c->has_ranges)
         reply_field(reply, "Accept-Ranges", "bytes");
     if (c->link)
