@@ -4,8 +4,9 @@
  *
  *   CONNECT            to a host that is opened: TLS begins, and what comes within it is
  *                      for that host; to one that is tunnelled: a relay; else 403
- *   a pull             as by every other door
- *   GET /v2/           what the registry says to it, remembered
+ *   a pull             as by every other door; but whether the registry has a blob (HEAD)
+ *                      only the registry knows
+ *   GET /v2/           what the registry says to nobody, remembered for a while
  *   a learned url      the blob that a manifest says is there
  *   anything else      relayed to the host, unchanged, never stored
  */
@@ -97,6 +98,13 @@ static void send_greeting(struct request *r, const char *challenge)
         request_text(r, "application/json", "{}", 2);
 }
 
+static bool can_be_asked(const struct request *r, const struct config_upstream *u)
+{
+    const struct worker *w = r->worker;
+
+    return !u->offline && !w->config->offline && !health_is_down(w->parts.health, u->registry);
+}
+
 static void begin_ping(struct request *r, const struct config_upstream *u)
 {
     struct worker *w = r->worker;
@@ -104,7 +112,7 @@ static void begin_ping(struct request *r, const struct config_upstream *u)
     bool created;
 
     /* A client that is not challenged goes on, to what is held. */
-    if (u->offline || w->config->offline || health_is_down(w->parts.health, u->registry) ||
+    if (!can_be_asked(r, u) ||
         greeting_get(w->parts.greetings, u->registry, w->now_ms, challenge)) {
         send_greeting(r, challenge);
         return;
@@ -154,13 +162,24 @@ static bool is_ping(const struct request *r)
     return r->target.endpoint == ENDPOINT_PING && (r->method == HTTP_GET || r->method == HTTP_HEAD);
 }
 
+/* What clients ask in order to know what the registry itself has, or whether it takes
+ * their credentials: before a push they do not send what is there, and what is held for
+ * other repositories is not there. */
+static bool is_for_registry(const struct request *r)
+{
+    if (r->target.endpoint == ENDPOINT_PING)
+        return r->behalf.authorization != NULL;
+    return r->target.endpoint == ENDPOINT_BLOB && r->method == HTTP_HEAD;
+}
+
 static void begin_registry(struct request *r, const struct http_head *h, const char *host,
                            const struct config_upstream *u)
 {
     enum outcome o = route_parse(&r->target, h->target, ROLE_MIRROR, u->registry);
-
     bool is_known = o == OUT_LOCAL && r->target.door == DOOR_MIRROR;
 
+    if (is_known && is_for_registry(r) && can_be_asked(r, u))
+        is_known = false;
     r->has_target = true;
     r->target.door = DOOR_INTERCEPT;
     if (is_known && is_pull(r)) {
@@ -204,7 +223,6 @@ static void begin_content(struct request *r, const struct http_head *h, const ch
                           const struct config_upstream *u)
 {
     bool is_read = r->method == HTTP_GET || r->method == HTTP_HEAD;
-
     struct span target = http_target_origin(h->target);
 
     r->target.endpoint = ENDPOINT_BLOB;
