@@ -79,13 +79,14 @@ int ca_dir_open(struct ca_dir *d, const char *path, bool shared, const struct ca
     }
     if (d->fd < 0)
         return ca_refuse_errno(why, "open", path);
-    int err = fstat(d->fd, &st) == 0 ? check_dir(d, &st, why) : ca_refuse_errno(why, "open", path);
+    bool is_known = fstat(d->fd, &st) == 0;
+    int err = is_known ? check_dir(d, &st, why) : ca_refuse_errno(why, "open", path);
 
     if (err == 0)
         err = lock_dir(d, shared, why);
     if (err != 0)
         ca_dir_close(d);
-    d->uid = st.st_uid;
+    d->uid = is_known ? st.st_uid : 0;
     d->gid = st.st_gid;
     return err;
 }

@@ -72,6 +72,8 @@ int claim_put(struct db_txn *txn, const char *url, const struct digest *d, const
 }
 
 struct found {
+    claim_judge *judge;
+    const void *arg;
     struct digest *digest;
     struct name *name;
     unsigned count;
@@ -81,25 +83,29 @@ static int take_claim(void *arg, struct db_value key, struct db_value value)
 {
     struct found *f = arg;
     struct record_in in;
+    struct name name;
 
-    if (f->count++ > 0)
-        return ERR_MISMATCH;
     record_open(&in, value, CLAIM_RECORD_VERSION);
-    record_copy_text(&in, f->name->registry, sizeof f->name->registry);
-    record_copy_text(&in, f->name->repository, sizeof f->name->repository);
+    record_copy_text(&in, name.registry, sizeof name.registry);
+    record_copy_text(&in, name.repository, sizeof name.repository);
     int err = record_close(&in);
     if (err)
         return err;
+    if (!f->judge(f->arg, name.registry))
+        return 0;
+    if (f->count++ > 0)
+        return ERR_MISMATCH;
+    *f->name = name;
     int used = digest_from_key(f->digest, (const uint8_t *)key.data + URL_HASH_BYTES,
                                key.size - URL_HASH_BYTES);
     return used < 0 ? used : 0;
 }
 
 int claim_get(struct db_txn *txn, const char *host, const char *target, size_t target_len,
-              struct digest *d, struct name *n)
+              claim_judge *judge, const void *arg, struct digest *d, struct name *n)
 {
     uint8_t prefix[URL_HASH_BYTES];
-    struct found f = {.digest = d, .name = n};
+    struct found f = {.judge = judge, .arg = arg, .digest = d, .name = n};
 
     hash_url(host, strlen(host), target, target_len, prefix);
     int err = db_walk(txn, DB_CLAIMS, prefix, sizeof prefix, NULL, 0, take_claim, &f);

@@ -87,6 +87,17 @@ int tag_put(struct db_txn *txn, const struct name *n, const char *tag, const str
     return db_put(txn, DB_TAGS, key, tag_key(n, tag, key), buf, out.len);
 }
 
+int tag_expire(struct db_txn *txn, const struct name *n, const char *tag)
+{
+    struct tag_record r;
+    int err = tag_get(txn, n, tag, &r);
+
+    if (err)
+        return err == ERR_NOT_FOUND ? 0 : err;
+    r.checked_at_s = 0;
+    return tag_put(txn, n, tag, &r);
+}
+
 bool tag_is_fresh(const struct tag_record *r, int64_t now_s, int64_t ttl_s)
 {
     int64_t age_s;

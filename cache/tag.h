@@ -32,6 +32,9 @@ MUST_CHECK int tag_get(struct db_txn *txn, const struct name *n, const char *tag
 MUST_CHECK int tag_put(struct db_txn *txn, const struct name *n, const char *tag,
                        const struct tag_record *r);
 
+/* The tag may have moved: it is stale from now on. 0 also when there is no such tag. */
+MUST_CHECK int tag_expire(struct db_txn *txn, const struct name *n, const char *tag);
+
 /* Freshness lifetime as RFC 9111 section 4.2: checked less than ttl_s ago. A
  * clock that went back makes it stale. */
 bool tag_is_fresh(const struct tag_record *r, int64_t now_s, int64_t ttl_s);

@@ -24,6 +24,7 @@ static const char shipped_upstreams[] =
     "redirect-hosts = *.r2.cloudflarestorage.com\n"
     "[upstream mcr.microsoft.com]\n"
     "redirect-hosts = *.data.mcr.microsoft.com\n"
+    "serve-urls = yes\n"
     "[upstream ghcr.io]\n"
     "redirect-hosts = pkg-containers.githubusercontent.com\n"
     "[upstream quay.io]\n"

@@ -48,8 +48,7 @@ struct config_listener {
     int64_t idle_timeout_ms;  /* a connection without a request */
     int64_t stall_timeout_ms; /* a client that takes no bytes of a body */
     int64_t max_connections;
-    /* Patterns for config_address_matches: who may ask. */
-    char *allow[CONFIG_RANGES_MAX];
+    char *allow[CONFIG_RANGES_MAX]; /* for config_address_matches */
     unsigned allow_count;
     bool tls;
     char *certificate; /* with its key; both NULL: one of our own for `names` */
@@ -77,6 +76,7 @@ struct config_upstream {
     unsigned redirect_host_count;
     char *foreign_hosts[CONFIG_HOSTS_MAX];
     unsigned foreign_host_count;
+    bool serve_urls; /* what its manifests say of urls counts for who asks the urls */
     int64_t tag_ttl_s;
     int64_t not_found_ttl_ms;
     int64_t proof_ttl_ms;     /* of a client's right to private content */

@@ -143,6 +143,15 @@ static void conn_linger(struct conn *c)
         conn_want_read(c, true);
 }
 
+/* What TLS would read is not what the client has said before it was told to, in plain:
+ * that must not come to be within TLS. */
+static void close_early(struct conn *c)
+{
+    log_event(c->worker->parts.log, LOG_INFO, "%s on [listener %s] did not wait for its tunnel",
+              c->peer, c->listener->name);
+    conn_close(c);
+}
+
 void conn_finish(struct conn *c, enum outcome why)
 {
     free(c->out);
@@ -156,6 +165,10 @@ void conn_finish(struct conn *c, enum outcome why)
     bool goes_on = c->keep_alive || c->opens_tls;
     if (why != OUT_LOCAL || !goes_on || c->draining) {
         conn_linger(c);
+        return;
+    }
+    if (c->opens_tls && !c->processing && c->saved_len > 0) {
+        close_early(c);
         return;
     }
     if (c->opens_tls) {
@@ -206,6 +219,12 @@ static size_t drop_body(struct conn *c, const char *p, size_t len)
     return used;
 }
 
+/* Whether requests may be passed on with their bodies. */
+static bool may_relay(const struct conn *c)
+{
+    return c->listener->role == ROLE_INTERCEPT || c->listener->role == ROLE_TLS_INTERCEPT;
+}
+
 static void begin_request(struct conn *c, const struct http_head *h)
 {
     conn_enter(c, CONN_HANDLING);
@@ -218,10 +237,11 @@ static void begin_request(struct conn *c, const struct http_head *h)
     c->drop_left = h->chunked ? DROP_BODY_MAX : (uint64_t)h->content_length;
     if (h->chunked)
         chunked_init(&c->chunked);
-    /* A proxy's requests may be passed on with their bodies. */
-    if (!h->chunked && h->content_length > (int64_t)DROP_BODY_MAX && !c->listener->identity) {
-        c->dropping = false;
+    bool is_large = !h->chunked && h->content_length > (int64_t)DROP_BODY_MAX;
+    if (is_large)
         c->keep_alive = false;
+    if (is_large && !may_relay(c)) {
+        c->dropping = false;
         c->calls->refuse(c, &c->request, OUT_BODY_TOO_LARGE);
     } else {
         c->calls->begin(c, &c->request, h);
@@ -281,12 +301,8 @@ static void conn_process(struct conn *c, size_t len)
             refuse_head(c, refusal(res));
         }
     }
-    if (c->state == CONN_OPENING && used < len) {
-        /* What TLS would read is not what the client has said before it was told to. */
-        log_event(c->worker->parts.log, LOG_INFO, "%s on [listener %s] did not wait for its tunnel",
-                  c->peer, c->listener->name);
-        conn_close(c);
-    }
+    if (c->state == CONN_OPENING && used < len)
+        close_early(c);
     if (!c->closed && c->state != CONN_LINGERING && c->state != CONN_RELAYING) {
         save_input(c, in + used, len - used);
         conn_want_read(c, c->state == CONN_READING || c->state == CONN_OPENING);

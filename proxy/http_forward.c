@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* Of this connection, or written anew. What frames the body stays as it is. */
 static const char *const own_fields[] = {
@@ -61,13 +62,7 @@ static bool next_field(struct span *rest, struct span *line, struct span *name)
 
 static bool same(struct span a, struct span b)
 {
-    char text[64];
-
-    if (a.len != b.len || a.len >= sizeof text)
-        return false;
-    memcpy(text, a.p, a.len);
-    text[a.len] = '\0';
-    return span_equal_fold(b, text);
+    return a.len == b.len && strncasecmp(a.p, b.p, a.len) == 0;
 }
 
 /* Whether a Connection field names it. */
@@ -120,11 +115,13 @@ size_t http_forward_head(const struct http_head *h, const char *host, const char
 
     put(&o, h->method_text.p, h->method_text.len);
     put_text(&o, " ");
-    put_text(&o, prefix);
+    if (!span_equal(target, "*"))
+        put_text(&o, prefix);
     if (target.len == 0 || target.p[0] == '?')
         put_text(&o, "/");
     put(&o, target.p, target.len);
-    put_text(&o, " HTTP/1.1\r\nHost: ");
+    /* A client of HTTP/1.0 knows no chunks, RFC 9112 section 6.1. */
+    put_text(&o, h->minor_version == 0 ? " HTTP/1.0\r\nHost: " : " HTTP/1.1\r\nHost: ");
     put_text(&o, host);
     put_text(&o, "\r\n");
     put_fields(&o, h->fields);

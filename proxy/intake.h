@@ -56,7 +56,7 @@ struct intake_calls {
      * is intake_abandon. Not called after intake_end. */
     void (*broken)(void *arg, int err);
     /* The end of what intake_end or intake_abandon began; the intake is freed.
-     * err is 0 when the blob is verified, ERR_MISMATCH when it was not. */
+     * err is 0 when the blob is verified, ERR_MISMATCH when it is another, else ERR_IO. */
     void (*ended)(void *arg, int err);
 };
 

@@ -209,7 +209,10 @@ void writer_conclude(struct msg *m, void *owner)
         verify(i, &o->digest);
     else
         fail(i, &o->why);
-    o->err = i->state == INTAKE_VERIFIED ? 0 : ERR_MISMATCH;
+    if (i->state == INTAKE_VERIFIED)
+        o->err = 0;
+    else
+        o->err = i->why.code == OUT_BAD_CONTENT ? ERR_MISMATCH : ERR_IO;
     i->end = o;
     intake_settle(i);
 }

@@ -131,9 +131,13 @@ static void add(struct names *n, const char *name)
 static void add_opened(struct names *n, const struct config *c, const char *host)
 {
     const struct config_upstream *u;
+    size_t len = strcspn(host, ":");
+    char *bare = mem_copy(host, len);
 
-    if (*host == '*' || (!is_address(host) && intercept_find(c, host, &u) != INTERCEPT_TUNNEL))
+    if (*host == '*' ||
+        (*host != '[' && intercept_find(c, bare, &u) != INTERCEPT_TUNNEL && !is_address(bare)))
         add(n, host);
+    free(bare);
 }
 
 static void add_upstream(struct names *n, const struct config *c, const struct config_upstream *u)

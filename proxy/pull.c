@@ -69,7 +69,7 @@ void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
 void pull_send_error(struct request *r, enum outcome o, const char *why, int retry_after_s,
                      const char *challenge)
 {
-    if (challenge[0] && conn_listener(r->conn)->role != ROLE_MIRROR)
+    if (challenge[0] && conn_listener(r->conn)->role != ROLE_MIRROR && !r->is_claimed)
         request_challenge(r, challenge, why);
     else
         request_error(r, o, why, retry_after_s);

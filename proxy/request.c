@@ -284,7 +284,8 @@ static bool keep_behalf(struct request *r, const struct http_head *h)
     }
     if (!h->cdn_loop.p)
         return true;
-    if (memmem(h->cdn_loop.p, h->cdn_loop.len, id, strlen(id)))
+    /* In any of its lines: nobody else knows our id. */
+    if (memmem(h->fields.p, h->fields.len, id, strlen(id)))
         return false;
     r->behalf.loop = mem_format("%.*s, %s", (int)h->cdn_loop.len, h->cdn_loop.p, id);
     return true;

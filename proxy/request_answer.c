@@ -125,7 +125,7 @@ static void warn_stale(const struct request *r, struct reply *reply)
     char text[96] = "299 - \"stale: not confirmed by the upstream\"";
     char date[HTTP_DATE_SIZE];
 
-    if (r->has_tag) {
+    if (r->has_tag && r->tag.checked_at_s > 0) {
         http_date(date, r->tag.checked_at_s);
         snprintf(text, sizeof text, "299 - \"stale: not confirmed by the upstream since %s\"",
                  date);

@@ -19,6 +19,7 @@
 
 #include "cache/claim.h"
 #include "cache/err.h"
+#include "proxy/config_match.h"
 #include "proxy/greeting.h"
 #include "proxy/http_forward.h"
 #include "proxy/intercept.h"
@@ -34,7 +35,9 @@ static bool split_authority(struct span a, char host[TLS_HOST_MAX], long *port)
 
     if (colon && !memchr(colon, ']', a.len - (size_t)(colon - a.p))) {
         len = (size_t)(colon - a.p);
-        *port = strtol(colon + 1, NULL, 10);
+        /* "host:" has the port of its scheme, RFC 3986 section 6.2.3. */
+        if (colon + 1 < a.p + a.len)
+            *port = strtol(colon + 1, NULL, 10);
     }
     if (len == 0 || len >= TLS_HOST_MAX)
         return false;
@@ -169,7 +172,13 @@ static bool is_for_registry(const struct request *r)
 {
     if (r->target.endpoint == ENDPOINT_PING)
         return r->behalf.authorization != NULL;
-    return r->target.endpoint == ENDPOINT_BLOB && r->method == HTTP_HEAD;
+    return r->method == HTTP_HEAD && r->target.by_digest;
+}
+
+static bool is_write(const struct request *r)
+{
+    return r->method != HTTP_GET && r->method != HTTP_HEAD &&
+           r->target.endpoint == ENDPOINT_MANIFEST && !r->target.by_digest;
 }
 
 static void begin_registry(struct request *r, const struct http_head *h, const char *host,
@@ -187,35 +196,70 @@ static void begin_registry(struct request *r, const struct http_head *h, const c
     } else if (is_known && is_ping(r)) {
         begin_ping(r, u);
     } else {
-        route_init(&r->target, DOOR_INTERCEPT);
+        r->writes_tag = is_known && is_write(r);
+        if (!r->writes_tag)
+            route_init(&r->target, DOOR_INTERCEPT);
         relay_begin(r, h, host, u, false);
     }
 }
 
-/* The blob that the manifests of one repository say is at this url. */
+struct claimed {
+    const struct config *config;
+    const char *host;
+};
+
+/* Whether the registry's manifests are believed, and may speak of this host at all. */
+static bool is_believed(const void *arg, const char *registry)
+{
+    const struct claimed *c = arg;
+    const struct config_upstream *u = config_find_upstream(c->config, registry);
+
+    return u && u->serve_urls &&
+           config_host_matches(u->foreign_hosts, u->foreign_host_count, c->host);
+}
+
+/* The blob that manifests say is at this url. */
 static bool find_claim(struct request *r, const char *host, struct span target)
 {
+    struct claimed c = {r->worker->config, host};
     struct db_txn *txn;
 
     if (db_read(r->worker->reader, &txn) != 0)
         return false;
-    int err = claim_get(txn, host, target.p, target.len, &r->target.digest, &r->target.name);
+    int err = claim_get(txn, host, target.p, target.len, is_believed, &c, &r->target.digest,
+                        &r->target.name);
     db_read_end(r->worker->reader);
-    return err == 0 && config_find_upstream(r->worker->config, r->target.name.registry);
+    return err == 0;
+}
+
+/* The client speaks to the url's host: what it says of itself is not for the registry, nor
+ * is the registry's challenge for it. */
+static void pull_claimed(struct request *r)
+{
+    free((char *)(uintptr_t)r->behalf.authorization);
+    r->behalf.authorization = NULL;
+    r->credential = (struct fingerprint){0};
+    r->is_claimed = true;
+    request_pull(r);
 }
 
 /* The digest in a path under which registries keep a blob: .../sha256/12/1234.../data.
  * Whoever knows it may have been sent there by a registry, before it was opened. */
 static bool find_stored(struct request *r, struct span target)
 {
-    static const char algorithm[] = "/sha256/";
-    const size_t hex_len = 64, skip = sizeof algorithm - 1 + 3;
-    const char *p = memmem(target.p, target.len, algorithm, sizeof algorithm - 1);
+    static const char before[] = "/sha256/12/", after[] = "/data";
+    const size_t hex_len = 64, after_len = sizeof after - 1, before_len = sizeof before - 1;
+    struct span path = span_cut(&target, '?');
     char text[DIGEST_TEXT_MAX];
 
-    if (!p || (size_t)(target.p + target.len - p) < skip + hex_len || p[skip - 1] != '/')
+    if (path.len < before_len + hex_len + after_len)
         return false;
-    int len = snprintf(text, sizeof text, "sha256:%.*s", (int)hex_len, p + skip);
+    const char *hex = path.p + path.len - after_len - hex_len;
+    const char *folder = hex - before_len;
+    if (memcmp(folder, before, 8) != 0 || memcmp(folder + 8, hex, 2) != 0 || hex[-1] != '/' ||
+        memcmp(hex + hex_len, after, after_len) != 0)
+        return false;
+    int len = snprintf(text, sizeof text, "sha256:%.*s", (int)hex_len, hex);
     return digest_parse(&r->target.digest, text, (size_t)len) == 0;
 }
 
@@ -228,7 +272,7 @@ static void begin_content(struct request *r, const struct http_head *h, const ch
     r->target.endpoint = ENDPOINT_BLOB;
     r->target.by_digest = true;
     if (is_read && find_claim(r, host, target)) {
-        request_pull(r);
+        pull_claimed(r);
     } else if (!is_read || !find_stored(r, target) || !pull_send_public(r)) {
         route_init(&r->target, DOOR_INTERCEPT);
         relay_begin(r, h, host, u, false);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proxy/http_forward.h"
 #include "proxy/intercept.h"
@@ -24,12 +25,45 @@ static void split_url(const char *url, char **origin, struct span *authority, co
     *origin = mem_copy(url, (size_t)(host - url) + len);
 }
 
+struct expiry {
+    struct storage_job job;
+    struct name name;
+    char tag[NAME_TAG_MAX_SIZE];
+};
+
+static int expiry_apply(struct storage_job *j, struct db_txn *txn)
+{
+    const struct expiry *e = (const struct expiry *)j;
+
+    return tag_expire(txn, &e->name, e->tag);
+}
+
+static void expiry_done(struct storage_job *j, int err)
+{
+    (void)err;
+    free(j);
+}
+
+/* Who has pushed a tag and pulls it again wants what he pushed. */
+static void expire_tag(struct request *r)
+{
+    struct expiry *e = mem_new(sizeof *e);
+
+    e->job.apply = expiry_apply;
+    e->job.done = expiry_done;
+    e->name = r->target.name;
+    memcpy(e->tag, r->target.tag, sizeof e->tag);
+    storage_post(r->worker->parts.storage, &e->job);
+}
+
 static void relay_opened(struct request *r)
 {
     struct dial *d = r->dial;
     struct span none = {"", 0};
 
     r->dial = NULL;
+    if (r->writes_tag)
+        expire_tag(r);
     r->outcome = OUT_RELAYED;
     r->status = 200;
     request_enter(r, REQUEST_SENDING);
@@ -52,6 +86,28 @@ static void on_dialled(void *arg, const struct failure *f)
               f->why);
     conn_forbid_keep_alive(r->conn);
     request_error(r, f->outcome, f->why, f->retry_after_s);
+}
+
+/* Segments that lead up and out again: of what the url of an upstream stands for, and of
+ * what its rules are about. No client has them. */
+static bool has_dots(struct span target)
+{
+    struct span path = span_cut(&target, '?');
+
+    while (path.p) {
+        struct span segment = span_cut(&path, '/');
+        bool only_dots = segment.len > 0;
+
+        for (size_t i = 0; i < segment.len && only_dots; i++) {
+            bool is_escaped = segment.len - i >= 3 && strncasecmp(segment.p + i, "%2e", 3) == 0;
+
+            only_dots = segment.p[i] == '.' || is_escaped;
+            i += is_escaped ? 2 : 0;
+        }
+        if (only_dots)
+            return true;
+    }
+    return false;
 }
 
 static void dial(struct request *r, const struct config_upstream *u, const char *url,
@@ -112,11 +168,19 @@ static enum dial_reach reach(const struct request *r, const struct config_upstre
     return is_named ? DIAL_ANYWHERE : DIAL_PUBLIC;
 }
 
+/* "docker search": another server than the registry that has two names. */
+static bool is_search(const char *host, struct span target)
+{
+    return strcmp(host, "index.docker.io") == 0 &&
+           !(target.len >= 4 && memcmp(target.p, "/v2/", 4) == 0);
+}
+
 /* The registry is reached by its url, as for pulls; other hosts are where they say. */
 static void relay_request(struct request *r, const struct http_head *h, const char *host,
                           const struct config_upstream *u)
 {
-    bool is_registry = intercept_find(r->worker->config, host, &u) == INTERCEPT_REGISTRY;
+    bool is_registry = intercept_find(r->worker->config, host, &u) == INTERCEPT_REGISTRY &&
+                       !is_search(host, http_target_origin(h->target));
     char *url =
         is_registry ? mem_copy(u->urls[0], strlen(u->urls[0])) : mem_format("https://%s", host);
     struct span authority;
@@ -139,6 +203,11 @@ void relay_begin(struct request *r, const struct http_head *h, const char *host,
     }
     if (r->worker->config->offline || (u && u->offline)) {
         request_error(r, OUT_OFFLINE, host, 0);
+    } else if (!is_tunnel && has_dots(http_target_origin(h->target))) {
+        request_error(r, OUT_BAD_REQUEST, "the path has segments of dots", 0);
+    } else if (!is_tunnel && u && u->visibility == VISIBILITY_PRIVATE) {
+        conn_forbid_keep_alive(r->conn);
+        request_error(r, OUT_UPSTREAM_DENIED, "this upstream's content is private", 0);
     } else if (!is_tunnel && u && u->parent != PARENT_NO) {
         conn_forbid_keep_alive(r->conn);
         request_error(r, OUT_FORBIDDEN, "the upstream is another cachalot, which is for pulls", 0);
@@ -156,6 +225,8 @@ void relay_ended(struct request *r)
 {
     uint64_t bytes = conn_relay_bytes_down(r->conn);
 
+    if (r->writes_tag)
+        expire_tag(r);
     dial_close(&r->dial);
     if (r->up && conn_relay_status(r->conn) > 0)
         r->status = conn_relay_status(r->conn);

@@ -28,7 +28,7 @@
 
 #define WORKERS_MAX 64
 #define DISK_THREADS 2
-#define DIALER_THREADS 4
+#define DIALER_THREADS 8
 #define PASSED_MAX 16
 /* How long a partial that nobody asked for again is kept. */
 #define PARTIAL_LIFE_S (7 * 24 * 3600)

@@ -26,8 +26,9 @@
 #define RECORD_OVERHEAD 64u
 /* A file is read in steps that stay in the processor's cache until they are encrypted. */
 #define STEP_BYTES (4 * RECORD_BYTES)
-/* The answers to messages of a peer that takes none of them (key updates). */
-#define PENDING_MAX (1024u * 1024)
+/* A batch of which nothing was taken, and the answers to messages of a peer that takes
+ * none of them (key updates). */
+#define PENDING_MAX (2 * BATCH_BYTES)
 
 struct tls_scratch {
     size_t len;
@@ -161,6 +162,7 @@ static bool encrypt(struct tls *t, const void *p, size_t len)
         ERR_clear_error();
         if (SSL_write_ex(t->ssl, at, len, &taken) != 1) {
             t->is_broken = true;
+            t->scratch->len = 0;
             errno = ECONNRESET;
             return false;
         }
@@ -253,7 +255,10 @@ ssize_t tls_recv(struct tls *t, void *buf, size_t len)
 {
     uint8_t *out = buf;
     size_t got = 0;
+    bool has_ended = len == 0;
+    int err = 0;
 
+    CHECK(t->scratch->len == 0);
     if (t->is_broken) {
         errno = ECONNRESET;
         return -1;
@@ -267,15 +272,16 @@ ssize_t tls_recv(struct tls *t, void *buf, size_t len)
             got += n;
             continue;
         }
-        bool ended = SSL_get_error(t->ssl, result) == SSL_ERROR_ZERO_RETURN;
-        int err = ended ? 0 : failed(t, result);
-        push(t, false);
-        if (got > 0 || ended)
-            break;
-        errno = err;
-        return -1;
+        has_ended = SSL_get_error(t->ssl, result) == SSL_ERROR_ZERO_RETURN;
+        err = has_ended ? 0 : failed(t, result);
+        break;
     }
-    return (ssize_t)got;
+    /* Reading may have written: an alert, an answer to a key update. */
+    push(t, false);
+    if (got > 0 || has_ended)
+        return (ssize_t)got;
+    errno = err;
+    return -1;
 }
 
 bool tls_has_input(const struct tls *t)
@@ -287,7 +293,7 @@ bool tls_has_input(const struct tls *t)
 
 static void use_gathering(struct tls *t)
 {
-    BIO *output = BIO_new(tls_server_output(t->server));
+    BIO *output = BIO_new(tls_output());
 
     CHECK(output);
     BIO_set_data(output, t);

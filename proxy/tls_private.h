@@ -26,7 +26,7 @@ struct tls {
 /* For a new connection: the context that it is made from. */
 SSL_CTX *tls_server_context(struct tls_server *s);
 /* What its output is written to when the kernel does not encrypt. */
-const BIO_METHOD *tls_server_output(struct tls_server *s);
+const BIO_METHOD *tls_output(void);
 
 /* BIO_write and BIO_ctrl of the output: it gathers in the scratch memory. */
 int tls_gather(BIO *b, const char *data, int len);

@@ -37,7 +37,6 @@ struct leaf {
 struct tls_server {
     atomic_uint refs;
     SSL_CTX *context;
-    BIO_METHOD *output;
     struct ca *ca; /* NULL: certificates are in the context */
     char **names;
     unsigned name_count;
@@ -73,19 +72,31 @@ static bool probe_kernel(void)
 #endif
 }
 
-static bool kernel_offers;
+/* Found and made once: OpenSSL has numbers for some hundred kinds of BIO. */
+static struct {
+    pthread_once_t once;
+    bool kernel_offers;
+    BIO_METHOD *output;
+} process = {.once = PTHREAD_ONCE_INIT};
 
-static void look_at_kernel(void)
+static void prepare_process(void)
 {
-    kernel_offers = probe_kernel();
+    process.kernel_offers = probe_kernel();
+    process.output = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "batch of records");
+    CHECK(process.output && BIO_meth_set_write(process.output, tls_gather) == 1 &&
+          BIO_meth_set_ctrl(process.output, tls_gather_control) == 1);
 }
 
 bool tls_kernel_offers(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&process.once, prepare_process);
+    return process.kernel_offers;
+}
 
-    pthread_once(&once, look_at_kernel);
-    return kernel_offers;
+const BIO_METHOD *tls_output(void)
+{
+    pthread_once(&process.once, prepare_process);
+    return process.output;
 }
 
 /* --- certificates on demand --- */
@@ -266,9 +277,6 @@ static struct tls_server *server_new(void)
 
     atomic_init(&s->refs, 1);
     pthread_mutex_init(&s->lock, NULL);
-    s->output = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "batch of records");
-    CHECK(s->output && BIO_meth_set_write(s->output, tls_gather) == 1 &&
-          BIO_meth_set_ctrl(s->output, tls_gather_control) == 1);
     s->context = context_new(s);
     return s;
 }
@@ -276,11 +284,6 @@ static struct tls_server *server_new(void)
 SSL_CTX *tls_server_context(struct tls_server *s)
 {
     return s->context;
-}
-
-const BIO_METHOD *tls_server_output(struct tls_server *s)
-{
-    return s->output;
 }
 
 struct tls_server *tls_server_ref(struct tls_server *s)
@@ -302,7 +305,6 @@ void tls_server_unref(struct tls_server **sp)
     free(s->names);
     ca_free(&s->ca);
     SSL_CTX_free(s->context);
-    BIO_meth_free(s->output);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }

@@ -25,13 +25,16 @@
 enum dial_state { WAITING, CONNECTING, ABANDONED, ANSWERED, OPEN, FAILED };
 #define DIAL_STATES 6
 
+#define DIAL_HOST_MAX 256
+
 struct dialer {
     pthread_mutex_t lock; /* guards what follows, and the state of dials not answered */
     pthread_cond_t posted;
     STAILQ_HEAD(, dial) waiting;
     unsigned waiting_count;
     bool stopping;
-    unsigned thread_count;
+    unsigned thread_count, started;
+    char busy[DIALER_THREADS_MAX][DIAL_HOST_MAX]; /* with which host a thread is; or empty */
     pthread_t threads[DIALER_THREADS_MAX];
 };
 
@@ -46,9 +49,8 @@ struct dial {
     struct config *config; /* NULL: it has served */
     const struct config_upstream *to;
     char *url;
-    char host[256]; /* for messages */
+    char host[DIAL_HOST_MAX]; /* for messages */
     enum dial_reach reach;
-    bool is_own_url; /* one that the upstream is configured with */
     CURL *easy;
     int fd;
     bool is_refused; /* by its address */
@@ -108,19 +110,6 @@ static char *origin_of(const char *text, char *host, size_t host_size)
     return origin;
 }
 
-static bool is_url_of(const struct config_upstream *u, const char *origin)
-{
-    bool is = false;
-    char host[256];
-
-    for (unsigned i = 0; i < u->url_count && !is; i++) {
-        char *own = origin_of(u->urls[i], host, sizeof host);
-        is = own && strcasecmp(own, origin) == 0;
-        free(own);
-    }
-    return is;
-}
-
 static bool has_port(const char *origin)
 {
     size_t len = strlen(origin);
@@ -143,8 +132,6 @@ static void judge(struct dial *d)
         fail(d, OUT_FORBIDDEN, "%s: only port 443 is connected to", d->host);
     else if (!is_anywhere && d->to->proxy && host_is_inside(d->host))
         fail(d, OUT_FORBIDDEN, "%s: the address is not public", d->host);
-    else
-        d->is_own_url = is_url_of(d->to, origin);
     free(origin);
 }
 
@@ -233,7 +220,8 @@ static void set_options(struct dial *d)
     curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, look_around);
     curl_easy_setopt(e, CURLOPT_XFERINFODATA, d);
     curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
-    easy_use_certificate(e, d->to, d->is_own_url);
+    /* What is relayed is said by a client: never with a certificate of ours. */
+    easy_use_certificate(e, d->to, false);
 }
 
 /* Why it could not connect. */
@@ -288,12 +276,28 @@ static void connect_and_answer(struct dialer *r, struct dial *d)
         dial_free(d);
 }
 
+/* How many threads a host keeps busy. */
+static unsigned busy_with(const struct dialer *r, const char *host)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < r->thread_count; i++)
+        count += strcmp(r->busy[i], host) == 0;
+    return count;
+}
+
+/* The first whose host leaves threads to others: one that swallows packets must not stop
+ * the way to all of them. */
 static struct dial *take_waiting(struct dialer *r)
 {
-    struct dial *d = STAILQ_FIRST(&r->waiting);
+    unsigned most = r->thread_count > 1 ? r->thread_count / 2 : 1;
+    struct dial *d;
 
+    STAILQ_FOREACH (d, &r->waiting, link)
+        if (busy_with(r, d->host) < most)
+            break;
     if (d) {
-        STAILQ_REMOVE_HEAD(&r->waiting, link);
+        STAILQ_REMOVE(&r->waiting, d, dial, link);
         r->waiting_count--;
     }
     return d;
@@ -302,8 +306,10 @@ static struct dial *take_waiting(struct dialer *r)
 static void *dialer_main(void *arg)
 {
     struct dialer *r = arg;
+    char *host;
 
     pthread_mutex_lock(&r->lock);
+    host = r->busy[r->started++];
     while (!r->stopping) {
         struct dial *d = take_waiting(r);
 
@@ -312,9 +318,13 @@ static void *dialer_main(void *arg)
             continue;
         }
         dial_enter(d, CONNECTING);
+        memcpy(host, d->host, DIAL_HOST_MAX);
         pthread_mutex_unlock(&r->lock);
         connect_and_answer(r, d);
         pthread_mutex_lock(&r->lock);
+        host[0] = '\0';
+        /* Another of the host may have been left waiting. */
+        pthread_cond_signal(&r->posted);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -345,7 +355,8 @@ void dialer_stop(struct dialer **rp)
     *rp = NULL;
     pthread_mutex_lock(&r->lock);
     r->stopping = true;
-    while ((d = take_waiting(r))) {
+    while ((d = STAILQ_FIRST(&r->waiting))) {
+        STAILQ_REMOVE_HEAD(&r->waiting, link);
         fail(d, OUT_DRAINING, "%s: cachalot is shutting down", d->host);
         answer(d);
     }

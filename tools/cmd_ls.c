@@ -167,7 +167,8 @@ static void add_row(struct listing *l, const char *reference, const struct diges
     table_add(l->table, "%s", size_text(size, s->held_bytes));
     table_add(l->table, "%s", held);
     table_add(l->table, "%s", age_text(age, l->now_s - tag->changed_at_s));
-    table_add(l->table, "%s", age_text(checked, l->now_s - tag->checked_at_s));
+    table_add(l->table, "%s",
+              tag->checked_at_s > 0 ? age_text(checked, l->now_s - tag->checked_at_s) : "-");
     table_add(l->table, "%s", used_at_s == 0 ? "-" : age_text(used, l->now_s - used_at_s));
 }
 

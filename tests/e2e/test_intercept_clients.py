@@ -123,7 +123,8 @@ def test_mcr_with_everything_cut(internet, door, machine):
 def test_story_one(internet, door, machine, closing, tmp_path):
     """One image by mirror, prefix, ns and interception: one manifest and one copy of each blob
     cross the line for all four."""
-    item = internet.hub.hold(image.image("story1", types=image.DOCKER), "dockeronwindows/ch02", "2e")
+    item = internet.hub.hold(image.image("story1", types=image.DOCKER),
+                             "dockeronwindows/ch02", "2e")
     name = "dockeronwindows/ch02:2e"
     daemon = door.daemon
     plain = tmp_path / "plain"

@@ -307,8 +307,10 @@ def test_clients_that_leave(secure):
     assert secure.ask(BIG_BLOB).body == BIG
 
 
-@pytest.mark.parametrize("said", [b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 50, b"\x16\x03",
-                                  b"\x15\x03\x03\0\x02\x02\x28", b"\x16\x03\x03\xff\xff" + b"x" * 99])
+@pytest.mark.parametrize("said", [b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 50,
+                                  b"\x16\x03", b"\x15\x03\x03\0\x02\x02\x28",
+                                  b"\x16\x03\x03\xff\xff" + b"x" * 99],
+                         ids=["http", "zeros", "cut", "alert", "long"])
 def test_no_tls(secure, said):
     """What is not TLS is not answered by HTTP; the daemon says who it was, and goes on."""
     with rawhttp.Connection(secure.address) as c:
@@ -537,6 +539,19 @@ def test_go_clients(secure, upstream, closing, tmp_path):
         assert upstream.count("GET", each.digest) == 1
 
 
+class Settings:
+    """An empty directory in the place of a client's settings, in this mount namespace."""
+
+    def __init__(self, path):
+        if not os.path.isdir(path):
+            pytest.skip(f"no {path} to mount upon")
+        self.path = Path(path)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
+
+    def close(self):
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+
 OFFICE = "10.20.30.40"  # of a network of one's own: an engine is not told to trust loopback
 
 
@@ -565,16 +580,3 @@ def test_http_and_https(upstream, cachalot, closing, tmp_path):
     dockerd.pull(name % address)
     assert dockerd.image_id(name % address) == item.blobs[0].digest
     assert upstream.count("GET", "/manifests/") == 1
-
-
-class Settings:
-    """An empty directory in the place of a client's settings, in this mount namespace."""
-
-    def __init__(self, path):
-        if not os.path.isdir(path):
-            pytest.skip(f"no {path} to mount upon")
-        self.path = Path(path)
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
-
-    def close(self):
-        subprocess.run(["umount", "--lazy", str(self.path)], check=True)

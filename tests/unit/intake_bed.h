@@ -262,6 +262,7 @@ struct plug {
     sem_t taken, pulled;
 };
 
+/* The last to use it: whoever has pulled it may be gone by then. */
 static inline void plug_run(struct msg *m, void *owner)
 {
     struct plug *p = (struct plug *)m;
@@ -270,16 +271,20 @@ static inline void plug_run(struct msg *m, void *owner)
     sem_post(&p->taken);
     while (sem_wait(&p->pulled) != 0) {
     }
+    free(p);
 }
 
-static inline void plug_in(struct plug *p, struct queue *q)
+static inline struct plug *plug_in(struct queue *q)
 {
+    struct plug *p = mem_new(sizeof *p);
+
     assert_int_equal(sem_init(&p->taken, 0, 0), 0);
     assert_int_equal(sem_init(&p->pulled, 0, 0), 0);
     p->msg.run = plug_run;
     queue_post(q, &p->msg);
     while (sem_wait(&p->taken) != 0) {
     }
+    return p;
 }
 
 static inline void plug_out(struct plug *p)

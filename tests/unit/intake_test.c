@@ -329,17 +329,17 @@ static void test_a_block_is_written_while_another_is_hashed(void **state)
 {
     struct bed *b = *state;
     struct digest d = digest_of_data(b, DIGEST_SHA256, 4 * MIB);
-    struct plug hashing;
+    struct plug *hashing;
 
     begin(b, &d);
-    plug_in(&hashing, b->hasher->to_hash);
+    hashing = plug_in(b->hasher->to_hash);
     intake_size(b->intake, 4 * MIB);
     append(b, 0, 3 * MIB);
     AWAIT(b, view(b).sendable_bytes == 3 * MIB);
     append(b, 3 * MIB, 4 * MIB);
     AWAIT(b, view(b).sendable_bytes == 4 * MIB - FETCH_HOLD_BYTES);
     assert_int_equal(b->drained_bytes, 0);
-    plug_out(&hashing);
+    plug_out(hashing);
     AWAIT(b, b->drained_bytes == 4 * MIB);
     intake_end(b->intake);
     expect_stored(b, &d, 4 * MIB);
@@ -348,17 +348,17 @@ static void test_a_block_is_written_while_another_is_hashed(void **state)
 /* All is written, and its end has come: the rest is held back until it is hashed. */
 static void end_before_the_hash(struct bed *b, const struct digest *d)
 {
-    struct plug hashing;
+    struct plug *hashing;
 
     begin(b, d);
-    plug_in(&hashing, b->hasher->to_hash);
+    hashing = plug_in(b->hasher->to_hash);
     intake_size(b->intake, 2 * MIB);
     append(b, 0, 2 * MIB);
     intake_end(b->intake);
     AWAIT(b, view(b).sendable_bytes == 2 * MIB - FETCH_HOLD_BYTES);
     assert_int_equal(view(b).state, FETCH_STREAMING);
     assert_int_equal(b->ended, 0);
-    plug_out(&hashing);
+    plug_out(hashing);
 }
 
 static void test_an_end_waits_for_the_hash(void **state)
@@ -386,20 +386,20 @@ static void test_wrong_content_is_found_after_its_end(void **state)
 /* Blocks wait for either thread; the hash thread goes on first, or the write thread. */
 static void abandon_halfway(struct bed *b, const struct digest *d, bool hash_first, bool discard)
 {
-    struct plug hashing, writing;
+    struct plug *hashing, *writing;
 
     begin(b, d);
-    plug_in(&hashing, b->hasher->to_hash);
+    hashing = plug_in(b->hasher->to_hash);
     intake_size(b->intake, 4 * MIB);
     append(b, 0, MIB);
     AWAIT(b, view(b).sendable_bytes == MIB);
-    plug_in(&writing, b->hasher->to_write);
+    writing = plug_in(b->hasher->to_write);
     append(b, MIB, 2 * MIB);
     abandon(b, discard);
-    plug_out(hash_first ? &hashing : &writing);
+    plug_out(hash_first ? hashing : writing);
     queue_run(b->answers, b);
     assert_int_equal(b->ended, 0);
-    plug_out(hash_first ? &writing : &hashing);
+    plug_out(hash_first ? writing : hashing);
     expect_failed(b, OUT_UPSTREAM_BROKEN);
     assert_int_equal(b->drained_bytes, 0);
     b->stats.fetch_failures = 0;
@@ -428,7 +428,7 @@ static void test_an_end_while_catching_up(void **state)
 {
     struct bed *b = *state;
     struct digest d = digest_of_data(b, DIGEST_SHA256, DATA_BYTES);
-    struct plug hashing;
+    struct plug *hashing;
 
     begin(b, &d);
     intake_size(b->intake, DATA_BYTES);
@@ -439,14 +439,14 @@ static void test_an_end_while_catching_up(void **state)
         b->stats.fetch_failures = 0;
         begin(b, &d);
         assert_int_equal(b->kept_bytes, DATA_BYTES);
-        plug_in(&hashing, b->hasher->to_hash);
+        hashing = plug_in(b->hasher->to_hash);
         intake_size(b->intake, DATA_BYTES);
         AWAIT(b, view(b).state == FETCH_STREAMING);
         if (go == 0)
             abandon(b, false);
         else
             intake_end(b->intake);
-        plug_out(&hashing);
+        plug_out(hashing);
     }
     expect_stored(b, &d, DATA_BYTES);
 }
@@ -455,10 +455,10 @@ static void test_a_reset_overtakes_no_block(void **state)
 {
     struct bed *b = *state;
     struct digest d = digest_of_data(b, DIGEST_SHA256, 2 * MIB);
-    struct plug hashing;
+    struct plug *hashing;
 
     begin(b, &d);
-    plug_in(&hashing, b->hasher->to_hash);
+    hashing = plug_in(b->hasher->to_hash);
     append(b, MIB, 3 * MIB);
     intake_reset(b->intake);
     b->at = 0;
@@ -466,7 +466,7 @@ static void test_a_reset_overtakes_no_block(void **state)
     intake_size(b->intake, 2 * MIB);
     AWAIT(b, view(b).state == FETCH_STREAMING);
     intake_end(b->intake);
-    plug_out(&hashing);
+    plug_out(hashing);
     expect_stored(b, &d, 2 * MIB);
 }
 

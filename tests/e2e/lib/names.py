@@ -24,8 +24,9 @@ class Outside:
     CLONE_NEWNET = 0x40000000
 
     def __init__(self, addresses):
-        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
-                                       stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
+            stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         self.holder.stdout.readline()  # it is in its namespace
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.inside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
