@@ -15,7 +15,7 @@ from lib.image import ACCEPT, digest_of, noise
 from lib.intercept import Door
 from lib.internet import (ADDRESSES, AUTH, ECHO, ELSEWHERE, HUB_CDN, HUB_HOST, LAYERS,
                           LINKS, MCR_CDN, Internet)
-from lib.paths import MCR
+from lib.paths import HUB, MCR
 from lib.tokens import basic
 from lib.wait import until
 from lib.windows import foreign_layer, windows_image
@@ -256,6 +256,71 @@ def test_url_of_nobody(internet, door, windows):
     assert got.status == 200 and got.body == FOREIGN
     idle(door)
     assert door.daemon.stored() == stored
+
+
+def test_url_claimed_by_anybody(internet, door):
+    """Whoever pushes an image to Docker Hub may say in it what is at a link of Microsoft's: the
+    image itself is pulled, and the link leads to what it led to."""
+    evil = noise(50_000, "evil")
+    link = f"{LINK}?linkid=2088631"
+    item = windows_image([foreign_layer(evil, [f"https://{LINKS}{link}"])], "10.0.1.1")
+    internet.hub.hold(item, "evil/app", "1")
+    internet.links.fault(LINK, say=404)
+    bearer = token(door, internet, "evil/app")
+    for path in ("manifests/1", f"blobs/{item.layers[0].digest}"):
+        got = door.ask(HUB_HOST, f"/v2/evil/app/{path}", fields=[*ACCEPT, *bearer])
+        assert got.status == 200
+    door.daemon.wait_idle()
+    assert door.ask(HUB_HOST, f"/v2/evil/app/blobs/{item.layers[0].digest}").body == evil
+    got = door.ask(LINKS, link)
+    assert got.status == 404 and got.body != evil
+
+
+def test_credentials_for_a_url(internet, door, windows):
+    """What a client says to a url's host of itself does not reach the registry, and the
+    registry's refusal is not the url's: no challenge."""
+    door.ask(MCR, "/v2/windows/nanoserver/manifests/sac2016", fields=ACCEPT)
+    url = f"{LINK}?linkid=837858"
+    until("the url is learned", lambda: door.ask(LINKS, url, "HEAD").status == 200)
+    internet.mcr.forget()
+    internet.mcr.fault(f"/blobs/{windows.layers[0].digest}", say=401)
+    internet.layers.blobs.clear()
+    secret = "Bearer for-the-link-only"
+    got = door.ask(LINKS, url, fields=[("Authorization", secret)])
+    assert got.status in (401, 403, 404) and got["WWW-Authenticate"] is None
+    assert not any(secret in r.fields.get("authorization", "") for r in internet.mcr.asked())
+
+
+@pytest.mark.parametrize("path", ["/v2/library/app/../app/x", "/v2/./x", "/..", "/v2/%2e%2E/x",
+                                  "/v2/.%2e/x"])
+def test_dots(internet, door, path):
+    """Paths that lead up and out again go nowhere."""
+    assert door.ask(HUB_HOST, path).status == 400
+    assert internet.hub.count() == 0
+
+
+def test_docker_search(internet, door):
+    """index.docker.io is the registry for images, and another server for searches: what is for
+    that one does not go to the registry."""
+    door.ask("index.docker.io", "/v1/search?q=a")
+    assert internet.hub.count() == 0
+
+
+def test_private_upstream(internet, cachalot, tmp_path):
+    """What an upstream's configured credentials open is not opened by passing requests on."""
+    address, options = intercept.options()
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    internet.hub.hold(image.image("private"), "library/app", "1")
+    upstreams = {**internet.upstreams}
+    upstreams[HUB] = {**upstreams[HUB], "username": "alice", "password-file": password,
+                      "visibility": "private"}
+    door = Door(cachalot(upstreams, options), address)
+    for method, path in (("GET", "/v2/library/app/manifests/1"), ("GET", "/v2/_catalog"),
+                         ("DELETE", "/v2/library/app/manifests/1")):
+        assert door.ask(HUB_HOST, path, method, ACCEPT).status == 403
+    assert internet.hub.count() == 0
 
 
 def test_cdn(internet, door, item):
