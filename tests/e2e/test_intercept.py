@@ -287,7 +287,7 @@ def test_credentials_for_a_url(internet, door, windows):
     internet.layers.blobs.clear()
     secret = "Bearer for-the-link-only"
     got = door.ask(LINKS, url, fields=[("Authorization", secret)])
-    assert got.status in (401, 403, 404) and got["WWW-Authenticate"] is None
+    assert got.status >= 400 and got["WWW-Authenticate"] is None
     assert not any(secret in r.fields.get("authorization", "") for r in internet.mcr.asked())
 
 
