@@ -165,14 +165,33 @@ static const char *text_in_place(struct record_in *in, size_t *len)
     return text;
 }
 
-/* What is kept as text goes into fields of answers: a control byte is damage. */
-static bool is_clean(const char *text)
+#define EACH_BYTE(b) (UINT64_MAX / 255 * (b))
+
+/* Whether some byte of the word is below 0x20, or 0x7f: below in the sense that a
+ * subtraction borrows from it, and its own top bit is not the one that is left. */
+static bool has_control(uint64_t word)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
-        if (*p < 0x20 || *p == 0x7f)
+    uint64_t del = word ^ EACH_BYTE(0x7f);
+    uint64_t low = (word - EACH_BYTE(0x20)) & ~word;
+    uint64_t is_del = (del - EACH_BYTE(1)) & ~del;
+
+    return ((low | is_del) & EACH_BYTE(0x80)) != 0;
+}
+
+/* What is kept as text goes into fields of answers: a control byte is damage. Every hit
+ * reads some, so it is looked at in words. */
+static bool is_clean(const char *text, size_t len)
+{
+    uint64_t word;
+
+    for (; len >= sizeof word; text += sizeof word, len -= sizeof word) {
+        memcpy(&word, text, sizeof word);
+        if (has_control(word))
             return false;
     }
-    return true;
+    word = EACH_BYTE(' ');
+    memcpy(&word, text, len);
+    return !has_control(word);
 }
 
 const char *record_get_text(struct record_in *in)
@@ -180,7 +199,7 @@ const char *record_get_text(struct record_in *in)
     size_t len;
     const char *text = text_in_place(in, &len);
 
-    record_require(in, text == NULL || is_clean(text));
+    record_require(in, text == NULL || is_clean(text, len));
     if (in->bad)
         return "";
 
@@ -192,7 +211,7 @@ void record_copy_text(struct record_in *in, char *out, size_t out_size)
     size_t len;
     const char *text = text_in_place(in, &len);
 
-    if (text == NULL || len >= out_size || !is_clean(text)) {
+    if (text == NULL || len >= out_size || !is_clean(text, len)) {
         in->bad = true;
         out[0] = '\0';
         return;

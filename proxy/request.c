@@ -376,7 +376,8 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
 {
     if (why != OUT_LOCAL)
         r->outcome = why;
-    relay_ended(r);
+    if (r->is_relay)
+        relay_ended(r);
     log_request(r, body_bytes);
     count_request(r, body_bytes);
     ask_cancel(&r->asker);

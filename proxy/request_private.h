@@ -80,6 +80,7 @@ struct request {
     bool is_hidden;    /* held, but not for this client as far as is known */
     bool has_rejoined; /* another's refusal was followed by a fetch anew */
     bool is_granted;   /* the upstream said that the repository has this content */
+    bool is_relay;     /* passed on, or a tunnel */
     bool writes_tag;   /* what is relayed may move the tag of the target */
     bool is_claimed;   /* the target is what manifests say of the url */
     bool asks_proof;   /* by other content of the repository */

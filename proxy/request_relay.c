@@ -197,6 +197,7 @@ static void relay_request(struct request *r, const struct http_head *h, const ch
 void relay_begin(struct request *r, const struct http_head *h, const char *host,
                  const struct config_upstream *u, bool is_tunnel)
 {
+    r->is_relay = true;
     if (u) {
         snprintf(r->target.name.registry, sizeof r->target.name.registry, "%s", u->registry);
         r->registry = stats_find_registry(r->worker->parts.stats, u->registry);

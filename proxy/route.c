@@ -123,7 +123,8 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
         {"/-/metrics", ENDPOINT_METRICS},
         {"/-/setup/ca.crt", ENDPOINT_CA},
     };
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+    bool may_be_own = path.len > 2 && path.p[1] == '-';
+    for (size_t i = 0; may_be_own && i < sizeof own / sizeof own[0]; i++) {
         if (span_equal(path, own[i].path)) {
             t->endpoint = own[i].endpoint;
             t->door = DOOR_ADMIN;

@@ -203,9 +203,37 @@ static void test_require(void **state)
     assert_int_equal(record_close(&in), ERR_DAMAGED);
 }
 
+/* A control byte is damage wherever it is in a text of whatever length; others are not. */
+static void control_bytes_are_damage(void **state)
+{
+    (void)state;
+    for (size_t len = 1; len < 20; len++) {
+        for (size_t at = 0; at < len; at++) {
+            for (unsigned byte = 1; byte < 256; byte++) {
+                char text[24] = {0}, got[24];
+                uint8_t buf[64];
+                struct record_out out;
+                struct record_in in;
+
+                memset(text, 'a', len);
+                text[at] = (char)byte;
+                record_start(&out, buf, sizeof buf, 1);
+                record_put_text(&out, text);
+                assert_int_equal(record_finish(&out), 0);
+                record_open(&in, (struct db_value){buf, out.len}, 1);
+                record_copy_text(&in, got, sizeof got);
+                bool is_bad = byte < 0x20 || byte == 0x7f;
+                assert_int_equal(record_close(&in), is_bad ? ERR_DAMAGED : 0);
+                assert_string_equal(got, is_bad ? "" : text);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(control_bytes_are_damage),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_every_cut_is_damage),
         cmocka_unit_test(test_too_small_buffers),
