@@ -44,6 +44,7 @@ struct conn {
     bool is_allowed; /* by the listener's allow */
     bool is_old;     /* the request came by HTTP/1.0 */
     bool draining;
+    bool is_corked;    /* SENDING: see cork */
     bool paused;       /* SENDING: the body waits for its source */
     bool disk_pending; /* SENDING: the body waits for a disk helper */
     bool dropping;     /* READING: within a body that nobody reads */

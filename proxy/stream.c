@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 #include "proxy/stream.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -32,6 +34,14 @@ ssize_t stream_sendfile(struct stream *s, int file, uint64_t offset, size_t len)
 bool stream_flush(struct stream *s)
 {
     return !s->tls || tls_flush(s->tls);
+}
+
+void stream_cork(struct stream *s, bool on)
+{
+    int value = on;
+
+    if (!s->tls)
+        (void)setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value);
 }
 
 int stream_shutdown(struct stream *s)

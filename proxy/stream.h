@@ -42,6 +42,10 @@ ssize_t stream_sendfile(struct stream *s, int file, uint64_t offset, size_t len)
  * wait until writable). */
 bool stream_flush(struct stream *s);
 
+/* Whether what does not fill a segment waits for what follows (TCP_CORK); within TLS, and
+ * on sockets that have no segments, this is nothing. */
+void stream_cork(struct stream *s, bool on);
+
 /* No more will be sent: close_notify if TLS is open (what does not fit is dropped), then
  * FIN. 0, or -1 with errno. */
 int stream_shutdown(struct stream *s);
