@@ -126,5 +126,7 @@ void upstream_set_config(struct upstream *u, struct config *c)
 
     change->config = config_ref(c);
     change->msg.run = config_came;
+    /* Now too: whoever asks from here on is not to hear of what the old settings led to. */
+    health_forget(u->parts.health);
     queue_post(u->queue, &change->msg);
 }
