@@ -2,11 +2,13 @@
 """cachalot's own certificate authority, by the command: what it makes, what clients with OpenSSL
 think of it, and what is refused."""
 
+import http.server
 import json
 import os
 import shutil
 import ssl
 import subprocess
+import threading
 
 import pytest
 
@@ -290,6 +292,39 @@ def test_handshake(ca, tmp_path):
     for host in ("evil.example", "example.com"):
         with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
             handshake(ca, tmp_path, f"DNS:docker.io,DNS:{host}", host)
+
+
+class Nothing(http.server.BaseHTTPRequestHandler):
+    """A registry that has nothing."""
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("name, said", [("localhost", "404 (not found)"),
+                                        ("docker.io", "not authorized to sign for this name")])
+def test_go(ca, tmp_path, name, said):
+    """What Go makes of it, by skopeo: it speaks to a host that the CA is for, and hears that
+    there is nothing; not to one that the CA is not for, whoever has signed with its key."""
+    ca.made(name)
+    key, made = leaf(ca, tmp_path, "DNS:localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    shutil.copy(ca.certificate, trusted / "ca.crt")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = subprocess.run(["skopeo", "inspect", "--cert-dir", trusted,
+                               f"docker://localhost:{server.server_port}/library/app:1"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        server.shutdown()
+    assert done.returncode != 0 and said in done.stderr.lower(), done.stderr
 
 
 def test_authority_below(ca, tmp_path):
