@@ -51,6 +51,7 @@ struct dial {
     char *url;
     char host[DIAL_HOST_MAX]; /* for messages */
     enum dial_reach reach;
+    int64_t wait_until_ms;
     CURL *easy;
     int fd;
     bool is_refused; /* by its address */
@@ -170,8 +171,6 @@ static bool may_reach(enum dial_reach reach, const struct curl_sockaddr *a)
     switch (reach) {
     case DIAL_ANYWHERE:
         return true;
-    case DIAL_PRIVATE:
-        return address_kind(&a->addr) != ADDRESS_RESERVED && !is_own_address(a);
     case DIAL_PUBLIC:
         break;
     }
@@ -194,7 +193,39 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
 
 /* --- the dialer's threads --- */
 
-/* CURLOPT_XFERINFOFUNCTION: called about once a second at least. */
+/* With the lock held: once it is released, the dial is not ours any more. */
+static void answer(struct dial *d)
+{
+    dial_enter(d, ANSWERED);
+    queue_post(d->answers, &d->msg);
+}
+
+/* With the lock held. */
+static void remove_waiting(struct dialer *r, struct dial *d)
+{
+    STAILQ_REMOVE(&r->waiting, d, dial, link);
+    r->waiting_count--;
+}
+
+/* With the lock held: those that have waited for a thread as long as they may connect. */
+static void give_up_waiting(struct dialer *r)
+{
+    int64_t now_ms = clock_now_ms();
+    struct dial *d, *next;
+
+    for (d = STAILQ_FIRST(&r->waiting); d; d = next) {
+        next = STAILQ_NEXT(d, link);
+        if (now_ms < d->wait_until_ms)
+            continue;
+        remove_waiting(r, d);
+        fail(d, OUT_UPSTREAM_TIMEOUT, "%s: cachalot is busy with connections that nobody answers",
+             d->host);
+        answer(d);
+    }
+}
+
+/* CURLOPT_XFERINFOFUNCTION: called about once a second at least. As nobody waits unless a
+ * thread is connecting, this is where waiting ends in time. */
 static int look_around(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t e)
 {
     struct dial *d = arg;
@@ -202,6 +233,7 @@ static int look_around(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 
     (void)a, (void)b, (void)c, (void)e;
     pthread_mutex_lock(&r->lock);
+    give_up_waiting(r);
     bool goes_on = d->state == CONNECTING && !r->stopping;
     pthread_mutex_unlock(&r->lock);
     return goes_on ? 0 : 1;
@@ -255,13 +287,6 @@ static void connect_to(struct dial *d)
     curl_easy_setopt(d->easy, CURLOPT_NOPROGRESS, 1L);
 }
 
-/* With the lock held: once it is released, the dial is not ours any more. */
-static void answer(struct dial *d)
-{
-    dial_enter(d, ANSWERED);
-    queue_post(d->answers, &d->msg);
-}
-
 static void connect_and_answer(struct dialer *r, struct dial *d)
 {
     connect_to(d);
@@ -296,10 +321,8 @@ static struct dial *take_waiting(struct dialer *r)
     STAILQ_FOREACH (d, &r->waiting, link)
         if (busy_with(r, d->host) < most)
             break;
-    if (d) {
-        STAILQ_REMOVE(&r->waiting, d, dial, link);
-        r->waiting_count--;
-    }
+    if (d)
+        remove_waiting(r, d);
     return d;
 }
 
@@ -399,6 +422,7 @@ struct dial *dial_start(struct dialer *r, const struct dial_order *o)
     d->to = o->to ? o->to : &direct;
     d->url = mem_copy(o->url, strlen(o->url));
     d->reach = o->reach;
+    d->wait_until_ms = clock_now_ms() + d->to->connect_timeout_ms;
     d->fd = -1;
     judge(d);
     pthread_mutex_lock(&r->lock);
@@ -429,12 +453,10 @@ void dial_close(struct dial **dp)
     if (r) {
         pthread_mutex_lock(&r->lock);
         is_ours = d->state == WAITING;
-        if (is_ours) {
-            STAILQ_REMOVE(&r->waiting, d, dial, link);
-            r->waiting_count--;
-        } else {
+        if (is_ours)
+            remove_waiting(r, d);
+        else
             dial_enter(d, ABANDONED);
-        }
         pthread_mutex_unlock(&r->lock);
     }
     if (is_ours)

@@ -6,7 +6,7 @@
  * exchange with the upstream. What a dial came to is told by a message to the queue of
  * the thread that asked; from then on it is that thread's alone.
  *
- *   WAITING      for a thread of the dialer
+ *   WAITING      for a thread of the dialer, no longer than it may then connect
  *      |
  *   CONNECTING   in one  --dial_close-->  ABANDONED, until libcurl has let go
  *      |
@@ -35,7 +35,6 @@ struct dialer;
  * plainly elsewhere is refused. */
 enum dial_reach {
     DIAL_PUBLIC,   /* port 443 of public addresses, but none of this machine's */
-    DIAL_PRIVATE,  /* those of private networks too */
     DIAL_ANYWHERE, /* any address and port: a url that the administrator has configured */
 };
 

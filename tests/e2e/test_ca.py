@@ -116,7 +116,11 @@ def test_json(ca):
     """With --format json what is made is told as show tells it, and nothing else."""
     for action in ("init", "rotate"):
         done = ca(action, "docker.io", "--format", "json")
-        assert done.returncode == 0 and json.loads(done.stdout) == ca.shown(), done
+        assert done.returncode == 0, done
+        made, shown = json.loads(done.stdout), ca.shown()
+        # A second between the two may be the one that ends a day.
+        assert made.pop("days_left") - shown.pop("days_left") in (0, 1)
+        assert made == shown
 
 
 def test_none(ca):
