@@ -26,7 +26,8 @@ struct db {
     MDB_env *env;
     MDB_dbi tables[DB_TABLE_COUNT];
     bool read_only;
-    struct db_txn write; /* mdb is NULL when none is open */
+    bool is_absent[DB_TABLE_COUNT]; /* read only: an earlier release had no such table */
+    struct db_txn write;            /* mdb is NULL when none is open */
 };
 
 struct db_reader {
@@ -114,7 +115,8 @@ static int tables_open(struct db *db, MDB_txn *txn)
         err = !db->read_only && is_new(txn) ? version_write(txn, db->tables[DB_META]) : ERR_DAMAGED;
     for (int i = DB_META + 1; err == 0 && i < DB_TABLE_COUNT; i++) {
         rc = mdb_dbi_open(txn, table_names[i], flags, &db->tables[i]);
-        err = rc == MDB_NOTFOUND ? ERR_VERSION : err_from_mdb(rc);
+        db->is_absent[i] = rc == MDB_NOTFOUND;
+        err = db->is_absent[i] ? 0 : err_from_mdb(rc);
     }
     return err;
 }
@@ -298,6 +300,9 @@ int db_get(struct db_txn *txn, enum db_table table, const void *key, size_t key_
 {
     MDB_val k = {key_len, (void *)key};
     MDB_val v;
+
+    if (txn->db->is_absent[table])
+        return ERR_NOT_FOUND;
     int rc = mdb_get(txn->mdb, txn->db->tables[table], &k, &v);
 
     if (rc != MDB_SUCCESS)
@@ -338,6 +343,8 @@ int db_walk(struct db_txn *txn, enum db_table table, const void *prefix, size_t 
     MDB_cursor *cursor;
     int result = 0;
 
+    if (txn->db->is_absent[table])
+        return 0;
     if (from_len > 0 && (prefix_len == 0 || key_compare(from, from_len, prefix, prefix_len) > 0)) {
         k.mv_size = from_len;
         k.mv_data = (void *)from;
@@ -366,6 +373,10 @@ int db_walk(struct db_txn *txn, enum db_table table, const void *prefix, size_t 
 int db_count(struct db_txn *txn, enum db_table table, uint64_t *count)
 {
     MDB_stat stat;
+
+    *count = 0;
+    if (txn->db->is_absent[table])
+        return 0;
     int rc = mdb_stat(txn->mdb, txn->db->tables[table], &stat);
 
     if (rc == MDB_SUCCESS)

@@ -16,22 +16,27 @@
 
 #include "cache/check.h"
 
-/* One row a table: symbol, its name on disk. "name" is registry/repository; strings
+/* One row a table: symbol, its name on disk. "name" is what name_key makes of it; strings
  * in keys end with a NUL where something follows. */
 #define DB_TABLES(ROW)                                                                             \
     ROW(DB_META, "meta")                 /* version of the index */                                \
     ROW(DB_BLOBS, "blobs")               /* digest -> blob record */                               \
     ROW(DB_MANIFESTS, "manifests")       /* digest -> manifest record */                           \
     ROW(DB_TAGS, "tags")                 /* name:tag -> tag record */                              \
-    ROW(DB_LINKS, "links")               /* name, digest -> when */                                \
+    ROW(DB_LINKS, "links")               /* name, digest -> seen or deleted, when */               \
     ROW(DB_SOURCES, "sources")           /* digest, name -> size */                                \
+    ROW(DB_PARENTS, "parents")           /* digest, digest of a manifest, role -> nothing */       \
+    ROW(DB_DIFFS, "diffs")               /* diff_id, digest -> how it is known */                  \
+    ROW(DB_CONTENTS, "contents")         /* digest -> diff_id that inflating it has shown */       \
     ROW(DB_URLS, "urls")                 /* digest, registry, number -> url of a foreign layer */  \
     ROW(DB_CLAIMS, "claims")             /* hash of a url, digest -> name that says so */          \
     ROW(DB_REFERRERS, "referrers")       /* name, subject digest, digest -> descriptor */          \
     ROW(DB_LISTS, "lists")               /* name, query -> kept answer */                          \
     ROW(DB_PARTIALS, "partials")         /* digest -> size and extents on disk */                  \
     ROW(DB_LEDGER, "ledger")             /* day, registry -> bytes and requests */                 \
-    ROW(DB_REPOSITORIES, "repositories") /* name -> public or private */
+    ROW(DB_REPOSITORIES, "repositories") /* name -> public, private or local */                    \
+    ROW(DB_HOLDERS, "holders")           /* digest, name of a local repository -> nothing */       \
+    ROW(DB_UPLOADS, "uploads")           /* id of a session -> repository, algorithm, when */
 
 enum db_table {
 #define DB_ENUM(symbol, name) symbol,
@@ -53,7 +58,8 @@ struct db_value {
 #define DB_KEY_MAX 511
 
 /* Open (or, unless `read_only`, create) the index in the directory `path`.
- * Clears stale readers. ERR_VERSION when another version wrote it, ERR_DAMAGED
+ * Clears stale readers. Tables that an earlier release did not have are created; read
+ * only they are empty. ERR_VERSION when another version wrote it, ERR_DAMAGED
  * when it is not an index. */
 MUST_CHECK int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only);
 /* All readers must be freed before. NULL is legal. */

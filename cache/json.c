@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cache/err.h"
@@ -99,6 +100,27 @@ bool json_member_number(const struct json_t *json, const char *name, int64_t *va
         return false;
     *value = json_integer_value(member);
     return true;
+}
+
+char *json_texts(const struct json_t *json, size_t max)
+{
+    json_t *texts = json_object();
+    char *out = NULL;
+    const char *name;
+    json_t *member;
+
+    json_object_foreach ((json_t *)(uintptr_t)json, name, member) {
+        if (json_is_string(member))
+            json_object_set(texts, name, member);
+    }
+    if (json_object_size(texts) > 0)
+        out = json_dumps(texts, JSON_COMPACT | JSON_ENSURE_ASCII);
+    json_decref(texts);
+    if (out != NULL && strlen(out) > max) {
+        free(out);
+        out = NULL;
+    }
+    return out;
 }
 
 void json_wipe(struct json_t **json)

@@ -29,6 +29,11 @@ MUST_CHECK int json_parse(struct json_t **json, const void *data, size_t len, ch
 const char *json_member_text(const struct json_t *json, const char *name);
 bool json_member_number(const struct json_t *json, const char *name, int64_t *value);
 
+/* The members of an object that are strings, as a JSON object of at most `max` bytes of
+ * ASCII, NUL-terminated, owned by the caller. NULL when it is no object (NULL
+ * too), has none, or they are more. */
+char *json_texts(const struct json_t *json, size_t max);
+
 /* Free a tree that json_parse made, and leave none of the strings that are members of
  * its object in memory. Leaves NULL. */
 void json_wipe(struct json_t **json);

@@ -8,7 +8,8 @@
 
 /* Rewrite index.json atomically from the tags whose manifest is held. Each entry
  * has the annotations org.opencontainers.image.ref.name and
- * io.containerd.image.name, both the full reference "registry/repository:tag". */
+ * io.containerd.image.name, both the full reference "registry/repository:tag", or
+ * "repository:tag" of a local repository. */
 MUST_CHECK int layout_write_index(struct store *s, struct db_txn *txn);
 
 #endif

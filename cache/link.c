@@ -7,45 +7,100 @@
 #include "cache/err.h"
 #include "cache/record.h"
 
-#define LINK_RECORD_VERSION 1
+/* Two kinds of record, each with when: the first is what every index is full of. */
+#define LINK_HAS_VERSION 1
+#define LINK_DELETED_VERSION 2
+#define LINK_RECORD_MAX (1 + 8)
 #define SOURCE_RECORD_VERSION 1
 #define LIST_RECORD_VERSION 1
 #define NAMED_KEY_MAX (NAME_MAX_SIZE + DIGEST_KEY_MAX)
 
 /* --- links --- */
 
-/* "registry/repository" NUL digest */
+/* name NUL digest */
 static size_t link_key(const struct name *n, const struct digest *d, uint8_t out[NAMED_KEY_MAX])
 {
-    size_t len = name_text(n, (char *)out) + 1;
+    size_t len = name_key(n, (char *)out) + 1;
 
     return len + digest_to_key(d, out + len);
 }
 
-int link_put(struct db_txn *txn, const struct name *n, const struct digest *d, int64_t now_s)
+/* digest name */
+static size_t digest_name_key(const struct digest *d, const struct name *n,
+                              uint8_t out[NAMED_KEY_MAX])
+{
+    size_t len = digest_to_key(d, out);
+
+    return len + name_key(n, (char *)out + len);
+}
+
+static int link_write(struct db_txn *txn, const struct name *n, const struct digest *d,
+                      uint8_t version, int64_t now_s)
 {
     uint8_t key[NAMED_KEY_MAX];
-    uint8_t buf[16];
+    uint8_t buf[LINK_RECORD_MAX];
     struct record_out out;
 
-    record_start(&out, buf, sizeof buf, LINK_RECORD_VERSION);
+    record_start(&out, buf, sizeof buf, version);
     record_put_i64(&out, now_s);
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_LINKS, key, link_key(n, d, key), buf, out.len);
 }
 
-int link_get(struct db_txn *txn, const struct name *n, const struct digest *d)
+static int link_decode(struct db_value value, enum link_state *state, int64_t *when_s)
+{
+    uint8_t version = value.size > 0 ? *(const uint8_t *)value.data : 0;
+    struct record_in in;
+
+    *state = version == LINK_DELETED_VERSION ? LINK_DELETED : LINK_HAS;
+    record_open(&in, value, *state == LINK_DELETED ? LINK_DELETED_VERSION : LINK_HAS_VERSION);
+    *when_s = record_get_i64(&in);
+    return record_close(&in);
+}
+
+int link_put(struct db_txn *txn, const struct name *n, const struct digest *d, int64_t now_s)
 {
     uint8_t key[NAMED_KEY_MAX];
-    struct db_value value;
-    struct record_in in;
-    int err = db_get(txn, DB_LINKS, key, link_key(n, d, key), &value);
+    int err = link_write(txn, n, d, LINK_HAS_VERSION, now_s);
+
+    if (err == 0 && name_is_local(n))
+        err = db_put(txn, DB_HOLDERS, key, digest_name_key(d, n, key), "", 0);
+    return err;
+}
+
+int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d, int64_t now_s)
+{
+    uint8_t key[NAMED_KEY_MAX];
+    int err = link_write(txn, n, d, LINK_DELETED_VERSION, now_s);
 
     if (err != 0)
         return err;
-    record_open(&in, value, LINK_RECORD_VERSION);
-    (void)record_get_i64(&in);
-    return record_close(&in);
+    err = db_delete(txn, DB_HOLDERS, key, digest_name_key(d, n, key));
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int link_get_state(struct db_txn *txn, const struct name *n, const struct digest *d,
+                   enum link_state *state)
+{
+    uint8_t key[NAMED_KEY_MAX];
+    struct db_value value;
+    int64_t when_s;
+    int err = db_get(txn, DB_LINKS, key, link_key(n, d, key), &value);
+
+    *state = LINK_NONE;
+    if (err != 0)
+        return err == ERR_NOT_FOUND ? 0 : err;
+    return link_decode(value, state, &when_s);
+}
+
+int link_get(struct db_txn *txn, const struct name *n, const struct digest *d)
+{
+    enum link_state state;
+    int err = link_get_state(txn, n, d, &state);
+
+    if (err != 0)
+        return err;
+    return state == LINK_HAS ? 0 : ERR_NOT_FOUND;
 }
 
 struct walk {
@@ -57,13 +112,13 @@ struct walk {
 static int visit_link(void *arg, struct db_value key, struct db_value value)
 {
     const struct walk *w = arg;
-    struct digest d;
-    struct record_in in;
-
-    record_open(&in, value, LINK_RECORD_VERSION);
-    int64_t seen_at_s = record_get_i64(&in);
     const uint8_t *rest = (const uint8_t *)key.data + w->prefix_len;
-    if (record_close(&in) != 0 || digest_from_key(&d, rest, key.size - w->prefix_len) < 0)
+    struct digest d;
+    enum link_state state;
+    int64_t seen_at_s;
+
+    if (link_decode(value, &state, &seen_at_s) != 0 || state != LINK_HAS ||
+        digest_from_key(&d, rest, key.size - w->prefix_len) < 0)
         return 0;
     return w->visit(w->arg, &d, seen_at_s);
 }
@@ -71,20 +126,43 @@ static int visit_link(void *arg, struct db_value key, struct db_value value)
 int link_walk(struct db_txn *txn, const struct name *n, link_visit *visit, void *arg)
 {
     char prefix[NAME_MAX_SIZE];
-    struct walk w = {.prefix_len = name_text(n, prefix) + 1, .visit = visit, .arg = arg};
+    struct walk w = {.prefix_len = name_key(n, prefix) + 1, .visit = visit, .arg = arg};
 
     return db_walk(txn, DB_LINKS, prefix, w.prefix_len, NULL, 0, visit_link, &w);
 }
 
-/* --- sources --- */
+struct holder_walk {
+    size_t prefix_len;
+    holder_visit *visit;
+    void *arg;
+};
 
-/* digest "registry/repository" */
-static size_t source_key(const struct digest *d, const struct name *n, uint8_t out[NAMED_KEY_MAX])
+static int visit_holder(void *arg, struct db_value key, struct db_value value)
 {
-    size_t len = digest_to_key(d, out);
+    const struct holder_walk *w = arg;
+    const char *rest = (const char *)key.data + w->prefix_len;
+    struct name n;
 
-    return len + name_text(n, (char *)out + len);
+    (void)value;
+    return name_from_key(&n, rest, key.size - w->prefix_len) == 0 ? w->visit(w->arg, &n) : 0;
 }
+
+/* The names under a digest in a table whose keys are digest_name_key's. */
+static int walk_names(struct db_txn *txn, enum db_table table, const struct digest *d,
+                      holder_visit *visit, void *arg)
+{
+    uint8_t prefix[DIGEST_KEY_MAX];
+    struct holder_walk w = {.prefix_len = digest_to_key(d, prefix), .visit = visit, .arg = arg};
+
+    return db_walk(txn, table, prefix, w.prefix_len, NULL, 0, visit_holder, &w);
+}
+
+int link_walk_holders(struct db_txn *txn, const struct digest *d, holder_visit *visit, void *arg)
+{
+    return walk_names(txn, DB_HOLDERS, d, visit, arg);
+}
+
+/* --- sources --- */
 
 int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
                uint64_t size_bytes)
@@ -96,7 +174,7 @@ int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
     record_start(&out, buf, sizeof buf, SOURCE_RECORD_VERSION);
     record_put_u64(&out, size_bytes);
     CHECK(record_finish(&out) == 0);
-    return db_put(txn, DB_SOURCES, key, source_key(d, n, key), buf, out.len);
+    return db_put(txn, DB_SOURCES, key, digest_name_key(d, n, key), buf, out.len);
 }
 
 int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
@@ -105,7 +183,7 @@ int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
     uint8_t key[NAMED_KEY_MAX];
     struct db_value value;
     struct record_in in;
-    int err = db_get(txn, DB_SOURCES, key, source_key(d, n, key), &value);
+    int err = db_get(txn, DB_SOURCES, key, digest_name_key(d, n, key), &value);
 
     if (err != 0)
         return err;
@@ -115,12 +193,17 @@ int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
     return record_close(&in);
 }
 
+int source_walk(struct db_txn *txn, const struct digest *d, holder_visit *visit, void *arg)
+{
+    return walk_names(txn, DB_SOURCES, d, visit, arg);
+}
+
 /* --- lists --- */
 
-/* "registry/repository" NUL query */
+/* name NUL query */
 static int list_key(const struct name *n, const char *query, char out[DB_KEY_MAX], size_t *key_len)
 {
-    size_t len = name_text(n, out) + 1;
+    size_t len = name_key(n, out) + 1;
     size_t query_len = strlen(query);
 
     if (query_len > DB_KEY_MAX - len)
@@ -165,7 +248,7 @@ static int count_list(void *arg, struct db_value key, struct db_value value)
 static bool has_room(struct db_txn *txn, const struct name *n, const char *key, size_t key_len)
 {
     char prefix[NAME_MAX_SIZE];
-    size_t prefix_len = name_text(n, prefix) + 1;
+    size_t prefix_len = name_key(n, prefix) + 1;
     struct db_value old;
     unsigned count = 0;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What is known of a repository beside its tags: the content that it was seen to
- * have (links), where content can be fetched again (sources), and the answers of
- * its upstream that are kept for when it is down (lists).
+ * have, or that clients deleted from it (links), where content can be fetched again
+ * (sources), and the answers of its upstream that are kept for when it is down
+ * (lists).
  */
 #ifndef CACHE_LINK_H
 #define CACHE_LINK_H
@@ -15,22 +16,43 @@
 #include "cache/digest.h"
 #include "cache/name.h"
 
-/* Links: repository `n` was seen to have this content. */
+enum link_state {
+    LINK_NONE,    /* nothing is known */
+    LINK_HAS,     /* the repository was seen to have it */
+    LINK_DELETED, /* a client deleted it there, and nobody pushed it since */
+};
+
+/* Links: repository `n` was seen to have this content, or got it by a push or a mount. */
 MUST_CHECK int link_put(struct db_txn *txn, const struct name *n, const struct digest *d,
                         int64_t now_s);
-/* ERR_NOT_FOUND when it was not. */
+/* A client deleted it there; a later link_put takes that back. */
+MUST_CHECK int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d,
+                           int64_t now_s);
+/* 0 when it has it, ERR_NOT_FOUND when not. */
 MUST_CHECK int link_get(struct db_txn *txn, const struct name *n, const struct digest *d);
+MUST_CHECK int link_get_state(struct db_txn *txn, const struct name *n, const struct digest *d,
+                              enum link_state *state);
 
-/* Visit all that the repository was seen to have, but for damaged records; a result other
- * than 0 ends the walk and is returned. */
+/* Visit all that the repository has, but for damaged records; a result other than 0 ends
+ * the walk and is returned. */
 typedef int link_visit(void *arg, const struct digest *d, int64_t seen_at_s);
 MUST_CHECK int link_walk(struct db_txn *txn, const struct name *n, link_visit *visit, void *arg);
+
+/* Visit the local repositories that have this content, in byte order; a result other than
+ * 0 ends the walk and is returned. */
+typedef int holder_visit(void *arg, const struct name *n);
+MUST_CHECK int link_walk_holders(struct db_txn *txn, const struct digest *d, holder_visit *visit,
+                                 void *arg);
 
 /* Sources: a manifest of repository `n` names this content, with this size. */
 MUST_CHECK int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
                           uint64_t size_bytes);
 MUST_CHECK int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
                           uint64_t *size_bytes);
+/* Visit the repositories whose manifests name it, local ones too, in byte order; a result
+ * other than 0 ends the walk and is returned. */
+MUST_CHECK int source_walk(struct db_txn *txn, const struct digest *d, holder_visit *visit,
+                           void *arg);
 
 #define LIST_BODY_MAX (16u * 1024 * 1024)
 /* Of one repository: clients choose the queries. */

@@ -155,6 +155,8 @@ static int read_descriptor(struct descriptor *d, const json_t *object, const cha
         return invalid(why, "a descriptor in \"%s\" has no size, or a negative one", where);
     d->size_bytes = (uint64_t)json_integer_value(size);
     d->media_type = media_type != NULL ? media_type : "application/octet-stream";
+    d->artifact_type = text_field(object, "artifactType");
+    d->annotations = json_object_get(object, "annotations");
     d->os = text_field(platform, "os");
     d->arch = text_field(platform, "architecture");
     d->variant = text_field(platform, "variant");
@@ -322,4 +324,14 @@ const struct descriptor *manifest_subject(const struct manifest *m)
 const char *manifest_artifact_type(const struct manifest *m)
 {
     return m->artifact_type;
+}
+
+char *manifest_annotations(const struct manifest *m)
+{
+    return json_texts(json_object_get(m->root, "annotations"), ANNOTATIONS_MAX);
+}
+
+char *descriptor_annotations(const struct descriptor *d)
+{
+    return json_texts(d->annotations, ANNOTATIONS_MAX);
 }

@@ -20,19 +20,24 @@
 #define MANIFEST_SIZE_MAX (4u * 1024 * 1024)
 #define MEDIA_TYPE_MAX 128 /* with the NUL */
 #define DESCRIPTOR_URLS_MAX 8
-#define MANIFEST_URL_MAX 2048 /* longer ones are left out */
+#define MANIFEST_URL_MAX 2048        /* longer ones are left out */
+#define ANNOTATIONS_MAX (64u * 1024) /* bytes of JSON; more are left out */
+
+struct json_t;
 
 /* image-spec 1.1 descriptor.md. Strings are owned by the manifest. */
 struct descriptor {
     struct digest digest;
     uint64_t size_bytes;
     const char *media_type;
-    const char *os; /* of an index's children; NULL when not said */
+    const char *artifact_type; /* NULL when not said */
+    const char *os;            /* of an index's children; NULL when not said */
     const char *arch;
     const char *variant;
     const char *os_version;
     const char *urls[DESCRIPTOR_URLS_MAX]; /* http and https ones only */
     unsigned url_count;
+    const struct json_t *annotations;
     enum { CHILD_MANIFEST, CHILD_CONFIG, CHILD_LAYER } role;
 };
 
@@ -57,6 +62,11 @@ const struct descriptor *manifest_child(const struct manifest *m, unsigned i);
 const struct descriptor *manifest_subject(const struct manifest *m);
 /* artifactType, else the config's media type, else NULL. */
 const char *manifest_artifact_type(const struct manifest *m);
+/* Its annotations, or those of a descriptor: a JSON object of strings (others are left
+ * out), NUL-terminated ASCII, owned by the caller. NULL when there are none, or more than
+ * ANNOTATIONS_MAX. */
+char *manifest_annotations(const struct manifest *m);
+char *descriptor_annotations(const struct descriptor *d);
 
 /* Whether the layer media type is one of the foreign (non-distributable) ones. */
 bool media_type_is_foreign(const char *media_type);
@@ -69,6 +79,7 @@ struct manifest_record {
     uint64_t size_bytes;
     bool is_index;
     char media_type[MEDIA_TYPE_MAX];
+    struct digest subject; /* alg 0 when it has none */
 };
 
 MUST_CHECK int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_record *r);
@@ -76,7 +87,7 @@ MUST_CHECK int manifest_get(struct db_txn *txn, const struct digest *d, struct m
 /* Record a manifest that repository `n` has, whose blob is published already:
  * blob record (of this origin, see blob_put), manifest record with children,
  * link (n -> digest), a source for each child (n and size), the urls of foreign
- * layers, a referrer when it has a subject. */
+ * layers, a referrer when it has a subject, and its children's parent. */
 MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
                             const struct manifest *m, enum blob_origin origin, uint64_t size_bytes,
                             int64_t now_s);

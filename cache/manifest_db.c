@@ -9,16 +9,18 @@
 #include "cache/claim.h"
 #include "cache/err.h"
 #include "cache/link.h"
+#include "cache/manifest_referrer.h"
+#include "cache/parent.h"
 #include "cache/record.h"
 
-#define MANIFEST_RECORD_VERSION 1
+/* Version 1 has no subject. */
+#define MANIFEST_RECORD_VERSION 2
 #define URL_RECORD_VERSION 1
-#define REFERRER_RECORD_VERSION 1
 #define URL_KEY_MAX (DIGEST_KEY_MAX + NAME_MAX_SIZE + 1)
 
 #define PLATFORM_MAX sizeof(((struct manifest_child *)0)->platform)
 #define TEXT_BYTES(size_with_nul) (2 + (size_with_nul))
-#define HEAD_BYTES_MAX (1 + 8 + 1 + TEXT_BYTES(MEDIA_TYPE_MAX) + 4)
+#define HEAD_BYTES_MAX (1 + 8 + 1 + TEXT_BYTES(MEDIA_TYPE_MAX) + 1 + DIGEST_KEY_MAX + 4)
 #define CHILD_BYTES_MAX (1 + DIGEST_KEY_MAX + 8 + TEXT_BYTES(PLATFORM_MAX))
 
 /* --- reading --- */
@@ -26,10 +28,15 @@
 /* The fields before the children; leaves `in` at their number. */
 static void read_head(struct record_in *in, struct db_value value, struct manifest_record *r)
 {
-    record_open(in, value, MANIFEST_RECORD_VERSION);
+    bool is_old = value.size > 0 && *(const uint8_t *)value.data == 1;
+
+    record_open(in, value, is_old ? 1 : MANIFEST_RECORD_VERSION);
     r->size_bytes = record_get_u64(in);
     r->is_index = record_get_flag(in);
     record_copy_text(in, r->media_type, sizeof r->media_type);
+    memset(&r->subject, 0, sizeof r->subject);
+    if (!is_old && record_get_flag(in))
+        record_get_digest(in, &r->subject);
     record_require(in, r->size_bytes <= MANIFEST_SIZE_MAX);
 }
 
@@ -129,6 +136,9 @@ static int put_record(struct db_txn *txn, const struct digest *d, const struct m
     record_put_u64(&out, size_bytes);
     record_put_u8(&out, manifest_is_index(m));
     record_put_text(&out, manifest_media_type(m));
+    record_put_u8(&out, manifest_subject(m) != NULL);
+    if (manifest_subject(m) != NULL)
+        record_put_digest(&out, &manifest_subject(m)->digest);
     record_put_u32(&out, count);
     for (unsigned i = 0; i < count; i++) {
         const struct descriptor *child = manifest_child(m, i);
@@ -234,28 +244,17 @@ void foreign_urls_clear(struct foreign_urls *u)
     u->count = 0;
 }
 
-/* The type as it is kept: "" when there is none or it is absurd. */
-static const char *kept_type(const char *type)
+/* What a manifest says of one of its children. */
+static int put_child(struct db_txn *txn, const struct name *n, const struct digest *d,
+                     const struct descriptor *child)
 {
-    return type != NULL && strlen(type) < MEDIA_TYPE_MAX ? type : "";
-}
+    int err = source_put(txn, &child->digest, n, child->size_bytes);
 
-static int put_referrer(struct db_txn *txn, const struct name *n, const struct digest *d,
-                        const struct manifest *m, uint64_t size_bytes)
-{
-    uint8_t key[NAME_MAX_SIZE + 2 * DIGEST_KEY_MAX];
-    uint8_t buf[1 + 8 + 2 * TEXT_BYTES(MEDIA_TYPE_MAX)];
-    size_t len = name_text(n, (char *)key) + 1;
-    struct record_out out;
-
-    len += digest_to_key(&manifest_subject(m)->digest, key + len);
-    len += digest_to_key(d, key + len);
-    record_start(&out, buf, sizeof buf, REFERRER_RECORD_VERSION);
-    record_put_u64(&out, size_bytes);
-    record_put_text(&out, manifest_media_type(m));
-    record_put_text(&out, kept_type(manifest_artifact_type(m)));
-    CHECK(record_finish(&out) == 0);
-    return db_put(txn, DB_REFERRERS, key, len, buf, out.len);
+    if (err == 0)
+        err = parent_put(txn, &child->digest, d, (int)child->role);
+    if (err == 0 && media_type_is_foreign(child->media_type))
+        err = put_urls(txn, n, child);
+    return err;
 }
 
 int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
@@ -269,13 +268,8 @@ int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *
     if (err == 0)
         err = link_put(txn, n, d, now_s);
     if (err == 0 && manifest_subject(m) != NULL)
-        err = put_referrer(txn, n, d, m, size_bytes);
-    for (unsigned i = 0; err == 0 && i < manifest_child_count(m); i++) {
-        const struct descriptor *child = manifest_child(m, i);
-
-        err = source_put(txn, &child->digest, n, child->size_bytes);
-        if (err == 0 && media_type_is_foreign(child->media_type))
-            err = put_urls(txn, n, child);
-    }
+        err = referrer_put(txn, n, d, m, size_bytes);
+    for (unsigned i = 0; err == 0 && i < manifest_child_count(m); i++)
+        err = put_child(txn, n, d, manifest_child(m, i));
     return err;
 }

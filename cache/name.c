@@ -76,9 +76,10 @@ static bool is_component(const char *text, size_t len)
     }
 }
 
+/* Room is left for the slash that a local name's key begins with. */
 bool name_is_repository(const char *text, size_t len)
 {
-    if (len >= NAME_MAX_SIZE)
+    if (len + 1 >= NAME_MAX_SIZE)
         return false;
     for (;;) {
         const char *slash = memchr(text, '/', len);
@@ -218,7 +219,32 @@ int name_set(struct name *n, const char *registry, size_t registry_len, const ch
     return 0;
 }
 
+int name_set_local(struct name *n, const char *repository, size_t len)
+{
+    if (!name_is_repository(repository, len) || name_looks_like_registry(repository, len))
+        return ERR_INVALID;
+    n->registry[0] = '\0';
+    memcpy(n->repository, repository, len);
+    n->repository[len] = '\0';
+    return 0;
+}
+
+bool name_is_local(const struct name *n)
+{
+    return n->registry[0] == '\0';
+}
+
 size_t name_text(const struct name *n, char out[NAME_MAX_SIZE])
+{
+    size_t len = name_key(n, out);
+
+    if (!name_is_local(n))
+        return len;
+    memmove(out, out + 1, len);
+    return len - 1;
+}
+
+size_t name_key(const struct name *n, char out[NAME_MAX_SIZE])
 {
     size_t registry = strlen(n->registry);
     size_t repository = strlen(n->repository);
@@ -228,6 +254,19 @@ size_t name_text(const struct name *n, char out[NAME_MAX_SIZE])
     out[registry] = '/';
     memcpy(out + registry + 1, n->repository, repository + 1);
     return registry + 1 + repository;
+}
+
+int name_from_key(struct name *n, const char *key, size_t len)
+{
+    const char *slash = memchr(key, '/', len);
+
+    if (slash == NULL)
+        return ERR_INVALID;
+    size_t registry = (size_t)(slash - key);
+    size_t repository = len - registry - 1;
+
+    return registry == 0 ? name_set_local(n, slash + 1, repository)
+                         : name_set(n, key, registry, slash + 1, repository);
 }
 
 bool name_equal(const struct name *a, const struct name *b)

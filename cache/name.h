@@ -13,18 +13,20 @@
 #include "cache/check.h"
 
 /* With the NUL. The whole "registry/repository" is at most 255 characters, as
- * clients limit it too (distribution-spec, "Pulling manifests"). */
+ * clients limit it too (distribution-spec, "Pulling manifests"); the slash counts
+ * when there is no registry. */
 #define NAME_MAX_SIZE 256
 #define NAME_TAG_MAX_SIZE 129
 
 /* A canonical repository: whatever door a name came by, this is looked up,
- * logged and shown. Both strings are NUL-terminated and valid by grammar. */
+ * logged and shown. Both strings are NUL-terminated and valid by grammar; a local
+ * repository, which clients push to, has the empty registry. */
 struct name {
     char registry[NAME_MAX_SIZE];
     char repository[NAME_MAX_SIZE];
 };
 
-/* [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)* joined by '/', at most 255 characters. */
+/* [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)* joined by '/', at most 254 characters. */
 bool name_is_repository(const char *text, size_t len);
 
 /* [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127} */
@@ -44,8 +46,22 @@ bool name_looks_like_registry(const char *text, size_t len);
 MUST_CHECK int name_set(struct name *n, const char *registry, size_t registry_len,
                         const char *repository, size_t repository_len);
 
-/* Write "registry/repository" with a NUL; returns its length. */
+/* Make the name of a local repository. ERR_INVALID when it is not of the grammar, or
+ * when its first component looks like a registry: it would read as an upstream's. */
+MUST_CHECK int name_set_local(struct name *n, const char *repository, size_t len);
+
+bool name_is_local(const struct name *n);
+
+/* For people: write "registry/repository", or "repository" when it is local, with a
+ * NUL; returns its length. */
 size_t name_text(const struct name *n, char out[NAME_MAX_SIZE]);
+
+/* For keys: write "registry/repository", or "/repository" when it is local, which no
+ * upstream's can be, with a NUL; returns its length. */
+size_t name_key(const struct name *n, char out[NAME_MAX_SIZE]);
+
+/* Read what name_key wrote. ERR_INVALID for anything else. */
+MUST_CHECK int name_from_key(struct name *n, const char *key, size_t len);
 
 bool name_equal(const struct name *a, const struct name *b);
 

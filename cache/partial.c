@@ -197,14 +197,52 @@ int partial_forget(struct db_txn *txn, const struct digest *d)
     return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* --- the folder --- */
+
+static int walk_entries(DIR *dir, partial_visit *visit, void *arg)
+{
+    const struct dirent *entry;
+    int err = 0;
+
+    while (err == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            err = visit(arg, entry->d_name);
+    }
+    if (err != 0)
+        return err;
+    return errno == 0 ? 0 : err_from_errno(errno);
+}
+
+int partial_walk_files(struct store *s, partial_visit *visit, void *arg)
+{
+    int fd = openat(store_partial_fd(s), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_from_errno(errno);
+    DIR *dir = fdopendir(fd);
+
+    if (dir == NULL) {
+        int err = err_from_errno(errno);
+
+        close(fd);
+        return err;
+    }
+    int err = walk_entries(dir, visit, arg);
+
+    closedir(dir);
+    return err;
+}
+
 /* --- the sweep --- */
 
 struct sweep {
     struct store *store;
+    struct db_txn *txn;
     int64_t now_s;
     int64_t older_than_s;
     struct db_value *dropped; /* keys of the records that go; copies */
     size_t dropped_count;
+    unsigned removed; /* files */
 };
 
 static bool is_too_old(const struct sweep *sweep, const struct partial_record *r)
@@ -244,15 +282,15 @@ static int sweep_record(void *arg, struct db_value key, struct db_value value)
     return 0;
 }
 
-static int sweep_records(struct sweep *sweep, struct db_txn *txn)
+static int sweep_records(struct sweep *sweep)
 {
-    int err = db_walk(txn, DB_PARTIALS, NULL, 0, NULL, 0, sweep_record, sweep);
+    int err = db_walk(sweep->txn, DB_PARTIALS, NULL, 0, NULL, 0, sweep_record, sweep);
 
     for (size_t i = 0; i < sweep->dropped_count; i++) {
         struct db_value *key = &sweep->dropped[i];
 
         if (err == 0)
-            err = db_delete(txn, DB_PARTIALS, key->data, key->size);
+            err = db_delete(sweep->txn, DB_PARTIALS, key->data, key->size);
         free((void *)key->data);
     }
     free(sweep->dropped);
@@ -275,43 +313,28 @@ static bool is_recorded(struct db_txn *txn, const char *name)
     return digest_parse(&d, text, len) == 0 && partial_get(txn, &d, &r) == 0;
 }
 
-static int sweep_files(DIR *dir, struct db_txn *txn, unsigned *removed)
+static int sweep_file(void *arg, const char *name)
 {
-    struct dirent *entry;
+    struct sweep *sweep = arg;
+    bool is_upload = strncmp(name, STORE_UPLOAD_PREFIX, sizeof STORE_UPLOAD_PREFIX - 1) == 0;
 
-    while ((errno = 0, entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            is_recorded(txn, entry->d_name))
-            continue;
-        if (unlinkat(dirfd(dir), entry->d_name, 0) == 0)
-            (*removed)++;
-        else if (errno != EISDIR)
-            return err_from_errno(errno);
-    }
-    return errno == 0 ? 0 : err_from_errno(errno);
+    if (is_upload || is_recorded(sweep->txn, name))
+        return 0;
+    if (unlinkat(store_partial_fd(sweep->store), name, 0) == 0)
+        sweep->removed++;
+    else if (errno != EISDIR)
+        return err_from_errno(errno);
+    return 0;
 }
 
 int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s, int64_t older_than_s,
                   unsigned *removed)
 {
-    struct sweep sweep = {.store = s, .now_s = now_s, .older_than_s = older_than_s};
-    int err = sweep_records(&sweep, txn);
+    struct sweep sweep = {.store = s, .txn = txn, .now_s = now_s, .older_than_s = older_than_s};
+    int err = sweep_records(&sweep);
 
-    *removed = 0;
-    if (err != 0)
-        return err;
-    int fd = openat(store_partial_fd(s), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        return err_from_errno(errno);
-    DIR *dir = fdopendir(fd);
-
-    if (dir == NULL) {
-        err = err_from_errno(errno);
-        close(fd);
-        return err;
-    }
-    err = sweep_files(dir, txn, removed);
-    closedir(dir);
+    if (err == 0)
+        err = partial_walk_files(s, sweep_file, &sweep);
+    *removed = sweep.removed;
     return err;
 }

@@ -56,9 +56,15 @@ MUST_CHECK int partial_put(struct db_txn *txn, const struct digest *d,
 /* 0 also when there was none. */
 MUST_CHECK int partial_forget(struct db_txn *txn, const struct digest *d);
 
+/* Visit the name of each file in partial/, which may be removed by the visit. A result
+ * other than 0 ends the walk and is returned. */
+typedef int partial_visit(void *arg, const char *name);
+MUST_CHECK int partial_walk_files(struct store *s, partial_visit *visit, void *arg);
+
 /* Start-up: remove from partial/ every file that no partial record names, or
- * that is older than `older_than_s`, with its record. Returns the number removed
- * in `*removed`. Runs inside the write transaction. */
+ * that is older than `older_than_s`, with its record; files of upload sessions are
+ * upload_sweep's. Returns the number removed in `*removed`. Runs inside the write
+ * transaction. */
 MUST_CHECK int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s,
                              int64_t older_than_s, unsigned *removed);
 

@@ -6,6 +6,7 @@
  *   <cache>/oci-layout, index.json
  *   <cache>/blobs/sha256/<hex>  blobs/sha512/<hex>   immutable, published whole
  *   <cache>/partial/<alg>-<hex>                      fetches in progress
+ *   <cache>/partial/upload-<id>                      upload sessions
  *   <cache>/db/                                      the index
  *   <cache>/lock                                     held by the daemon
  *
@@ -45,6 +46,9 @@ const char *store_path(const struct store *s);
 int store_root_fd(const struct store *s);
 int store_blobs_fd(const struct store *s, enum digest_alg alg);
 int store_partial_fd(const struct store *s);
+
+/* In store_partial_fd an upload session's file is this and the id of the session. */
+#define STORE_UPLOAD_PREFIX "upload-"
 
 /* The name of a digest's file in store_blobs_fd ("<hex>") and in store_partial_fd
  * ("<alg>-<hex>"); both return `out`. */

@@ -10,10 +10,10 @@
 #define TAG_RECORD_MAX (1 + 2 * DIGEST_KEY_MAX + 8 + 2 + MEDIA_TYPE_MAX + 8 + 8 + 1)
 #define TAG_KEY_MAX (NAME_MAX_SIZE + NAME_TAG_MAX_SIZE)
 
-/* "registry/repository:tag" */
+/* name:tag */
 static size_t tag_key(const struct name *n, const char *tag, char out[TAG_KEY_MAX])
 {
-    size_t len = name_text(n, out);
+    size_t len = name_key(n, out);
     size_t tag_len = strlen(tag);
 
     CHECK(tag_len < NAME_TAG_MAX_SIZE);
@@ -87,6 +87,13 @@ int tag_put(struct db_txn *txn, const struct name *n, const char *tag, const str
     return db_put(txn, DB_TAGS, key, tag_key(n, tag, key), buf, out.len);
 }
 
+int tag_forget(struct db_txn *txn, const struct name *n, const char *tag)
+{
+    char key[TAG_KEY_MAX];
+
+    return db_delete(txn, DB_TAGS, key, tag_key(n, tag, key));
+}
+
 int tag_expire(struct db_txn *txn, const struct name *n, const char *tag)
 {
     struct tag_record r;
@@ -118,12 +125,10 @@ static const char *tag_key_parse(struct db_value key, struct name *n, char text[
         return NULL;
     memcpy(text, key.data, key.size);
     text[key.size] = '\0';
-    const char *slash = strchr(text, '/');
     const char *colon = strrchr(text, ':');
 
-    if (slash == NULL || colon == NULL || colon < slash ||
-        !name_is_tag(colon + 1, strlen(colon + 1)) ||
-        name_set(n, text, (size_t)(slash - text), slash + 1, (size_t)(colon - slash) - 1) != 0)
+    if (colon == NULL || !name_is_tag(colon + 1, strlen(colon + 1)) ||
+        name_from_key(n, text, (size_t)(colon - text)) != 0)
         return NULL;
     return colon + 1;
 }
@@ -146,4 +151,25 @@ int tag_walk(struct db_txn *txn, tag_visit *visit, void *arg)
     struct tag_walk_state walk = {visit, arg};
 
     return db_walk(txn, DB_TAGS, NULL, 0, NULL, 0, tag_walk_record, &walk);
+}
+
+int tag_walk_repository(struct db_txn *txn, const struct name *n, const char *after,
+                        tag_visit *visit, void *arg)
+{
+    struct tag_walk_state walk = {visit, arg};
+    char from[TAG_KEY_MAX + 1];
+    size_t prefix_len = name_key(n, from);
+    /* No tag is longer, so that what is cut off decides nothing. */
+    size_t len = after != NULL ? strnlen(after, NAME_TAG_MAX_SIZE) : 0;
+    char prefix[NAME_MAX_SIZE];
+
+    from[prefix_len++] = ':';
+    memcpy(prefix, from, prefix_len);
+    if (len == 0)
+        return db_walk(txn, DB_TAGS, prefix, prefix_len, NULL, 0, tag_walk_record, &walk);
+    memcpy(from + prefix_len, after, len);
+    /* The NUL makes it the first key after that of `after`. */
+    from[prefix_len + len] = '\0';
+    return db_walk(txn, DB_TAGS, prefix, prefix_len, from, prefix_len + len + 1, tag_walk_record,
+                   &walk);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Tags: mutable pointers to manifests, as their upstream last gave them. */
+/*
+ * Tags: mutable pointers to manifests, as their upstream last gave them. Those of local
+ * repositories, which clients push, are never stale: who reads one asks for no freshness.
+ */
 #ifndef CACHE_TAG_H
 #define CACHE_TAG_H
 
@@ -17,7 +20,7 @@ struct tag_record {
     struct digest digest;
     uint64_t size_bytes;
     char media_type[MEDIA_TYPE_MAX];
-    int64_t checked_at_s; /* the upstream last said so */
+    int64_t checked_at_s; /* the upstream last said so, or a client pushed it */
     int64_t changed_at_s; /* it got this digest */
     /* The last digest that was held under this tag, alg 0 when none: served when
      * the tag has moved and the new manifest cannot be had. */
@@ -32,6 +35,9 @@ MUST_CHECK int tag_get(struct db_txn *txn, const struct name *n, const char *tag
 MUST_CHECK int tag_put(struct db_txn *txn, const struct name *n, const char *tag,
                        const struct tag_record *r);
 
+/* ERR_NOT_FOUND when there was none. */
+MUST_CHECK int tag_forget(struct db_txn *txn, const struct name *n, const char *tag);
+
 /* The tag may have moved: it is stale from now on. 0 also when there is no such tag. */
 MUST_CHECK int tag_expire(struct db_txn *txn, const struct name *n, const char *tag);
 
@@ -43,5 +49,10 @@ bool tag_is_fresh(const struct tag_record *r, int64_t now_s, int64_t ttl_s);
  * during the call. */
 typedef int tag_visit(void *arg, const struct name *n, const char *tag, const struct tag_record *r);
 MUST_CHECK int tag_walk(struct db_txn *txn, tag_visit *visit, void *arg);
+
+/* The same of one repository, in byte order of the tags: those after `after`, which may
+ * be any text; NULL or "" for all. */
+MUST_CHECK int tag_walk_repository(struct db_txn *txn, const struct name *n, const char *after,
+                                   tag_visit *visit, void *arg);
 
 #endif

@@ -63,7 +63,7 @@ void absences_free(struct absences **ap)
 static void make_key(const struct name *n, const char *path, uint8_t key[KEY_BYTES])
 {
     char text[NAME_MAX_SIZE];
-    size_t len = name_text(n, text);
+    size_t len = name_key(n, text);
     struct hash *h = hash_new(DIGEST_SHA256);
     struct digest d;
 

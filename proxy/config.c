@@ -3,10 +3,10 @@
  * From ini files to a configuration.
  *
  * Sources are read in order: the shipped upstreams, then the files, then the
- * shipped listeners if there are none yet. In one source an option may be set once
- * (lists add up); a later source sets it anew.
+ * shipped listeners if there are none yet, and the shipped rule of access too. In one
+ * source an option may be set once (lists add up); a later source sets it anew.
  */
-#include "proxy/config_private.h"
+#include "proxy/config.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +14,9 @@
 #include <string.h>
 
 #include "cache/err.h"
+#include "cache/signature.h"
+#include "proxy/config_loader.h"
+#include "proxy/password.h"
 #include "proxy/tls.h"
 
 static const char shipped_upstreams[] =
@@ -44,6 +47,8 @@ static const char shipped_listeners[] = "[listener registry]\n"
                                         "[listener intercept]\n"
                                         "role = intercept\n"
                                         "address = 3128\n";
+
+static const char shipped_access[] = "[access everybody]\n";
 
 static void load_text(struct loader *l, const char *text)
 {
@@ -110,6 +115,8 @@ static int end(struct loader *l, struct config **c)
 {
     if (l->config->listener_count == 0)
         load_text(l, shipped_listeners);
+    if (l->config->access_count == 0)
+        load_text(l, shipped_access);
     loader_check(l);
     for (unsigned s = 0; s < l->seen_count; s++)
         free(l->seen[s].where);
@@ -174,9 +181,16 @@ void config_unref(struct config **c)
         clear_section(gone, SECTION_UPSTREAM, i);
         free(gone->upstreams[i].registry);
     }
+    for (unsigned i = 0; i < gone->access_count; i++) {
+        clear_section(gone, SECTION_ACCESS, i);
+        free(gone->access[i].name);
+    }
+    passwords_free(&gone->auth.passwords);
+    signature_key_free(&gone->auth.key);
     free(gone->ca_pem);
     free(gone->listeners);
     free(gone->upstreams);
+    free(gone->access);
     free(gone);
 }
 
@@ -211,4 +225,6 @@ void config_dump(const struct config *c, FILE *out)
         dump_section(c, SECTION_LISTENER, i, c->listeners[i].name, out);
     for (unsigned i = 0; i < c->upstream_count; i++)
         dump_section(c, SECTION_UPSTREAM, i, c->upstreams[i].registry, out);
+    for (unsigned i = 0; i < c->access_count; i++)
+        dump_section(c, SECTION_ACCESS, i, c->access[i].name, out);
 }

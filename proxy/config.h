@@ -16,14 +16,12 @@
 #include <stdio.h>
 
 #include "cache/check.h"
+#include "proxy/config_access.h"
+#include "proxy/config_listener.h"
 #include "proxy/log.h"
 #include "proxy/rate.h"
-#include "proxy/route.h"
 
 #define CONFIG_URLS_MAX 8
-#define CONFIG_ADDRESSES_MAX 8
-#define CONFIG_HOSTS_MAX 16
-#define CONFIG_RANGES_MAX 16
 
 /* Who may have what an upstream gives to the configured credentials: every client, or
  * those whom local access rules let. */
@@ -35,28 +33,6 @@ enum address_family { ADDRESSES_ANY, ADDRESSES_IPV4, ADDRESSES_IPV6 };
 /* The door by which an upstream that is another cachalot is asked: /v2/HOST/REPOSITORY
  * or /v2/REPOSITORY?ns=HOST. */
 enum parent { PARENT_NO, PARENT_PREFIX, PARENT_NS };
-
-struct tls_server;
-
-struct config_listener {
-    char *name;
-    enum role role;
-    char *mirror_of;                       /* canonical registry; ROLE_MIRROR only */
-    char *addresses[CONFIG_ADDRESSES_MAX]; /* for socket_listen */
-    unsigned address_count;
-    int64_t head_timeout_ms;  /* a request head must be whole within this time */
-    int64_t idle_timeout_ms;  /* a connection without a request */
-    int64_t stall_timeout_ms; /* a client that takes no bytes of a body */
-    int64_t max_connections;
-    char *allow[CONFIG_RANGES_MAX]; /* for config_address_matches */
-    unsigned allow_count;
-    bool tls;
-    char *certificate; /* with its key; both NULL: one of our own for `names` */
-    char *key;
-    char *names[CONFIG_HOSTS_MAX];
-    unsigned name_count;
-    struct tls_server *identity; /* set by identity_prepare; NULL: no TLS */
-};
 
 struct config_upstream {
     char *registry;              /* canonical host[:port] */
@@ -104,8 +80,9 @@ struct config {
     int64_t index_size_bytes;
     int64_t workers; /* 0: one a processor */
     int64_t drain_timeout_ms;
-    bool offline;     /* no upstream is asked */
-    struct rate rate; /* of all upstreams together */
+    int64_t upload_ttl_s; /* of an upload that nobody goes on with */
+    bool offline;         /* no upstream is asked */
+    struct rate rate;     /* of all upstreams together */
     struct rate background_rate;
     /* [log] */
     char *log_file; /* NULL: standard error */
@@ -120,16 +97,19 @@ struct config {
     unsigned tunnel_host_count;
     char *ca_pem; /* set by identity_prepare, or NULL */
 
+    struct config_auth auth;
     struct config_listener *listeners;
     unsigned listener_count;
     struct config_upstream *upstreams;
     unsigned upstream_count;
+    struct config_access *access; /* at least one */
+    unsigned access_count;
 };
 
 /* Read `path` and every *.ini of `conf.d` beside it, in order of their names. A
  * `path` of NULL gives the defaults: the shipped listeners and upstreams. A file
- * that names a listener section replaces the shipped listeners; upstream sections
- * add to, or change, the shipped upstreams.
+ * that names a listener section replaces the shipped listeners, and one with an access
+ * section the shipped rule; upstream sections add to, or change, the shipped upstreams.
  * On failure, as of a password file of no use, the reasons go to `errors`, one a line,
  * "file:line: section.option: what is wrong; accepted: ..."; ERR_INVALID or ERR_NOT_FOUND. */
 MUST_CHECK int config_load(struct config **c, const char *path, FILE *errors);

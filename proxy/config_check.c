@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* What options mean together, once all sources are read. */
-#include "proxy/config_private.h"
+#include "proxy/config_loader.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -169,6 +169,16 @@ static void check_upstream(struct loader *l, const struct seen *seen)
     check_credentials(l, seen);
 }
 
+static void check_access(struct loader *l, const struct seen *seen)
+{
+    const struct config_access *a = &l->config->access[seen->i];
+    if (a->user_count > 0 && l->config->auth.password_file == NULL)
+        loader_complain(l,
+                        "%s: access.users: [access %s] has users, and [auth] no password-file; "
+                        "accepted: users together with password-file in [auth]",
+                        seen->where, a->name);
+}
+
 static void check_socket(struct loader *l)
 {
     struct config *c = l->config;
@@ -194,6 +204,10 @@ void loader_check(struct loader *l)
         const struct seen *seen = &l->seen[s];
         if (seen->kind == SECTION_UPSTREAM)
             check_upstream(l, seen);
+        if (seen->kind == SECTION_ACCESS)
+            check_access(l, seen);
+        if (seen->kind == SECTION_AUTH)
+            loader_check_auth(l, seen);
         if (seen->kind == SECTION_LISTENER) {
             check_listener(l, seen);
             check_addresses(l, seen);

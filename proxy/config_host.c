@@ -82,7 +82,7 @@ bool address_overlaps(const char *a, const char *b)
     return same_family && (strncmp(a, any, strlen(any)) == 0 || strncmp(b, any, strlen(any)) == 0);
 }
 
-int read_url(const char *text, char **value, char why[WHY_SIZE])
+static int check_url(const char *text, char why[WHY_SIZE])
 {
     const char *rest = NULL;
     if (strncmp(text, "http://", 7) == 0)
@@ -100,11 +100,28 @@ int read_url(const char *text, char **value, char why[WHY_SIZE])
         if (!isalnum((unsigned char)*p) && strchr("/-._~%!$&'()*+:=", *p) == NULL)
             return refuse(why, "has a character that is not of a url", text);
     }
+    return 0;
+}
+
+/* Paths are added to it: it does not end in a slash. */
+int read_url(const char *text, char **value, char why[WHY_SIZE])
+{
+    int err = check_url(text, why);
+    if (err != 0)
+        return err;
     size_t len = strlen(text);
     while (text[len - 1] == '/')
         len--;
     *value = mem_copy(text, len);
     return 0;
+}
+
+int read_realm(const char *text, char **value, char why[WHY_SIZE])
+{
+    int err = check_url(text, why);
+    if (err == 0)
+        *value = mem_copy(text, strlen(text));
+    return err;
 }
 
 /* The ":PORT" at the end of a host, or NULL. */

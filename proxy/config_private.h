@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* Shared by config.c (sources, the dump), config_check.c (what belongs together),
- * config_read.c (the lines of one source), config_table.c (the options),
- * config_value.c (their values read, kept, written and freed) and config_host.c
- * (addresses, urls and hosts). */
+/* Options and their values: config_table.c has the options, config_value.c how their values
+ * are read, kept, written and freed, config_host.c addresses, urls and hosts,
+ * config_pattern.c users and patterns of repositories. */
 #ifndef PROXY_CONFIG_PRIVATE_H
 #define PROXY_CONFIG_PRIVATE_H
 
@@ -22,8 +21,10 @@ enum section {
     SECTION_LOG,
     SECTION_ADMIN,
     SECTION_INTERCEPT,
+    SECTION_AUTH, /* the last of those that there are once */
     SECTION_LISTENER,
     SECTION_UPSTREAM,
+    SECTION_ACCESS,
     SECTION_COUNT,
 };
 
@@ -32,6 +33,8 @@ enum option_type {
     OPTION_SOCKET,   /* char *: absolute path, "none", or NULL: to be resolved */
     OPTION_REGISTRY, /* char *: canonical */
     OPTION_USERNAME, /* char *: without a colon, or NULL */
+    OPTION_TEXT,     /* char *: printable ASCII, or NULL */
+    OPTION_REALM,    /* char *: a url, or NULL */
     OPTION_PROXY,    /* char *: http://HOST:PORT, or NULL */
     OPTION_SIZE,     /* int64_t, bytes */
     OPTION_MS,       /* int64_t, milliseconds */
@@ -44,6 +47,9 @@ enum option_type {
     OPTION_HOSTS,    /* char *[CONFIG_HOSTS_MAX] and its count: patterns */
     OPTION_NAMES,    /* the same: host names and addresses */
     OPTION_RANGES,   /* char *[CONFIG_RANGES_MAX] and its count */
+    OPTION_USERS,    /* char *[CONFIG_USERS_MAX] and its count: names, or "*" */
+    OPTION_PATTERNS, /* char *[CONFIG_PATTERNS_MAX] and its count: of repositories */
+    OPTION_FLAGS,    /* unsigned: the bits 1 << i of the places in `words` */
     OPTION_RATE,     /* struct rate */
 };
 
@@ -57,7 +63,7 @@ struct option_row {
     const char *const *words;
 };
 
-#define OPTION_ROWS_MAX 64
+#define OPTION_ROWS_MAX 96
 #define WHY_SIZE 200
 #define SOCKET_PATH_MAX 107 /* sun_path without its NUL */
 
@@ -85,61 +91,18 @@ bool option_adds_up(const struct option_row *row);
  * with what is wrong in `why`. */
 MUST_CHECK int read_address(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_url(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_realm(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_proxy(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_host(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_name(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_range(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_user(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_pattern(const char *text, char **value, char why[WHY_SIZE]);
 
 /* ERR_INVALID, and `why` is "TEXT" and what is wrong with it. */
 int refuse(char why[WHY_SIZE], const char *what, const char *text);
 
 /* Whether two addresses of listeners cannot both be bound. */
 bool address_overlaps(const char *a, const char *b);
-
-/* A section that has been seen, and which source set which of its options. */
-struct seen {
-    enum section kind;
-    unsigned i;  /* of the listener or upstream */
-    char *where; /* "file:line" of its first heading in the last source that has it */
-    unsigned where_source;
-    unsigned source[OPTION_ROWS_MAX];
-    unsigned line[OPTION_ROWS_MAX];
-};
-
-#define SOURCE_SHIPPED 1 /* the first that is read; 0: none */
-
-struct loader {
-    struct config *config;
-    bool opens_files; /* those that options name must be of use */
-    struct seen *seen;
-    unsigned seen_count;
-    FILE *errors;
-    unsigned error_count;
-    /* The source being read. */
-    unsigned source;
-    const char *file;
-    FILE *in;
-    char *line_buf;
-    size_t line_size;
-    unsigned line;
-    bool in_section;     /* some heading was seen */
-    int current;         /* place in `seen`; -1 when the heading was not valid */
-    bool value_expected; /* inih has a line that must give a value */
-};
-
-/* Print one error and count it; many of them are counted only. */
-void loader_complain(struct loader *l, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Read one source; whatever is wrong with it is complained of. */
-void loader_read(struct loader *l, const char *file, FILE *in);
-
-/* Complete what is left open, and complain of options that do not go together. */
-void loader_check(struct loader *l);
-
-/* The structure that the options of a section are fields of. */
-void *section_base(struct config *c, enum section kind, unsigned i);
-
-void section_set_defaults(struct config *c, enum section kind, unsigned i);
 
 #endif

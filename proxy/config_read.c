@@ -7,7 +7,7 @@
  * bytes, and says nothing of a section without options), and refuses what inih
  * would cut or pass over: long lines, NUL, lines that are neither.
  */
-#include "proxy/config_private.h"
+#include "proxy/config_loader.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -19,7 +19,7 @@
 #include "cache/name.h"
 
 #define ERRORS_MAX 50 /* printed of one load */
-#define LISTENER_NAME_MAX 63
+#define SECTION_NAME_MAX 63
 #define REGISTRY_LEN_MAX 180 /* its section and default url fit a line of inih */
 
 void loader_complain(struct loader *l, const char *format, ...)
@@ -42,6 +42,8 @@ void *section_base(struct config *c, enum section kind, unsigned i)
         return &c->listeners[i];
     if (kind == SECTION_UPSTREAM)
         return &c->upstreams[i];
+    if (kind == SECTION_ACCESS)
+        return &c->access[i];
     return c;
 }
 
@@ -74,16 +76,34 @@ static unsigned add_upstream(struct config *c, const char *registry)
     return i;
 }
 
+static unsigned add_access(struct config *c, const char *name)
+{
+    unsigned i = c->access_count++;
+    c->access = mem_resize(c->access, c->access_count * sizeof c->access[0]);
+    c->access[i] = (struct config_access){.name = mem_copy(name, strlen(name))};
+    section_set_defaults(c, SECTION_ACCESS, i);
+    return i;
+}
+
+/* What follows the kind in the heading. */
+static const char *title_of(const struct config *c, const struct seen *seen)
+{
+    if (seen->kind == SECTION_LISTENER)
+        return c->listeners[seen->i].name;
+    if (seen->kind == SECTION_UPSTREAM)
+        return c->upstreams[seen->i].registry;
+    if (seen->kind == SECTION_ACCESS)
+        return c->access[seen->i].name;
+    return "";
+}
+
 /* The place in `seen` of a section, which is added when it is new. */
 static int see(struct loader *l, enum section kind, const char *name)
 {
     struct config *c = l->config;
     for (unsigned s = 0; s < l->seen_count; s++) {
         struct seen *old = &l->seen[s];
-        if (old->kind != kind)
-            continue;
-        if ((kind == SECTION_LISTENER && strcmp(c->listeners[old->i].name, name) != 0) ||
-            (kind == SECTION_UPSTREAM && strcmp(c->upstreams[old->i].registry, name) != 0))
+        if (old->kind != kind || strcmp(title_of(c, old), name) != 0)
             continue;
         if (old->where_source != l->source) {
             free(old->where);
@@ -98,22 +118,25 @@ static int see(struct loader *l, enum section kind, const char *name)
         new.i = add_listener(c, name);
     else if (kind == SECTION_UPSTREAM)
         new.i = add_upstream(c, name);
+    else if (kind == SECTION_ACCESS)
+        new.i = add_access(c, name);
     l->seen = mem_resize(l->seen, (l->seen_count + 1) * sizeof l->seen[0]);
     l->seen[l->seen_count] = new;
     return (int)l->seen_count++;
 }
 
-static int see_listener(struct loader *l, const char *name)
+/* A section with a name of the administrator's choice. */
+static int see_named(struct loader *l, enum section kind, const char *what, const char *name)
 {
     size_t len = strlen(name);
     size_t good = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-    if (len > 0 && len <= LISTENER_NAME_MAX && good == len)
-        return see(l, SECTION_LISTENER, name);
-    loader_complain(
-        l,
-        "%s:%u: [listener %s]: not a name for a listener; accepted: [listener NAME] with a "
-        "name of 1 to %d letters, digits, dots, underscores and dashes",
-        l->file, l->line, name, LISTENER_NAME_MAX);
+    if (len > 0 && len <= SECTION_NAME_MAX && good == len)
+        return see(l, kind, name);
+    loader_complain(l,
+                    "%s:%u: [%s %s]: not a name for a %s; accepted: [%s NAME] with a "
+                    "name of 1 to %d letters, digits, dots, underscores and dashes",
+                    l->file, l->line, section_name(kind), name, what, section_name(kind),
+                    SECTION_NAME_MAX);
     return -1;
 }
 
@@ -153,7 +176,9 @@ static int read_heading(struct loader *l, char *line)
             *--last = '\0';
     }
     if (strcmp(kind, section_name(SECTION_LISTENER)) == 0)
-        return see_listener(l, name);
+        return see_named(l, SECTION_LISTENER, "listener", name);
+    if (strcmp(kind, section_name(SECTION_ACCESS)) == 0)
+        return see_named(l, SECTION_ACCESS, "rule of access", name);
     if (strcmp(kind, section_name(SECTION_UPSTREAM)) == 0)
         return see_upstream(l, name);
     for (enum section s = SECTION_CACHE; s < SECTION_LISTENER; s++) {
@@ -162,7 +187,7 @@ static int read_heading(struct loader *l, char *line)
     }
     loader_complain(l,
                     "%s:%u: [%s%s%s]: unknown section; accepted: [cache], [log], [admin], "
-                    "[listener NAME], [upstream HOST]",
+                    "[intercept], [auth], [listener NAME], [upstream HOST], [access NAME]",
                     l->file, l->line, kind, *name == '\0' ? "" : " ", name);
     return -1;
 }

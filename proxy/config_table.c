@@ -29,10 +29,15 @@ static const char *const family_words[] = {
 static const char *const parent_words[] = {
     [PARENT_NO] = "no", [PARENT_PREFIX] = "prefix", [PARENT_NS] = "ns", NULL};
 
+/* Of RIGHT_PULL, RIGHT_PUSH, RIGHT_DELETE. */
+static const char *const right_words[] = {"pull", "push", "delete", NULL};
+_Static_assert(RIGHT_PULL == 1 << 0 && RIGHT_PUSH == 1 << 1 && RIGHT_DELETE == 1 << 2,
+               "flags are 1 << the place of their word");
+
 static const char *const section_names[SECTION_COUNT] = {
-    [SECTION_CACHE] = "cache",       [SECTION_LOG] = "log",
-    [SECTION_ADMIN] = "admin",       [SECTION_INTERCEPT] = "intercept",
-    [SECTION_LISTENER] = "listener", [SECTION_UPSTREAM] = "upstream",
+    [SECTION_CACHE] = "cache",         [SECTION_LOG] = "log",       [SECTION_ADMIN] = "admin",
+    [SECTION_INTERCEPT] = "intercept", [SECTION_AUTH] = "auth",     [SECTION_LISTENER] = "listener",
+    [SECTION_UPSTREAM] = "upstream",   [SECTION_ACCESS] = "access",
 };
 
 /* clang-format off */
@@ -42,8 +47,10 @@ static const char *const section_names[SECTION_COUNT] = {
 #define LOG(field) .section = SECTION_LOG, .offset = offsetof(struct config, field)
 #define ADMIN(field) .section = SECTION_ADMIN, .offset = offsetof(struct config, field)
 #define INTERCEPT(field) .section = SECTION_INTERCEPT, .offset = offsetof(struct config, field)
+#define AUTH(field) .section = SECTION_AUTH, .offset = offsetof(struct config, auth.field)
 #define LISTENER(field) .section = SECTION_LISTENER, .offset = offsetof(struct config_listener, field)
 #define UPSTREAM(field) .section = SECTION_UPSTREAM, .offset = offsetof(struct config_upstream, field)
+#define ACCESS(field) .section = SECTION_ACCESS, .offset = offsetof(struct config_access, field)
 
 static const struct option_row rows[] = {
     {{"cache", "path", "/var/lib/cachalot", "absolute path",
@@ -58,6 +65,9 @@ static const struct option_row rows[] = {
     {{"cache", "drain-timeout", "30s", "time, e.g. 30s, at most 1h",
       "How long requests under way may take to end when the daemon is told to stop."},
      CACHE(drain_timeout_ms), .type = OPTION_MS, .min = 0, .max = HOUR},
+    {{"cache", "upload-ttl", "24h", "time in whole seconds, e.g. 24h, from 60s to 30d",
+      "How long an upload that its client does not go on with is kept."},
+     CACHE(upload_ttl_s), .type = OPTION_SECONDS, .min = 60, .max = 30 * DAY / SECOND},
     {{"cache", "offline", "no", "yes or no",
       "Whether no upstream is asked at all; what is held is served, however old."},
      CACHE(offline), .type = OPTION_BOOL},
@@ -89,6 +99,25 @@ static const struct option_row rows[] = {
       "Hosts that clients are connected to without a look inside, besides the token servers."},
      INTERCEPT(tunnel_hosts), .type = OPTION_HOSTS,
      .count_offset = offsetof(struct config, tunnel_host_count)},
+
+    {{"auth", "password-file", "", "absolute path, or empty for none",
+      "File of the users of local repositories, with bcrypt hashes as htpasswd -B makes them."},
+     AUTH(password_file), .type = OPTION_PATH},
+    {{"auth", "realm", "cachalot", "printable ASCII, at most 150 characters",
+      "What clients are told that the password is for."},
+     AUTH(realm), .type = OPTION_TEXT},
+    {{"auth", "token-key", "", "absolute path, or empty for none",
+      "PEM file of the public key, or the certificate, of a token server: RSA or P-256."},
+     AUTH(token_key), .type = OPTION_PATH},
+    {{"auth", "token-realm", "", "http://HOST[:PORT][/PATH] or https://..., or empty for none",
+      "Where clients get their tokens."},
+     AUTH(token_realm), .type = OPTION_REALM},
+    {{"auth", "token-service", "", "printable ASCII, at most 150 characters",
+      "What the token server calls this registry: the audience of its tokens."},
+     AUTH(token_service), .type = OPTION_TEXT},
+    {{"auth", "token-issuer", "", "printable ASCII, at most 150 characters",
+      "What the token server calls itself: the issuer of its tokens."},
+     AUTH(token_issuer), .type = OPTION_TEXT},
 
     {{"listener", "role", "registry", "registry, mirror, intercept or tls-intercept",
       "A registry takes names with their host; a mirror is for one upstream; the others open clients' TLS."},
@@ -222,6 +251,22 @@ static const struct option_row rows[] = {
     {{"upstream", "key", "", "absolute path, or empty for none",
       "PEM file of the key of certificate."},
      UPSTREAM(key), .type = OPTION_PATH},
+
+    {{"access", "addresses", "private", "list of at most 16 ADDRESS, ADDRESS/BITS, private or any",
+      "The addresses of the clients that the rule is for."},
+     ACCESS(addresses), .type = OPTION_RANGES,
+     .count_offset = offsetof(struct config_access, address_count)},
+    {{"access", "users", "", "list of at most 64 names, or * for each in the password file",
+      "The users that the rule is for; everybody, and without a password, when empty."},
+     ACCESS(users), .type = OPTION_USERS,
+     .count_offset = offsetof(struct config_access, user_count)},
+    {{"access", "repositories", "**", "list of at most 16 patterns of REPOSITORY or HOST/REPOSITORY",
+      "The repositories that the rule is for; ** is every local one."},
+     ACCESS(repositories), .type = OPTION_PATTERNS,
+     .count_offset = offsetof(struct config_access, repository_count)},
+    {{"access", "allow", "pull", "list of pull, push and delete",
+      "What the rule lets them do."},
+     ACCESS(allow), .type = OPTION_FLAGS, .words = right_words},
 };
 /* clang-format on */
 

@@ -9,6 +9,8 @@
 #include "cache/err.h"
 #include "cache/name.h"
 
+#define TEXT_MAX 150 /* it fits a line of inih */
+
 struct unit {
     const char *name;
     int64_t factor;
@@ -124,10 +126,24 @@ static int set_username(char **field, const char *text, char *why)
     return 0;
 }
 
-static int set_proxy(char **field, const char *text, char *why)
+static int set_text(char **field, const char *text, char *why)
+{
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < 0x20 || text[i] > 0x7e)
+            return refuse(why, "has a character that is not printable ASCII", text);
+    }
+    if (len > TEXT_MAX)
+        return refuse(why, "is longer than 150 characters", text);
+    replace(field, len == 0 ? NULL : mem_copy(text, len));
+    return 0;
+}
+
+static int set_canonical(char **field, const char *text, char *why,
+                         int (*read)(const char *text, char **value, char why[WHY_SIZE]))
 {
     char *value = NULL;
-    if (*text != '\0' && read_proxy(text, &value, why) != 0)
+    if (*text != '\0' && read(text, &value, why) != 0)
         return ERR_INVALID;
     replace(field, value);
     return 0;
@@ -157,6 +173,10 @@ static struct list_type list_type(enum option_type type)
         return (struct list_type){CONFIG_HOSTS_MAX, read_name};
     if (type == OPTION_RANGES)
         return (struct list_type){CONFIG_RANGES_MAX, read_range};
+    if (type == OPTION_USERS)
+        return (struct list_type){CONFIG_USERS_MAX, read_user};
+    if (type == OPTION_PATTERNS)
+        return (struct list_type){CONFIG_PATTERNS_MAX, read_pattern};
     CHECK(type == OPTION_ADDRESS);
     return (struct list_type){CONFIG_ADDRESSES_MAX, read_address};
 }
@@ -186,6 +206,20 @@ static int list_add(const struct option_row *row, void *base, const char *text, 
     return 0;
 }
 
+static int flag_add(const struct option_row *row, void *base, const char *text, char *why)
+{
+    unsigned *flags = (unsigned *)((char *)base + row->offset);
+    for (unsigned i = 0; row->words[i] != NULL; i++) {
+        if (strcmp(row->words[i], text) != 0)
+            continue;
+        if (*flags & 1u << i)
+            return refuse(why, "is there twice", text);
+        *flags |= 1u << i;
+        return 0;
+    }
+    return refuse(why, "is not one of the words", text);
+}
+
 static int set_list(const struct option_row *row, void *base, const char *text, char *why)
 {
     static const char separators[] = ", \t";
@@ -193,7 +227,8 @@ static int set_list(const struct option_row *row, void *base, const char *text, 
     for (const char *p = text + strspn(text, separators); *p != '\0' && err == 0;) {
         size_t len = strcspn(p, separators);
         char *one = mem_copy(p, len);
-        err = list_add(row, base, one, why);
+        err = row->type == OPTION_FLAGS ? flag_add(row, base, one, why)
+                                        : list_add(row, base, one, why);
         free(one);
         p += len;
         p += strspn(p, separators);
@@ -209,7 +244,7 @@ static int set_rate(struct rate *field, const char *text, char *why)
 
 bool option_adds_up(const struct option_row *row)
 {
-    return row->count_offset != 0 || row->type == OPTION_RATE;
+    return row->count_offset != 0 || row->type == OPTION_RATE || row->type == OPTION_FLAGS;
 }
 
 int option_set(const struct option_row *row, void *base, const char *text, char why[WHY_SIZE])
@@ -223,8 +258,12 @@ int option_set(const struct option_row *row, void *base, const char *text, char 
         return set_registry(field, text, why);
     case OPTION_USERNAME:
         return set_username(field, text, why);
+    case OPTION_TEXT:
+        return set_text(field, text, why);
+    case OPTION_REALM:
+        return set_canonical(field, text, why, read_realm);
     case OPTION_PROXY:
-        return set_proxy(field, text, why);
+        return set_canonical(field, text, why, read_proxy);
     case OPTION_SIZE:
     case OPTION_MS:
     case OPTION_SECONDS:
@@ -239,6 +278,9 @@ int option_set(const struct option_row *row, void *base, const char *text, char 
     case OPTION_HOSTS:
     case OPTION_NAMES:
     case OPTION_RANGES:
+    case OPTION_USERS:
+    case OPTION_PATTERNS:
+    case OPTION_FLAGS:
         return set_list(row, base, text, why);
     case OPTION_RATE:
         return set_rate(field, text, why);
@@ -254,6 +296,8 @@ void option_clear(const struct option_row *row, void *base)
     case OPTION_SOCKET:
     case OPTION_REGISTRY:
     case OPTION_USERNAME:
+    case OPTION_TEXT:
+    case OPTION_REALM:
     case OPTION_PROXY:
         replace(field, NULL);
         break;
@@ -261,13 +305,18 @@ void option_clear(const struct option_row *row, void *base)
     case OPTION_URL:
     case OPTION_HOSTS:
     case OPTION_NAMES:
-    case OPTION_RANGES: {
+    case OPTION_RANGES:
+    case OPTION_USERS:
+    case OPTION_PATTERNS: {
         char **list = field;
         unsigned *count = (unsigned *)((char *)base + row->count_offset);
         while (*count > 0)
             replace(&list[--*count], NULL);
         break;
     }
+    case OPTION_FLAGS:
+        *(unsigned *)field = 0;
+        break;
     case OPTION_RATE:
         *(struct rate *)field = (struct rate){.count = 0};
         break;
@@ -307,8 +356,19 @@ static void write_list(const struct option_row *row, const void *base, FILE *out
     for (unsigned i = 0; i < *count; i++)
         write_text(row->doc.name, list[i], out);
     /* Nothing in place of what is shipped. */
-    if (*count == 0 && (row->type == OPTION_HOSTS || row->type == OPTION_RANGES))
+    if (*count == 0 &&
+        (row->type == OPTION_HOSTS || row->type == OPTION_RANGES || row->type == OPTION_PATTERNS))
         fprintf(out, "%s =\n", row->doc.name);
+}
+
+static void write_flags(const struct option_row *row, unsigned flags, FILE *out)
+{
+    fprintf(out, "%s =", row->doc.name);
+    for (unsigned i = 0; row->words[i] != NULL; i++) {
+        if (flags & 1u << i)
+            fprintf(out, " %s", row->words[i]);
+    }
+    fputc('\n', out);
 }
 
 static void write_rate(const char *name, const struct rate *rate, FILE *out)
@@ -329,6 +389,8 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
     case OPTION_SOCKET:
     case OPTION_REGISTRY:
     case OPTION_USERNAME:
+    case OPTION_TEXT:
+    case OPTION_REALM:
     case OPTION_PROXY:
         if (*(char *const *)field != NULL)
             write_text(name, *(char *const *)field, out);
@@ -358,7 +420,12 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
     case OPTION_HOSTS:
     case OPTION_NAMES:
     case OPTION_RANGES:
+    case OPTION_USERS:
+    case OPTION_PATTERNS:
         write_list(row, base, out);
+        break;
+    case OPTION_FLAGS:
+        write_flags(row, *(const unsigned *)field, out);
         break;
     case OPTION_RATE:
         write_rate(name, field, out);

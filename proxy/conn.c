@@ -12,9 +12,9 @@
 
 #include "proxy/config_match.h"
 
-#define DROP_BODY_MAX (64u * 1024) /* of a body that no endpoint reads */
-#define LINGER_BYTES_MAX (1024u * 1024)
-#define LINGER_MS 2000
+#define LINGER_BYTES_MAX (1024u * 1024) /* beside the body of a request */
+#define LINGER_MS 2000                  /* without a byte */
+#define LINGER_ALL_MS 60000
 
 static void conn_process(struct conn *c, size_t len);
 
@@ -23,11 +23,14 @@ void conn_enter(struct conn *c, enum conn_state next)
     static const bool allowed[CONN_STATES][CONN_STATES] = {
         [CONN_OPENING] = {[CONN_READING] = true},
         [CONN_READING] = {[CONN_HANDLING] = true, [CONN_LINGERING] = true},
-        [CONN_HANDLING] = {[CONN_SENDING] = true, [CONN_RELAYING] = true},
+        [CONN_HANDLING] = {[CONN_RECEIVING] = true, [CONN_SENDING] = true, [CONN_RELAYING] = true},
+        [CONN_RECEIVING] = {[CONN_HANDLING] = true, [CONN_SENDING] = true},
         [CONN_SENDING] = {[CONN_READING] = true, [CONN_OPENING] = true, [CONN_LINGERING] = true},
     };
 
     CHECK(allowed[c->state][next]);
+    if (c->state == CONN_RECEIVING)
+        conn_leave_body(c);
     c->state = next;
     c->since_ms = c->worker->now_ms;
 }
@@ -128,11 +131,15 @@ void conn_close(struct conn *c)
     conn_close_why(c, OUT_CLIENT_LEFT);
 }
 
-/* What will be sent was sent: FIN, then wait for the peer's. */
-static void conn_linger(struct conn *c)
+/* What will be sent was sent: FIN, then wait for the peer's. A client that sends a large
+ * body reads the answer after it: so that goes by, if it comes without a stop. */
+void conn_linger(struct conn *c)
 {
+    uint64_t body_max = conn_body_drop_max(c);
+
     conn_enter(c, CONN_LINGERING);
-    c->drop_left = LINGER_BYTES_MAX;
+    c->linger_left = LINGER_BYTES_MAX + (body_max < INT64_MAX ? body_max : INT64_MAX);
+    c->linger_end_ms = c->since_ms + LINGER_ALL_MS;
     free(c->saved);
     c->saved = NULL;
     c->saved_len = 0;
@@ -190,39 +197,16 @@ static void save_input(struct conn *c, const char *p, size_t len)
     c->saved_len = len;
 }
 
-/* Take what belongs to a body that nobody reads; returns the bytes taken. */
-static size_t drop_body(struct conn *c, const char *p, size_t len)
-{
-    size_t used = 0;
-
-    if (!c->drop_chunked) {
-        used = len < c->drop_left ? len : (size_t)c->drop_left;
-        c->drop_left -= used;
-        c->dropping = c->drop_left > 0;
-        return used;
-    }
-    while (used < len && c->dropping) {
-        struct span out;
-        size_t n;
-        enum http_result res = chunked_decode(&c->chunked, p + used, len - used, &n, &out);
-
-        used += n;
-        if (res == HTTP_DONE) {
-            c->dropping = false;
-        } else if (res != HTTP_MORE || out.len > c->drop_left) {
-            conn_linger(c);
-            return len;
-        } else {
-            c->drop_left -= out.len;
-        }
-    }
-    return used;
-}
-
 /* Whether requests may be passed on with their bodies. */
 static bool may_relay(const struct conn *c)
 {
     return c->listener->role == ROLE_INTERCEPT || c->listener->role == ROLE_TLS_INTERCEPT;
+}
+
+/* A large body of a request that has no use for one is refused before it is looked at. */
+static bool has_use_for_body(enum http_method m)
+{
+    return m == HTTP_POST || m == HTTP_PUT || m == HTTP_PATCH;
 }
 
 static void begin_request(struct conn *c, const struct http_head *h)
@@ -232,20 +216,11 @@ static void begin_request(struct conn *c, const struct http_head *h)
     c->body_fd = -1;
     c->keep_alive = h->keep_alive && !c->draining;
     c->is_old = h->minor_version == 0;
-    c->dropping = h->chunked || h->content_length > 0;
-    c->drop_chunked = h->chunked;
-    c->drop_left = h->chunked ? DROP_BODY_MAX : (uint64_t)h->content_length;
-    if (h->chunked)
-        chunked_init(&c->chunked);
-    bool is_large = !h->chunked && h->content_length > (int64_t)DROP_BODY_MAX;
-    if (is_large)
-        c->keep_alive = false;
-    if (is_large && !may_relay(c)) {
-        c->dropping = false;
+    conn_body_begin(c, h);
+    if (conn_body_is_large(c) && !may_relay(c) && !has_use_for_body(h->method))
         c->calls->refuse(c, &c->request, OUT_BODY_TOO_LARGE);
-    } else {
+    else
         c->calls->begin(c, &c->request, h);
-    }
 }
 
 static void refuse_head(struct conn *c, enum outcome why)
@@ -254,7 +229,7 @@ static void refuse_head(struct conn *c, enum outcome why)
     c->body_sent = 0;
     c->body_fd = -1;
     c->keep_alive = false;
-    c->dropping = false;
+    c->has_body = false;
     c->calls->refuse(c, &c->request, why);
 }
 
@@ -283,12 +258,14 @@ static void conn_process(struct conn *c, size_t len)
     size_t used = 0;
 
     c->processing = true;
+    if (c->state == CONN_RECEIVING)
+        used = conn_receive_body(c, in, len);
     while (c->state == CONN_READING && !c->closed && used < len) {
         struct http_head h;
         size_t n;
 
-        if (c->dropping) {
-            used += drop_body(c, in + used, len - used);
+        if (c->has_body) {
+            used += conn_drop_body(c, in + used, len - used);
             continue;
         }
         enum http_result res = http_parse_head(&h, in + used, len - used, &n);
@@ -297,6 +274,8 @@ static void conn_process(struct conn *c, size_t len)
         if (res == HTTP_DONE) {
             used += n;
             begin_request(c, &h);
+            if (c->state == CONN_RECEIVING)
+                used += conn_receive_body(c, in + used, len - used);
         } else {
             refuse_head(c, refusal(res));
         }
@@ -304,12 +283,14 @@ static void conn_process(struct conn *c, size_t len)
     if (c->state == CONN_OPENING && used < len)
         close_early(c);
     if (!c->closed && c->state != CONN_LINGERING && c->state != CONN_RELAYING) {
+        bool receives = c->state == CONN_RECEIVING && !c->is_held_back;
+        bool reads = c->state == CONN_READING || c->state == CONN_OPENING || receives;
+
         save_input(c, in + used, len - used);
-        conn_want_read(c, c->state == CONN_READING || c->state == CONN_OPENING);
-        if (c->state == CONN_HANDLING)
-            conn_want_closed(c, true);
+        conn_want_read(c, reads);
+        conn_want_closed(c, c->state == CONN_HANDLING || (c->state == CONN_RECEIVING && !receives));
         /* Nobody else will tell of what is within TLS already. */
-        if (c->state == CONN_READING && stream_has_input(&c->stream))
+        if (reads && c->state != CONN_OPENING && stream_has_input(&c->stream))
             event_active(&c->read_event, EV_READ, 0);
     }
     c->processing = false;
@@ -321,10 +302,12 @@ static void linger_input(struct conn *c)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0 || (uint64_t)n >= c->drop_left)
+    if (n <= 0 || (uint64_t)n >= c->linger_left) {
         conn_close(c);
-    else
-        c->drop_left -= (uint64_t)n;
+        return;
+    }
+    c->linger_left -= (uint64_t)n;
+    c->since_ms = c->worker->now_ms;
 }
 
 static void read_input(struct conn *c)
@@ -360,7 +343,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         conn_open_step(c);
     else if (c->state == CONN_LINGERING)
         linger_input(c);
-    else if (c->state == CONN_READING)
+    else if (c->state == CONN_READING || c->state == CONN_RECEIVING)
         read_input(c);
     conn_settle(c);
 }
@@ -423,7 +406,7 @@ static void conn_check_time(struct conn *c)
         conn_relay_check_time(c);
         break;
     case CONN_READING:
-        if (age_ms >= (c->saved_len || c->dropping ? l->head_timeout_ms : l->idle_timeout_ms))
+        if (age_ms >= (c->saved_len || c->has_body ? l->head_timeout_ms : l->idle_timeout_ms))
             conn_close(c);
         break;
     case CONN_SENDING:
@@ -431,8 +414,12 @@ static void conn_check_time(struct conn *c)
             conn_close_why(c, OUT_CLIENT_STALLED);
         break;
     case CONN_LINGERING:
-        if (age_ms >= LINGER_MS)
+        if (age_ms >= LINGER_MS || c->worker->now_ms >= c->linger_end_ms)
             conn_close(c);
+        break;
+    case CONN_RECEIVING:
+        if (!c->is_held_back && age_ms >= l->stall_timeout_ms)
+            conn_close_why(c, OUT_CLIENT_STALLED);
         break;
     case CONN_HANDLING:
         c->calls->check_time(c->request);
@@ -498,7 +485,7 @@ const char *conn_peer(const struct conn *c)
 
 bool conn_keeps_alive(const struct conn *c)
 {
-    return c->keep_alive && !c->draining;
+    return c->keep_alive && !c->draining && !(c->state == CONN_RECEIVING && c->has_body);
 }
 
 const char *conn_host(const struct conn *c)

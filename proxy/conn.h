@@ -8,7 +8,9 @@
  *   READING   waiting for, or within, a request head (or a body to be dropped)
  *      | begin
  *   HANDLING  the request works on its answer; nothing is sent yet
- *      | conn_send                      | conn_relay
+ *      |  ^ | conn_read_body
+ *      |  | RECEIVING   the body goes to the request, unless that has no room for it
+ *      | conn_send (also in RECEIVING)  | conn_relay
  *   SENDING   head and body go out;   RELAYING  bytes go both ways between the client
  *      |      PAUSED while a body      |        and a connection made for it
  *      |      waits for its source     (freed)
@@ -39,7 +41,13 @@ struct request_calls {
     void (*begin)(struct conn *c, struct request **slot, const struct http_head *h);
     /* A head could not be parsed: answer it; the connection closes after it. */
     void (*refuse)(struct conn *c, struct request **slot, enum outcome why);
-    /* The body was sent up to its limit. */
+    /* Bytes of its body that it reads, valid during the call. False: no more of them
+     * until conn_read_more. */
+    bool (*body)(struct request *r, const char *p, size_t len);
+    /* The body has ended: OUT_LOCAL, or OUT_BAD_REQUEST when its coding is broken; then
+     * the connection closes after the answer. */
+    void (*body_end)(struct request *r, enum outcome why);
+    /* The body of the answer was sent up to its limit. */
     void (*more)(struct request *r);
     /* The clock has ticked and the request is not answered yet. */
     void (*check_time)(struct request *r);
@@ -66,6 +74,12 @@ bool conn_is_allowed(const struct conn *c);
 /* Whether the request came by HTTP/1.0. */
 bool conn_is_old(const struct conn *c);
 void conn_forbid_keep_alive(struct conn *c);
+
+/* The request wants its body, which may be empty: body and body_end are called from now on,
+ * perhaps before the return. Before conn_send. A body that is not read is dropped. */
+void conn_read_body(struct conn *c);
+/* There is room for more of it. */
+void conn_read_more(struct conn *c);
 
 /* A response. The head and a body in memory are sent or copied before the return.
  * A body in a file: bytes [start, end) of `fd`, of which those below `limit` are

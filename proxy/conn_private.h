@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* A connection between conn.c (its life, what it reads), conn_output.c (what it sends),
- * conn_tls.c (how it is opened) and conn_relay.c. */
+/* A connection between conn.c (its life, what it reads), conn_body.c (bodies of requests),
+ * conn_output.c (what it sends), conn_tls.c (how it is opened) and conn_relay.c. */
 #ifndef PROXY_CONN_PRIVATE_H
 #define PROXY_CONN_PRIVATE_H
 
@@ -14,11 +14,12 @@ enum conn_state {
     CONN_OPENING,
     CONN_READING,
     CONN_HANDLING,
+    CONN_RECEIVING,
     CONN_SENDING,
     CONN_LINGERING,
     CONN_RELAYING,
 };
-#define CONN_STATES 6
+#define CONN_STATES 7
 
 struct conn {
     TAILQ_ENTRY(conn) link;
@@ -47,10 +48,17 @@ struct conn {
     bool is_corked;    /* SENDING: see cork */
     bool paused;       /* SENDING: the body waits for its source */
     bool disk_pending; /* SENDING: the body waits for a disk helper */
-    bool dropping;     /* READING: within a body that nobody reads */
-    bool drop_chunked;
-    uint64_t drop_left;
+    /* The body of the request: what of it is still to come. */
+    bool has_body;
+    bool body_is_chunked;
+    bool expects_continue;
+    bool may_keep_alive; /* once the body was read */
+    bool is_held_back;   /* RECEIVING: the request has no room for more */
+    uint64_t body_left;  /* unless it is chunked */
+    uint64_t drop_room;  /* READING: of a body that nobody reads */
     struct chunked chunked;
+    uint64_t linger_left;
+    int64_t linger_end_ms;
     int64_t since_ms; /* state, or its last progress, began */
     char *saved;      /* input not parsed yet; NULL when there is none */
     size_t saved_len;
@@ -85,6 +93,25 @@ void conn_open_step(struct conn *c);
 void conn_relay_check_time(struct conn *c);
 void conn_relay_free(struct conn *c);
 
+/* --- conn_body.c --- */
+
+/* The head of a request has come: what body follows it. */
+void conn_body_begin(struct conn *c, const struct http_head *h);
+/* Whether it is larger than what is dropped to keep the connection. */
+bool conn_body_is_large(const struct conn *c);
+/* How many bytes of it may still come; UINT64_MAX: not known. */
+uint64_t conn_body_drop_max(const struct conn *c);
+/* Take what belongs to a body that nobody reads; the bytes taken. */
+size_t conn_drop_body(struct conn *c, const char *p, size_t len);
+/* Give the request its body, until it has no room, or the end; the bytes taken. */
+size_t conn_receive_body(struct conn *c, const char *p, size_t len);
+/* RECEIVING ends, perhaps before the body does. */
+void conn_leave_body(struct conn *c);
+
+/* --- */
+
+/* What will be sent was sent: FIN, then wait for the peer's. */
+void conn_linger(struct conn *c);
 /* Whether the read event is wanted. */
 void conn_want_read(struct conn *c, bool want);
 /* The write event's callback. */

@@ -21,7 +21,7 @@ void conn_open(struct conn *c)
     if (!w->tls_scratch)
         w->tls_scratch = tls_scratch_new();
     c->opens_tls = false;
-    c->dropping = false;
+    c->has_body = false;
     if (c->state != CONN_OPENING)
         conn_enter(c, CONN_OPENING);
     c->stream.tls = tls_new(c->listener->identity, w->tls_scratch, c->stream.fd, c->host);

@@ -2,15 +2,14 @@
 #include "proxy/credential.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/err.h"
 #include "cache/json.h"
+#include "proxy/guarded.h"
 #include "proxy/secret.h"
 
 void credential_free(struct credential **cp)
@@ -73,27 +72,6 @@ static int credential_new(struct credential **c, const char *username, const cha
 
 /* --- from a file --- */
 
-static int open_private(const char *path, int *fd, char *why, size_t why_size)
-{
-    struct stat st;
-
-    /* A FIFO must not hold us up. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (*fd < 0 || fstat(*fd, &st) != 0) {
-        int err = err_from_errno(errno);
-        snprintf(why, why_size, "%s cannot be read: %s", path, strerror(errno));
-        return err;
-    }
-    if (!S_ISREG(st.st_mode))
-        snprintf(why, why_size, "%s is not a regular file", path);
-    else if (st.st_mode & (S_IROTH | S_IWOTH))
-        snprintf(why, why_size, "%s is open to every user: chmod o-rw would make it a secret",
-                 path);
-    else
-        return 0;
-    return ERR_DENIED;
-}
-
 /* Without what ends the line: a second one is a mistake. */
 static int take_line(char *text, size_t len, const char *path, char *why, size_t why_size)
 {
@@ -134,7 +112,7 @@ int credential_read(struct credential **c, const char *username, const char *pat
     size_t size = CREDENTIAL_SECRET_MAX + 3; /* a line end and the NUL */
     char *text = mem_new(size);
     int fd;
-    int err = open_private(path, &fd, why, why_size);
+    int err = guarded_open(path, GUARD_SECRET, &fd, why, why_size);
 
     if (err == 0)
         err = read_line(fd, text, size, path, why, why_size);

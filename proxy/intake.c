@@ -245,7 +245,8 @@ void intake_ended(struct msg *m, void *owner)
 /* --- the threads --- */
 
 struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_table *fetches,
-                            struct queue *answers, struct stats *stats, struct log *log)
+                            struct queue *answers, struct twice *twice, struct stats *stats,
+                            struct log *log)
 {
     struct hasher *h = mem_new(sizeof *h);
 
@@ -253,6 +254,7 @@ struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_ta
     h->storage = st;
     h->fetches = fetches;
     h->answers = answers;
+    h->twice = twice;
     h->stats = stats;
     h->log = log;
     h->to_write = queue_new();

@@ -37,11 +37,13 @@
 #define INTAKE_STAGED_ALL_MAX (16u * 1024 * 1024)
 
 struct hasher;
+struct twice;
 struct intake;
 
-/* The two threads. `answers` is the upstream thread's queue. */
+/* The two threads. `answers` is the upstream thread's queue; `twice` may be NULL. */
 struct hasher *hasher_start(struct store *s, struct storage *st, struct fetch_table *fetches,
-                            struct queue *answers, struct stats *stats, struct log *log);
+                            struct queue *answers, struct twice *twice, struct stats *stats,
+                            struct log *log);
 /* Every intake must have ended. */
 void hasher_stop(struct hasher **h);
 

@@ -53,6 +53,7 @@ struct hasher {
     struct storage *storage;
     struct fetch_table *fetches;
     struct queue *answers;
+    struct twice *twice;
     struct stats *stats;
     struct log *log;
     struct queue *to_write, *to_hash;

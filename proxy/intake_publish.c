@@ -8,14 +8,16 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/link.h"
+#include "proxy/twice.h"
 
 /* The fsync of a file as large as this is not for others to wait for. */
 #define SLOW_BYTES (1024u * 1024)
 
 struct publish {
     struct storage_job job;
-    struct store *store;
+    struct storage *storage;
     struct fetch_table *fetches;
+    struct twice *twice;
     struct stats *stats;
     struct log *log;
     struct partial *partial;
@@ -53,14 +55,14 @@ static void publish_done(struct storage_job *j, int err)
 
     if (err == 0) {
         STATS_ADD(p->stats, blobs_stored, 1);
+        twice_add_fetched(p->twice, &p->name, d, p->record.size_bytes);
         log_event(p->log, LOG_INFO, "stored %s of %s/%s, %llu bytes", digest_text(d, text),
                   p->name.registry, p->name.repository, (unsigned long long)p->record.size_bytes);
     } else {
         log_event(p->log, LOG_ERROR, "%s of %s/%s was not stored: %s", digest_text(d, text),
                   p->name.registry, p->name.repository, err_text(err));
-        /* A file without a record would take room that nobody counts. */
-        if (partial_is_published(p->partial) && blob_unlink(p->store, d) != 0)
-            log_event(p->log, LOG_WARN, "the file of %s is left over", text);
+        if (partial_is_published(p->partial))
+            storage_remove_unrecorded(p->storage, d);
         partial_discard(&p->partial);
     }
     partial_close(&p->partial);
@@ -80,8 +82,9 @@ void publish_post(struct hasher *h, struct partial *partial, struct fetch *f, co
     p->job.prepare = publish_prepare;
     p->job.apply = publish_apply;
     p->job.done = publish_done;
-    p->store = h->store;
+    p->storage = h->storage;
     p->fetches = h->fetches;
+    p->twice = h->twice;
     p->stats = h->stats;
     p->log = h->log;
     p->partial = partial;

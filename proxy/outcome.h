@@ -16,6 +16,10 @@
     ROW(OUT_REVALIDATED, "revalidated", 0, "", "the upstream said that it is unchanged")          \
     ROW(OUT_STALE, "stale", 0, "", "served stale: the upstream did not confirm it")               \
     ROW(OUT_LOCAL, "local", 0, "", "answered by cachalot itself")                                 \
+    ROW(OUT_ACCEPTED, "accepted", 0, "", "a part of an upload was taken")                         \
+    ROW(OUT_STORED, "stored", 0, "", "what a client pushed was stored")                           \
+    ROW(OUT_MOUNTED, "mounted", 0, "", "a blob that is held was made part of a repository")       \
+    ROW(OUT_DELETED, "deleted", 0, "", "a client deleted it from a repository")                   \
     ROW(OUT_RELAYED, "relayed", 0, "", "passed on to the upstream as it is")                      \
     ROW(OUT_BAD_REQUEST, "bad-request", 400, "UNSUPPORTED", "the request is malformed")           \
     ROW(OUT_URI_TOO_LONG, "uri-too-long", 414, "UNSUPPORTED", "the request target is too long")   \
@@ -33,6 +37,20 @@
     ROW(OUT_RANGE, "range", 416, "SIZE_INVALID", "the range lies outside the content")            \
     ROW(OUT_MANIFEST_UNKNOWN, "manifest-unknown", 404, "MANIFEST_UNKNOWN", "the upstream has no such manifest") \
     ROW(OUT_BLOB_UNKNOWN, "blob-unknown", 404, "BLOB_UNKNOWN", "the upstream has no such blob")   \
+    ROW(OUT_UPLOAD_UNKNOWN, "upload-unknown", 404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload here, or it has ended") \
+    ROW(OUT_UPLOAD_INVALID, "upload-invalid", 400, "BLOB_UPLOAD_INVALID", "the upload does not fit what was announced") \
+    ROW(OUT_UPLOAD_RANGE, "upload-range", 416, "BLOB_UPLOAD_INVALID", "the chunk does not follow what was uploaded") \
+    ROW(OUT_UPLOAD_BUSY, "upload-busy", 409, "BLOB_UPLOAD_INVALID", "another request writes to this upload") \
+    ROW(OUT_UPLOAD_DIGEST, "upload-digest", 400, "DIGEST_INVALID", "what was uploaded has another digest") \
+    ROW(OUT_MANIFEST_INVALID, "manifest-invalid", 400, "MANIFEST_INVALID", "the manifest is not valid") \
+    ROW(OUT_MANIFEST_TOO_LARGE, "manifest-too-large", 413, "SIZE_INVALID", "the manifest is larger than 4 MiB") \
+    ROW(OUT_MANIFEST_BLOB, "manifest-blob-unknown", 404, "MANIFEST_BLOB_UNKNOWN", "the manifest names blobs that are not here") \
+    ROW(OUT_LOCAL_MANIFEST, "local-manifest-unknown", 404, "MANIFEST_UNKNOWN", "there is no such manifest in this repository") \
+    ROW(OUT_LOCAL_BLOB, "local-blob-unknown", 404, "BLOB_UNKNOWN", "there is no such blob in this repository") \
+    ROW(OUT_READ_ONLY, "read-only", 405, "UNSUPPORTED", "repositories of upstreams are pulled from, not pushed to") \
+    ROW(OUT_ACCESS, "access", 403, "DENIED", "no access rule lets this client do that") \
+    ROW(OUT_LOGIN, "login", 401, "UNAUTHORIZED", "this needs a login")                           \
+    ROW(OUT_LOGIN_LIMITED, "login-limited", 429, "TOOMANYREQUESTS", "too many logins have failed or are under way") \
     ROW(OUT_UPSTREAM_DENIED, "upstream-denied", 403, "DENIED", "the upstream refused access")     \
     ROW(OUT_UNAUTHORIZED, "unauthorized", 401, "UNAUTHORIZED", "the upstream wants credentials")   \
     ROW(OUT_LOOP, "loop", 508, "UNKNOWN", "the request has come back to where it has been")        \
@@ -46,6 +64,7 @@
     ROW(OUT_UPSTREAM_BROKEN, "upstream-broken", 502, "UNKNOWN", "the upstream's answer is not usable") \
     ROW(OUT_UPSTREAM_TIMEOUT, "upstream-timeout", 504, "UNKNOWN", "the upstream did not answer in time") \
     ROW(OUT_BAD_CONTENT, "bad-content", 502, "UNKNOWN", "the upstream's content does not match its digest") \
+    ROW(OUT_UPLOAD_SPACE, "upload-space", 507, "UNKNOWN", "the cache disk is full: nothing of this was kept") \
     ROW(OUT_NO_SPACE, "no-space", 503, "UNKNOWN", "the cache disk is full")                       \
     ROW(OUT_STORE_FAILED, "store-failed", 503, "UNKNOWN", "the cache directory cannot be written") \
     ROW(OUT_OVERLOADED, "overloaded", 503, "UNKNOWN", "too many requests are under way")          \

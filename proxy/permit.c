@@ -90,7 +90,7 @@ static struct proof_key key_of(const struct permits *p, const struct fingerprint
                                const struct name *n)
 {
     char text[NAME_MAX_SIZE];
-    size_t len = name_text(n, text);
+    size_t len = name_key(n, text);
 
     return (struct proof_key){.credential = *f, .repository = keyed(p, text, len)};
 }

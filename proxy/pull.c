@@ -15,6 +15,7 @@
 #include "proxy/pull_private.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cache/err.h"
@@ -70,7 +71,7 @@ void pull_send_error(struct request *r, enum outcome o, const char *why, int ret
                      const char *challenge)
 {
     if (challenge[0] && conn_listener(r->conn)->role != ROLE_MIRROR && !r->is_claimed)
-        request_challenge(r, challenge, why);
+        request_challenge(r, OUT_UNAUTHORIZED, challenge, why);
     else
         request_error(r, o, why, retry_after_s);
 }
@@ -86,16 +87,7 @@ static bool send_held_manifest(struct request *r, struct db_txn *txn, const stru
     if (manifest_get(txn, d, &record) != 0 || !pull_take_held(r, txn, d, true))
         return false;
     db_read_end(r->worker->reader);
-    struct content c = {
-        .media_type = record.media_type,
-        .digest = d,
-        .etag = r->held->etag,
-        .size_bytes = r->held->size_bytes,
-        .memory = r->held->body,
-        .fd = r->held->fd,
-        .sendable_bytes = r->held->size_bytes,
-    };
-    request_content(r, o, &c);
+    request_held(r, o, record.media_type, d, false);
     return true;
 }
 
@@ -401,6 +393,9 @@ static void pull_step(struct request *r)
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
+    case ENDPOINT_UPLOADS:
+    case ENDPOINT_UPLOAD:
+    case ENDPOINT_CATALOG:
         CHECK(!"not a pull");
     }
 }
@@ -411,11 +406,14 @@ void pull_begin(struct request *r, const struct config_upstream *u)
     r->proof_ttl_ms = u->proof_ttl_ms;
     r->offline_grace_ms = u->offline_grace_ms;
     r->not_found_ttl_ms = u->not_found_ttl_ms;
-    if (u->visibility == VISIBILITY_PRIVATE)
-        request_error(r, OUT_UPSTREAM_DENIED,
-                      "this upstream's content is private (visibility = private) and no access "
-                      "rule opens it",
-                      0);
-    else
-        pull_step(r);
+    r->is_restricted = u->visibility == VISIBILITY_PRIVATE;
+    pull_step(r);
+}
+
+void pull_disown(struct request *r)
+{
+    free((char *)(uintptr_t)r->behalf.authorization);
+    r->behalf.authorization = NULL;
+    r->credential = (struct fingerprint){0};
+    r->is_claimed = true;
 }

@@ -20,22 +20,6 @@ static void send_blob_head(struct request *r, uint64_t size_bytes, enum outcome 
     request_content(r, o, &c);
 }
 
-static void send_held_blob(struct request *r)
-{
-    struct content c = {
-        .media_type = "application/octet-stream",
-        .digest = &r->target.digest,
-        .etag = r->held->etag,
-        .size_bytes = r->held->size_bytes,
-        .memory = r->held->body,
-        .fd = r->held->fd,
-        .sendable_bytes = r->held->size_bytes,
-        .has_ranges = true,
-    };
-
-    request_content(r, OUT_HIT, &c);
-}
-
 /* As the upstream knows it, within the repository. */
 static const char *blob_path(const struct request *r, char out[ABSENCE_PATH_MAX])
 {
@@ -103,7 +87,7 @@ static void wait_for_fetch(struct request *r, struct fetch *f, enum outcome o)
 static bool admitted(struct request *r, struct fetch *f)
 {
     if (!fetch_is_private(f) || r->is_granted ||
-        (r->access == ACCESS_PROVEN && fetch_admits(f, &r->target.name)))
+        ((r->access == ACCESS_PROVEN || r->is_restricted) && fetch_admits(f, &r->target.name)))
         return true;
     fetch_unref(&f);
     ask_exists(r);
@@ -127,7 +111,8 @@ static bool answer_absent(struct request *r)
 static void join_fetch(struct request *r, uint64_t size_bytes)
 {
     struct worker_parts *p = &r->worker->parts;
-    const struct name *only_for = r->access == ACCESS_PROVEN ? &r->target.name : NULL;
+    const struct name *only_for =
+        r->access == ACCESS_PROVEN || r->is_restricted ? &r->target.name : NULL;
     struct behalf b = pull_behalf(r);
     bool created;
 
@@ -139,6 +124,20 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
         upstream_fetch(p->upstream, f, &r->target.name, size_bytes, &b);
     if (admitted(r, f))
         wait_for_fetch(r, f, created ? OUT_MISS : OUT_COLLAPSED);
+}
+
+void pull_fetch_foreign(struct request *r, uint64_t size_bytes)
+{
+    struct worker_parts *p = &r->worker->parts;
+    struct behalf b = pull_behalf(r);
+    bool created;
+    struct fetch *f = fetch_join(p->fetches, &r->target.digest, NULL, &created);
+
+    if (created)
+        upstream_fetch(p->upstream, f, &r->target.name, size_bytes, &b);
+    /* There is no registry to be asked after it. */
+    r->has_rejoined = true;
+    wait_for_fetch(r, f, created ? OUT_MISS : OUT_COLLAPSED);
 }
 
 /* HEAD of a blob that is being fetched: its size is known, or soon will be. */
@@ -216,7 +215,7 @@ void pull_begin_blob(struct request *r)
     bool is_known = is_held || source_get(txn, &t->digest, &t->name, &size_bytes) == 0;
     db_read_end(r->worker->reader);
     if (is_held)
-        send_held_blob(r);
+        request_held(r, OUT_HIT, "application/octet-stream", &r->target.digest, true);
     else if (r->asks_proof)
         pull_ask(r, ASK_EXISTS, proof);
     else if (r->access == ACCESS_PROVE || r->is_hidden)
@@ -239,7 +238,7 @@ bool pull_send_public(struct request *r)
     bool is_held = pull_take_held(r, txn, &r->target.digest, false);
     db_read_end(r->worker->reader);
     if (is_held)
-        send_held_blob(r);
+        request_held(r, OUT_HIT, "application/octet-stream", &r->target.digest, true);
     return is_held;
 }
 

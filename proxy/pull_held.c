@@ -144,8 +144,8 @@ static void forget_blob(struct request *r, const struct digest *d)
     char text[DIGEST_TEXT_MAX];
 
     STATS_ADD(r->worker->parts.stats, blobs_lost, 1);
-    log_event(r->worker->parts.log, LOG_WARN,
-              "lost blob %s: its file is missing or wrong; fetching anew", digest_text(d, text));
+    log_event(r->worker->parts.log, LOG_WARN, "lost blob %s: its file is missing or wrong",
+              digest_text(d, text));
     post_job(r, d, forget_apply);
 }
 
@@ -171,6 +171,16 @@ static bool take_body(struct request *r, struct db_txn *txn, const struct digest
     return r->held != NULL;
 }
 
+static bool take_file(struct request *r, const struct digest *d, const struct blob_record *record,
+                      bool in_memory)
+{
+    int err = shelf_take(r->worker->shelf, d, record, in_memory, &r->held);
+
+    if (err == ERR_MISMATCH)
+        forget_blob(r, d);
+    return err == 0;
+}
+
 static bool take_recorded(struct request *r, struct db_txn *txn, const struct digest *d,
                           bool in_memory)
 {
@@ -182,22 +192,34 @@ static bool take_recorded(struct request *r, struct db_txn *txn, const struct di
     r->is_hidden = !is_visible(r, txn, d, record.origin);
     if (r->is_hidden)
         return false;
-    int err = shelf_take(r->worker->shelf, d, &record, in_memory, &r->held);
-    if (err == ERR_MISMATCH)
-        forget_blob(r, d);
-    return err == 0;
+    return take_file(r, d, &record, in_memory);
 }
 
-bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)
+static void note_use(struct request *r, const struct digest *d)
 {
     struct worker *w = r->worker;
 
-    if (!(in_memory && take_body(r, txn, d)) && !take_recorded(r, txn, d, in_memory))
-        return false;
     if (w->now_s - r->held->used_at_s >= TOUCH_AFTER_S) {
         storage_touch(w->parts.storage, d);
         shelf_used(r->held, w->now_s);
     }
+}
+
+bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)
+{
+    if (!(in_memory && take_body(r, txn, d)) && !take_recorded(r, txn, d, in_memory))
+        return false;
+    note_use(r, d);
+    return true;
+}
+
+bool pull_take_visible(struct request *r, const struct digest *d, const struct blob_record *record,
+                       bool in_memory)
+{
+    r->held = in_memory ? shelf_take_body(r->worker->shelf, d) : NULL;
+    if (!r->held && !take_file(r, d, record, in_memory))
+        return false;
+    note_use(r, d);
     return true;
 }
 

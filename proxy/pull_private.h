@@ -32,8 +32,6 @@ void pull_open_held(struct request *r, const struct digest *d);
 
 /* --- pull.c --- */
 
-/* Begin a read of the index; an index that cannot be read is answered: NULL. */
-struct db_txn *pull_begin_read(struct request *r);
 /* What of the client goes with a question, borrowed from the request: its credentials
  * only once the upstream has refused without them. */
 struct behalf pull_behalf(const struct request *r);

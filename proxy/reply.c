@@ -20,6 +20,9 @@ struct status_row {
 
 static const struct status_row status_rows[] = {
     STATUS(200, "200 OK"),
+    STATUS(201, "201 Created"),
+    STATUS(202, "202 Accepted"),
+    STATUS(204, "204 No Content"),
     STATUS(206, "206 Partial Content"),
     STATUS(304, "304 Not Modified"),
     STATUS(400, "400 Bad Request"),
@@ -27,6 +30,7 @@ static const struct status_row status_rows[] = {
     STATUS(403, "403 Forbidden"),
     STATUS(404, "404 Not Found"),
     STATUS(405, "405 Method Not Allowed"),
+    STATUS(409, "409 Conflict"),
     STATUS(413, "413 Content Too Large"),
     STATUS(414, "414 URI Too Long"),
     STATUS(416, "416 Range Not Satisfiable"),
@@ -36,6 +40,7 @@ static const struct status_row status_rows[] = {
     STATUS(502, "502 Bad Gateway"),
     STATUS(503, "503 Service Unavailable"),
     STATUS(504, "504 Gateway Timeout"),
+    STATUS(507, "507 Insufficient Storage"),
     STATUS(508, "508 Loop Detected"),
     STATUS(505, "505 HTTP Version Not Supported"),
 };

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "proxy/login.h"
 #include "proxy/request_intercept.h"
+#include "proxy/request_login.h"
 
 static uint64_t monotonic_us(void)
 {
@@ -65,6 +67,7 @@ static void on_wake(struct msg *m, void *owner)
         break;
     case REQUEST_NEW:
     case REQUEST_DIALLING:
+    case REQUEST_WORKING:
         CHECK(!"a wake without a wait");
     }
 }
@@ -185,28 +188,41 @@ static void send_metrics(struct request *r)
     free(text);
 }
 
+/* Whether credentials that come to a registry listener are for cachalot. */
+static bool has_logins(const struct request *r)
+{
+    const struct config_auth *a = &r->worker->config->auth;
+
+    return conn_listener(r->conn)->role == ROLE_REGISTRY && (a->passwords || a->key);
+}
+
+static void pull_granted(struct request *r)
+{
+    /* What the client said of itself was for us. */
+    if (has_logins(r))
+        pull_disown(r);
+    pull_begin(r, config_find_upstream(r->worker->config, r->target.name.registry));
+}
+
 void request_pull(struct request *r)
 {
     const struct target *t = &r->target;
     const struct config_upstream *u = config_find_upstream(r->worker->config, t->name.registry);
     char detail[2 * NAME_MAX_SIZE + 128];
 
-    if (t->door == DOOR_LOCAL) {
-        snprintf(detail, sizeof detail,
-                 "there is no local repository %s; to pull it from a registry put the registry's "
-                 "host before it, as in docker.io/%s",
-                 t->name.repository, t->name.repository);
-        request_error(r, OUT_NAME_UNKNOWN, detail, 0);
-    } else if (!u) {
+    if (!u) {
         snprintf(detail, sizeof detail,
                  "registry %s is not configured; add a section [upstream %s] to cachalot.ini and "
                  "reload",
                  t->name.registry, t->name.registry);
         request_error(r, OUT_NAME_UNKNOWN, detail, 0);
-    } else {
-        r->registry = stats_find_registry(r->worker->parts.stats, t->name.registry);
-        pull_begin(r, u);
+        return;
     }
+    r->registry = stats_find_registry(r->worker->parts.stats, t->name.registry);
+    if (u->visibility == VISIBILITY_PRIVATE)
+        request_login(r, RIGHT_PULL, pull_granted);
+    else
+        pull_granted(r);
 }
 
 static void send_ca(struct request *r)
@@ -217,6 +233,11 @@ static void send_ca(struct request *r)
         request_text(r, "application/x-x509-ca-cert", pem, strlen(pem));
     else
         request_error(r, OUT_NO_ROUTE, "no listener needs a certificate authority", 0);
+}
+
+static bool has_repository(const struct request *r)
+{
+    return r->target.name.repository[0] != '\0';
 }
 
 void request_own(struct request *r, const struct http_head *h)
@@ -232,14 +253,21 @@ void request_own(struct request *r, const struct http_head *h)
         return;
     }
     r->has_target = true;
+    if (r->target.door == DOOR_LOCAL) {
+        local_begin(r, h);
+        return;
+    }
     if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
         conn_forbid_keep_alive(r->conn);
-        request_error(r, OUT_METHOD, NULL, 0);
+        request_error(r, has_repository(r) ? OUT_READ_ONLY : OUT_METHOD, NULL, 0);
         return;
     }
     switch (r->target.endpoint) {
     case ENDPOINT_PING:
-        request_text(r, "application/json", "{}", 2);
+        if (l->role == ROLE_REGISTRY)
+            request_greet(r);
+        else
+            request_text(r, "application/json", "{}", 2);
         break;
     case ENDPOINT_HEALTH:
         request_text(r, "text/plain; charset=utf-8", "ok\n", 3);
@@ -255,6 +283,11 @@ void request_own(struct request *r, const struct http_head *h)
     case ENDPOINT_TAGS:
     case ENDPOINT_REFERRERS:
         request_pull(r);
+        break;
+    case ENDPOINT_UPLOADS:
+    case ENDPOINT_UPLOAD:
+    case ENDPOINT_CATALOG:
+        request_error(r, OUT_READ_ONLY, NULL, 0);
         break;
     }
 }
@@ -311,7 +344,7 @@ static void request_begin(struct conn *c, struct request **slot, const struct ht
     dispatch(r, h);
 }
 
-static void request_refuse(struct conn *c, struct request **slot, enum outcome why)
+static void refuse_head(struct conn *c, struct request **slot, enum outcome why)
 {
     struct request *r = request_new(c, HTTP_OTHER);
 
@@ -350,7 +383,7 @@ static void log_request(const struct request *r, uint64_t body_bytes)
         line.repository = t->name.repository;
         if (t->by_digest)
             line.reference = digest_text(&t->digest, digest);
-        else if (t->endpoint == ENDPOINT_MANIFEST)
+        else if (t->endpoint == ENDPOINT_MANIFEST || t->endpoint == ENDPOINT_UPLOAD)
             line.reference = t->tag;
     }
     log_access(r->worker->access, &line);
@@ -378,6 +411,8 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
         r->outcome = why;
     if (r->is_relay)
         relay_ended(r);
+    request_login_end(r);
+    local_end(r);
     log_request(r, body_bytes);
     count_request(r, body_bytes);
     ask_cancel(&r->asker);
@@ -394,7 +429,9 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
 
 const struct request_calls request_calls = {
     .begin = request_begin,
-    .refuse = request_refuse,
+    .refuse = refuse_head,
+    .body = local_body,
+    .body_end = local_body_end,
     .more = request_more,
     .check_time = request_check_time,
     .end = request_end,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
-/* What requests are answered with: texts, errors, content and parts of it. */
-#include "proxy/request_private.h"
+#include "proxy/request_answer.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "proxy/request_private.h"
 
 static const char *cache_status(enum outcome o)
 {
@@ -50,7 +51,15 @@ static void send_memory(struct request *r, struct reply *reply, const void *p, s
     send_reply(r, reply, &body);
 }
 
-void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s)
+static void add_fields(struct reply *reply, const struct reply_extra *fields)
+{
+    for (; fields && fields->name; fields++)
+        if (fields->value)
+            reply_field(reply, fields->name, fields->value);
+}
+
+void request_refuse(struct request *r, enum outcome o, const char *detail,
+                    const struct reply_extra *fields)
 {
     struct reply reply;
     char text[REPLY_ERROR_MAX];
@@ -59,24 +68,42 @@ void request_error(struct request *r, enum outcome o, const char *detail, int re
     r->outcome = o;
     begin_reply(r, &reply, outcome_row(o)->status);
     reply_field(&reply, "Content-Type", "application/json");
-    if (retry_after_s > 0)
-        reply_field_number(&reply, "Retry-After", (uint64_t)retry_after_s);
-    if (o == OUT_METHOD)
-        reply_field(&reply, "Allow", "GET, HEAD");
+    add_fields(&reply, fields);
     send_memory(r, &reply, text, len);
 }
 
-void request_challenge(struct request *r, const char *challenge, const char *detail)
+void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s)
+{
+    char seconds[16];
+    struct reply_extra fields[] = {
+        {"Retry-After", retry_after_s > 0 ? seconds : NULL},
+        {"Allow", o == OUT_METHOD || o == OUT_READ_ONLY ? "GET, HEAD" : NULL},
+        {NULL, NULL},
+    };
+
+    snprintf(seconds, sizeof seconds, "%d", retry_after_s);
+    request_refuse(r, o, detail, fields);
+}
+
+void request_challenge(struct request *r, enum outcome o, const char *challenge, const char *detail)
+{
+    struct reply_extra fields[] = {{"WWW-Authenticate", challenge}, {NULL, NULL}};
+
+    request_refuse(r, o, detail, fields);
+}
+
+void request_done(struct request *r, enum outcome o, int status, const struct reply_extra *fields)
 {
     struct reply reply;
-    char text[REPLY_ERROR_MAX];
-    size_t len = reply_error_body(text, OUT_UNAUTHORIZED, detail);
+    struct conn_body none = {.fd = -1};
 
-    r->outcome = OUT_UNAUTHORIZED;
-    begin_reply(r, &reply, outcome_row(OUT_UNAUTHORIZED)->status);
-    reply_field(&reply, "Content-Type", "application/json");
-    reply_field(&reply, "WWW-Authenticate", challenge);
-    send_memory(r, &reply, text, len);
+    r->outcome = o;
+    begin_reply(r, &reply, status);
+    add_fields(&reply, fields);
+    /* RFC 9110 section 8.6: 204 has no such field. */
+    if (status != 204)
+        reply_field_number(&reply, "Content-Length", 0);
+    send_reply(r, &reply, &none);
 }
 
 void request_established(struct request *r)
@@ -254,4 +281,21 @@ void request_content(struct request *r, enum outcome o, const struct content *c)
                     (size_t)(range.end - range.start));
     else
         send_file(r, &reply, c, range);
+}
+
+void request_held(struct request *r, enum outcome o, const char *media_type, const struct digest *d,
+                  bool has_ranges)
+{
+    struct content c = {
+        .media_type = media_type,
+        .digest = d,
+        .etag = r->held->etag,
+        .size_bytes = r->held->size_bytes,
+        .memory = r->held->body,
+        .fd = r->held->fd,
+        .sendable_bytes = r->held->size_bytes,
+        .has_ranges = has_ranges,
+    };
+
+    request_content(r, o, &c);
 }

@@ -96,7 +96,7 @@ static void begin_connect(struct request *r, const struct http_head *h)
 static void send_greeting(struct request *r, const char *challenge)
 {
     if (challenge[0])
-        request_challenge(r, challenge, "the registry wants a token");
+        request_challenge(r, OUT_UNAUTHORIZED, challenge, "the registry wants a token");
     else
         request_text(r, "application/json", "{}", 2);
 }
@@ -155,6 +155,9 @@ static bool is_pull(const struct request *r)
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
+    case ENDPOINT_UPLOADS:
+    case ENDPOINT_UPLOAD:
+    case ENDPOINT_CATALOG:
         break;
     }
     return false;
@@ -232,17 +235,6 @@ static bool find_claim(struct request *r, const char *host, struct span target)
     return err == 0;
 }
 
-/* The client speaks to the url's host: what it says of itself is not for the registry, nor
- * is the registry's challenge for it. */
-static void pull_claimed(struct request *r)
-{
-    free((char *)(uintptr_t)r->behalf.authorization);
-    r->behalf.authorization = NULL;
-    r->credential = (struct fingerprint){0};
-    r->is_claimed = true;
-    request_pull(r);
-}
-
 /* The digest in a path under which registries keep a blob: .../sha256/12/1234.../data.
  * Whoever knows it may have been sent there by a registry, before it was opened. */
 static bool find_stored(struct request *r, struct span target)
@@ -272,7 +264,9 @@ static void begin_content(struct request *r, const struct http_head *h, const ch
     r->target.endpoint = ENDPOINT_BLOB;
     r->target.by_digest = true;
     if (is_read && find_claim(r, host, target)) {
-        pull_claimed(r);
+        /* The client speaks to the url's host, not to the registry. */
+        pull_disown(r);
+        request_pull(r);
     } else if (!is_read || !find_stored(r, target) || !pull_send_public(r)) {
         route_init(&r->target, DOOR_INTERCEPT);
         relay_begin(r, h, host, u, false);

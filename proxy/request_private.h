@@ -7,6 +7,7 @@
  *   REQUEST_ASKING     waits for an ask (tag, manifest, blob or list)
  *   REQUEST_JOINED     waits for the size of a fetch (an empty one: for its digest)
  *   REQUEST_DIALLING   waits for a connection of its own
+ *   REQUEST_WORKING    waits for a login, an upload, its own body or the storage thread
  *   REQUEST_SENDING    the connection sends; with a fetch, its bytes as they come
  *   REQUEST_ENDED      logged; lives on only for a wake that is still in the queue
  */
@@ -16,19 +17,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cache/blob.h"
+#include "cache/db.h"
 #include "cache/tag.h"
 #include "proxy/behalf.h"
 #include "proxy/permit.h"
 #include "proxy/reply.h"
 #include "proxy/request.h"
+#include "proxy/request_answer.h"
 #include "proxy/route.h"
 
-/* ASKING and JOINED may follow each other any number of times. */
+/* Those between NEW and SENDING may follow each other any number of times. */
 enum request_state {
     REQUEST_NEW,
     REQUEST_ASKING,
     REQUEST_JOINED,
     REQUEST_DIALLING,
+    REQUEST_WORKING,
     REQUEST_SENDING,
     REQUEST_ENDED,
 };
@@ -66,8 +71,10 @@ struct request {
     const struct held *held;
     uint64_t send_end; /* SENDING from a fetch: one past the last byte asked for */
     uint64_t send_limit;
-    struct dial *dial; /* DIALLING */
-    char *up;          /* the head that is passed on; NULL: none */
+    struct dial *dial;   /* DIALLING */
+    struct guest *guest; /* who asks, if that mattered; or NULL */
+    struct local *local; /* what a request to a local repository needs; or NULL */
+    char *up;            /* the head that is passed on; NULL: none */
     size_t up_len;
     bool is_reader; /* counted in the gauge */
     bool has_tag;   /* `tag` is what the index said */
@@ -75,15 +82,16 @@ struct request {
     struct behalf behalf; /* authorization (NULL: none came) and loop; our own */
     struct fingerprint credential;
     enum access access;
-    bool is_public;    /* ACCESS_OPEN, and the upstream said so */
-    bool with_client;  /* asks go with the client's authorization */
-    bool is_hidden;    /* held, but not for this client as far as is known */
-    bool has_rejoined; /* another's refusal was followed by a fetch anew */
-    bool is_granted;   /* the upstream said that the repository has this content */
-    bool is_relay;     /* passed on, or a tunnel */
-    bool writes_tag;   /* what is relayed may move the tag of the target */
-    bool is_claimed;   /* the target is what manifests say of the url */
-    bool asks_proof;   /* by other content of the repository */
+    bool is_public;     /* ACCESS_OPEN, and the upstream said so */
+    bool with_client;   /* asks go with the client's authorization */
+    bool is_hidden;     /* held, but not for this client as far as is known */
+    bool has_rejoined;  /* another's refusal was followed by a fetch anew */
+    bool is_granted;    /* the upstream said that the repository has this content */
+    bool is_relay;      /* passed on, or a tunnel */
+    bool writes_tag;    /* what is relayed may move the tag of the target */
+    bool is_claimed;    /* the target is what manifests say of the url */
+    bool is_restricted; /* the upstream's content is for those whom the rules let, as this one */
+    bool asks_proof;    /* by other content of the repository */
     int64_t proof_ttl_ms, offline_grace_ms, not_found_ttl_ms;
     int64_t tag_ttl_s;
     /* From here on nothing is zeroed when a request begins: see request_new. */
@@ -104,40 +112,33 @@ void request_enter(struct request *r, enum request_state next);
 bool request_wait_ask(struct request *r, struct ask *a);
 bool request_wait_fetch(struct request *r, struct fetch *f);
 
-/* --- answers; each is the last thing that a caller does with the request --- */
+/* --- local.c: local repositories --- */
 
-/* An error row, with what is wrong in this case (may be NULL). */
-void request_error(struct request *r, enum outcome o, const char *detail, int retry_after_s);
-/* 401 with the upstream's own challenge, for the client to answer. */
-void request_challenge(struct request *r, const char *challenge, const char *detail);
-/* The answer to a CONNECT. */
-void request_established(struct request *r);
-/* A text of our own. */
-void request_text(struct request *r, const char *media_type, const void *text, size_t len);
-
-/* Content: a manifest or a list in memory, or a blob in a file. */
-struct content {
-    const char *media_type;
-    const struct digest *digest; /* NULL for lists */
-    const char *etag;            /* the digest in quotes if it is at hand, or NULL */
-    const char *link;            /* Link field, or NULL */
-    const char *filters;         /* OCI-Filters-Applied, or NULL */
-    uint64_t size_bytes;
-    const void *memory;      /* either this or fd; neither for an answer to HEAD */
-    int fd;                  /* -1: none */
-    uint64_t sendable_bytes; /* of the file, now */
-    bool has_ranges;
-};
-void request_content(struct request *r, enum outcome o, const struct content *c);
+void local_begin(struct request *r, const struct http_head *h);
+bool local_body(struct request *r, const char *p, size_t len);
+void local_body_end(struct request *r, enum outcome why);
+/* The end of a request, of whatever kind. */
+void local_end(struct request *r);
 
 /* --- pull.c --- */
 
 void pull_begin(struct request *r, const struct config_upstream *u);
+/* Before it: what the client says of itself is not for the upstream, nor is the upstream's
+ * challenge for it. */
+void pull_disown(struct request *r);
+/* Send the foreign layer of a local repository, fetched from where its manifests say. */
+void pull_fetch_foreign(struct request *r, uint64_t size_bytes);
 /* What was waited for has come. */
 void pull_answered(struct request *r);
 void pull_joined(struct request *r);
 /* Send the blob of `target`, of whatever repository, if it is held and public. */
 bool pull_send_public(struct request *r);
+/* Take a blob into r->held that the client may see. False when its file is not what the
+ * record says: then the record goes. */
+bool pull_take_visible(struct request *r, const struct digest *d, const struct blob_record *record,
+                       bool in_memory);
+/* Begin a read of the index; an index that cannot be read is answered: NULL. */
+struct db_txn *pull_begin_read(struct request *r);
 /* The ask takes long and something stale is at hand: serve that. */
 void pull_check_time(struct request *r);
 

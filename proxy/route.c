@@ -65,9 +65,45 @@ static bool looks_like_registry(struct span s)
     return name_looks_like_registry(s.p, s.len);
 }
 
+/* "<name>/blobs" of which uploads are made: the name, p is NULL when it is not that. */
+static struct span uploads_name(struct span path)
+{
+    static const char word[] = "/blobs";
+    const size_t len = sizeof word - 1;
+
+    if (path.len <= len || memcmp(path.p + path.len - len, word, len) != 0)
+        return (struct span){NULL, 0};
+    return (struct span){path.p, path.len - len};
+}
+
+/* "<name>/blobs/uploads/<id>", the id and the slash before it may be missing. */
+static bool parse_uploads(struct target *t, struct span rest, struct shape *shape)
+{
+    const char *slash = memrchr(rest.p, '/', rest.len);
+
+    if (slash == NULL)
+        return false;
+    struct span last = span_from(rest, (size_t)(slash + 1 - rest.p));
+    struct span before = {rest.p, (size_t)(slash - rest.p)};
+    if (span_equal(last, "uploads")) {
+        shape->name = uploads_name(before);
+        t->endpoint = ENDPOINT_UPLOADS;
+        return shape->name.p != NULL;
+    }
+    slash = memrchr(before.p, '/', before.len);
+    if (slash == NULL || !span_equal(span_from(before, (size_t)(slash + 1 - rest.p)), "uploads"))
+        return false;
+    shape->name = uploads_name((struct span){rest.p, (size_t)(slash - rest.p)});
+    shape->reference = last;
+    t->endpoint = last.len > 0 ? ENDPOINT_UPLOAD : ENDPOINT_UPLOADS;
+    return shape->name.p != NULL;
+}
+
 /* "<name>/<word>/<reference>", read from the right, because a name may hold the words. */
 static enum outcome parse_endpoint(struct target *t, struct span rest, struct shape *shape)
 {
+    if (parse_uploads(t, rest, shape))
+        return OUT_LOCAL;
     static const struct {
         const char *word;
         enum endpoint endpoint;
@@ -105,6 +141,10 @@ static enum outcome parse_rest(struct target *t, struct span rest, enum role rol
     struct span first = span_cut(&after, '/');
     bool prefix_alone = role == ROLE_REGISTRY && shape->host.p == NULL && after.len == 0 &&
                         looks_like_registry(first);
+    if (role == ROLE_REGISTRY && shape->host.p == NULL && span_equal(rest, "_catalog")) {
+        t->endpoint = ENDPOINT_CATALOG;
+        return OUT_LOCAL;
+    }
     if (first.len > 0 && !prefix_alone)
         return parse_endpoint(t, rest, shape);
     t->endpoint = ENDPOINT_PING;
@@ -210,6 +250,8 @@ static enum outcome parse_name(struct target *t, struct shape *shape, enum role 
         return o;
     const struct span *name = &shape->name;
     int err = 0;
+    if (t->endpoint == ENDPOINT_CATALOG)
+        return t->door == DOOR_LOCAL ? OUT_LOCAL : OUT_NO_ROUTE;
     if (t->endpoint == ENDPOINT_PING) {
         err = registry.len > 0 ? name_set_registry(t->name.registry, registry.p, registry.len) : 0;
     } else if (t->door != DOOR_LOCAL) {
@@ -226,6 +268,13 @@ static enum outcome parse_name(struct target *t, struct shape *shape, enum role 
 static enum outcome parse_reference(struct target *t, struct span reference)
 {
     bool tags_allowed = t->endpoint == ENDPOINT_MANIFEST;
+    if (t->endpoint == ENDPOINT_UPLOAD) {
+        if (!name_is_tag(reference.p, reference.len))
+            return OUT_UPLOAD_UNKNOWN;
+        memcpy(t->tag, reference.p, reference.len);
+        t->tag[reference.len] = '\0';
+        return OUT_LOCAL;
+    }
     if (digest_parse(&t->digest, reference.p, reference.len) == 0) {
         t->by_digest = true;
         return OUT_LOCAL;
@@ -237,6 +286,12 @@ static enum outcome parse_reference(struct target *t, struct span reference)
     memcpy(t->tag, reference.p, reference.len);
     t->tag[reference.len] = '\0';
     return OUT_LOCAL;
+}
+
+static bool has_reference(enum endpoint e)
+{
+    return e == ENDPOINT_MANIFEST || e == ENDPOINT_BLOB || e == ENDPOINT_REFERRERS ||
+           e == ENDPOINT_UPLOAD;
 }
 
 /* The arrays are left as they are but for their first bytes: this is on the way of
@@ -281,7 +336,5 @@ enum outcome route_parse(struct target *t, struct span target, enum role role,
         o = route_parse_query(t, query);
     if (o == OUT_LOCAL)
         o = parse_name(t, &shape, role, mirror_of);
-    if (o == OUT_LOCAL && t->endpoint != ENDPOINT_PING && t->endpoint != ENDPOINT_TAGS)
-        o = parse_reference(t, shape.reference);
-    return o;
+    return o == OUT_LOCAL && has_reference(t->endpoint) ? parse_reference(t, shape.reference) : o;
 }

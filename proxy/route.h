@@ -23,6 +23,9 @@ enum endpoint {
     ENDPOINT_BLOB,      /* /v2/<name>/blobs/<digest> */
     ENDPOINT_TAGS,      /* /v2/<name>/tags/list */
     ENDPOINT_REFERRERS, /* /v2/<name>/referrers/<digest> */
+    ENDPOINT_UPLOADS,   /* /v2/<name>/blobs/uploads/ */
+    ENDPOINT_UPLOAD,    /* /v2/<name>/blobs/uploads/<id> */
+    ENDPOINT_CATALOG,   /* /v2/_catalog */
     ENDPOINT_HEALTH,    /* /-/healthz */
     ENDPOINT_METRICS,   /* /-/metrics */
     ENDPOINT_CA,        /* /-/setup/ca.crt */
@@ -49,7 +52,7 @@ struct target {
     struct name name; /* registry is empty for DOOR_LOCAL */
     bool by_digest;   /* the reference is `digest`, else `tag` */
     struct digest digest;
-    char tag[NAME_TAG_MAX_SIZE];
+    char tag[NAME_TAG_MAX_SIZE];  /* of ENDPOINT_UPLOAD its id, of that grammar */
     char ns[NAME_MAX_SIZE];       /* as the client sent it; empty without ns */
     char query[TARGET_QUERY_MAX]; /* n, last, artifactType re-encoded in this order; no ns */
 };
@@ -66,6 +69,7 @@ struct target {
  *   /v2/<repository>/...              local, on a mirror of its registry (a registry
  *                                     named otherwise must be the same)
  *   /v2, /v2/                         the ping, with or without registry
+ *   /v2/_catalog                      of the local repositories
  *
  * Returns OUT_LOCAL when it has a meaning, else the error row: OUT_URI_TOO_LONG,
  * OUT_NO_ROUTE, OUT_NAME_INVALID, OUT_TAG_INVALID, OUT_DIGEST_INVALID,
@@ -73,6 +77,28 @@ struct target {
  * escape, `n` that is no number, a parameter twice or too long, two registries). */
 MUST_CHECK enum outcome route_parse(struct target *t, struct span target, enum role role,
                                     const char *mirror_of);
+
+/* Copy the value of "n", "last" or "artifactType" out of `t->query`; false when it has none
+ * or a longer one. */
+bool route_query_value(const struct target *t, const char *key, char *out, size_t size);
+
+/* The parameters of a push, distribution-spec 1.1.1 "Pushing Blobs" and, for `tags` and
+ * `algorithm`, of its main branch. */
+#define ROUTE_TAGS_MAX 32
+
+struct push_parameters {
+    bool has_digest, has_mount;
+    struct digest digest, mount;
+    enum digest_alg algorithm; /* 0: not said */
+    bool has_from;
+    char from[NAME_MAX_SIZE]; /* a repository as sent */
+    unsigned tag_count;
+    char tags[ROUTE_TAGS_MAX][NAME_TAG_MAX_SIZE];
+};
+
+/* OUT_LOCAL, OUT_DIGEST_INVALID, OUT_NAME_INVALID, OUT_TAG_INVALID (also: too many), or
+ * OUT_BAD_REQUEST as route_parse. Others than these parameters are ignored. */
+MUST_CHECK enum outcome route_parse_push(struct push_parameters *p, struct span target);
 
 /* Make it one of no endpoint of ours, to be filled in. */
 void route_init(struct target *t, enum door door);

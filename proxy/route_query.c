@@ -152,7 +152,8 @@ enum outcome route_parse_query(struct target *t, struct span query)
     struct span values[PARAMETER_COUNT];
     if (has_broken_escape(query) || !find_parameters(query, values))
         return OUT_BAD_REQUEST;
-    if (t->endpoint == ENDPOINT_TAGS || t->endpoint == ENDPOINT_REFERRERS) {
+    if (t->endpoint == ENDPOINT_TAGS || t->endpoint == ENDPOINT_REFERRERS ||
+        t->endpoint == ENDPOINT_CATALOG) {
         for (size_t i = PARAMETER_NS + 1; i < PARAMETER_COUNT; i++) {
             char text[TARGET_QUERY_MAX];
             int len = values[i].p != NULL ? decode_value(values[i], text, sizeof text) : 0;
@@ -162,4 +163,98 @@ enum outcome route_parse_query(struct target *t, struct span query)
         }
     }
     return values[PARAMETER_NS].p != NULL ? parse_ns(t, values[PARAMETER_NS]) : OUT_LOCAL;
+}
+
+bool route_query_value(const struct target *t, const char *key, char *out, size_t size)
+{
+    struct span query = {t->query, strlen(t->query)};
+
+    while (query.p != NULL) {
+        struct span value = span_cut(&query, '&');
+        struct span name = span_cut(&value, '=');
+
+        if (span_equal(name, key) && value.p != NULL) {
+            int len = decode_value(value, out, size - 1);
+
+            out[len > 0 ? len : 0] = '\0';
+            return len >= 0;
+        }
+    }
+    return false;
+}
+
+/* --- parameters of a push --- */
+
+static enum outcome take_digest(struct digest *d, bool *has, const char *text, size_t len)
+{
+    if (*has)
+        return OUT_BAD_REQUEST;
+    *has = true;
+    return digest_parse(d, text, len) == 0 ? OUT_LOCAL : OUT_DIGEST_INVALID;
+}
+
+static enum outcome take_tag(struct push_parameters *p, const char *text, size_t len)
+{
+    if (p->tag_count == ROUTE_TAGS_MAX || !name_is_tag(text, len))
+        return OUT_TAG_INVALID;
+    memcpy(p->tags[p->tag_count], text, len);
+    p->tags[p->tag_count][len] = '\0';
+    p->tag_count++;
+    return OUT_LOCAL;
+}
+
+static enum outcome take_from(struct push_parameters *p, const char *text, size_t len)
+{
+    if (p->has_from)
+        return OUT_BAD_REQUEST;
+    if (len >= sizeof p->from || memchr(text, '\0', len))
+        return OUT_NAME_INVALID;
+    memcpy(p->from, text, len);
+    p->from[len] = '\0';
+    p->has_from = len > 0;
+    return OUT_LOCAL;
+}
+
+static enum outcome take_algorithm(struct push_parameters *p, const char *text, size_t len)
+{
+    struct span word = {text, len};
+
+    p->algorithm = span_equal(word, "sha256")   ? DIGEST_SHA256
+                   : span_equal(word, "sha512") ? DIGEST_SHA512
+                                                : 0;
+    return p->algorithm ? OUT_LOCAL : OUT_DIGEST_INVALID;
+}
+
+static enum outcome take_parameter(struct push_parameters *p, struct span key, const char *text,
+                                   size_t len)
+{
+    if (span_equal(key, "digest"))
+        return take_digest(&p->digest, &p->has_digest, text, len);
+    if (span_equal(key, "mount"))
+        return take_digest(&p->mount, &p->has_mount, text, len);
+    if (span_equal(key, "digest-algorithm"))
+        return take_algorithm(p, text, len);
+    if (span_equal(key, "from"))
+        return take_from(p, text, len);
+    if (span_equal(key, "tag"))
+        return take_tag(p, text, len);
+    return OUT_LOCAL;
+}
+
+enum outcome route_parse_push(struct push_parameters *p, struct span target)
+{
+    struct span query = http_target_origin(target);
+    enum outcome o = OUT_LOCAL;
+
+    memset(p, 0, offsetof(struct push_parameters, tags));
+    span_cut(&query, '?');
+    while (o == OUT_LOCAL && query.p != NULL) {
+        char text[DIGEST_TEXT_MAX + NAME_MAX_SIZE];
+        struct span value = span_cut(&query, '&');
+        struct span key = span_cut(&value, '=');
+        int len = value.p != NULL ? decode_value(value, text, sizeof text) : 0;
+
+        o = len < 0 ? OUT_BAD_REQUEST : take_parameter(p, key, text, (size_t)len);
+    }
+    return o;
 }

@@ -16,12 +16,16 @@
 
 #include "cache/err.h"
 #include "cache/partial.h"
+#include "proxy/access.h"
 #include "proxy/conn.h"
 #include "proxy/greeting.h"
 #include "proxy/identity.h"
 #include "proxy/listener.h"
+#include "proxy/login.h"
 #include "proxy/request.h"
 #include "proxy/sd.h"
+#include "proxy/twice.h"
+#include "proxy/upload.h"
 #include "proxy/upstream_dial.h"
 #include "proxy/version.h"
 #include "proxy/worker.h"
@@ -29,6 +33,7 @@
 #define WORKERS_MAX 64
 #define DISK_THREADS 2
 #define DIALER_THREADS 8
+#define LOGIN_THREADS 2
 #define PASSED_MAX 16
 /* How long a partial that nobody asked for again is kept. */
 #define PARTIAL_LIFE_S (7 * 24 * 3600)
@@ -120,6 +125,14 @@ static void warn_fixed(struct server *s, const struct config *c)
                   "path, index-size and workers of [cache] change with a restart only");
 }
 
+/* So that nobody wonders why a push is refused. */
+static void say_access(struct server *s, const struct config *c)
+{
+    char text[ACCESS_SENTENCE_SIZE];
+
+    log_event(s->log, LOG_INFO, "%s", access_describe(c, text));
+}
+
 static int reload(struct server *s)
 {
     struct config *c;
@@ -143,6 +156,8 @@ static int reload(struct server *s)
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_set_config(s->workers[i], c);
     upstream_set_config(s->parts.upstream, c);
+    uploads_set_ttl(s->parts.uploads, c->upload_ttl_s);
+    say_access(s, c);
     config_unref(&s->config);
     s->config = c;
     return 0;
@@ -257,6 +272,14 @@ static void make_loop_id(struct server *s)
     snprintf(s->loop_id, sizeof s->loop_id, "cachalot-%016llx", (unsigned long long)id);
 }
 
+/* Hashing is most of what an upload costs. */
+static unsigned upload_threads(const struct config *c)
+{
+    unsigned n = wanted_workers(c);
+
+    return n < 2 ? 2 : n > UPLOAD_THREADS_MAX ? UPLOAD_THREADS_MAX : n;
+}
+
 static void start_threads(struct server *s)
 {
     struct worker_parts *p = &s->parts;
@@ -275,17 +298,22 @@ static void start_threads(struct server *s)
     p->loop_id = s->loop_id;
     p->fetches = fetch_table_new();
     p->asks = ask_table_new();
+    p->twice = twice_start(p->store, p->storage, p->stats, s->log);
     struct upstream_parts up = {
         .store = p->store,
         .storage = p->storage,
         .fetches = p->fetches,
         .asks = p->asks,
         .health = p->health,
+        .twice = p->twice,
         .stats = p->stats,
         .log = p->log,
     };
     p->upstream = upstream_start(&up, s->config);
     p->dialer = dialer_start(DIALER_THREADS);
+    p->uploads = uploads_start(p->store, p->storage, p->stats, s->log, upload_threads(s->config),
+                               s->config->upload_ttl_s);
+    p->logins = logins_start(LOGIN_THREADS);
     s->worker_count = wanted_workers(s->config);
     for (unsigned i = 0; i < s->worker_count; i++)
         s->workers[i] = worker_start(p, s->config);
@@ -344,6 +372,7 @@ int server_start(struct server **sp, struct config *c, struct log *log, char *wh
         server_stop(&s);
         return err;
     }
+    say_access(s, c);
     *sp = s;
     return 0;
 }
@@ -368,9 +397,13 @@ void server_stop(struct server **sp)
     listeners_free(&s->listeners);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
+    logins_stop(&s->parts.logins);
+    uploads_stop(&s->parts.uploads);
     dialer_stop(&s->parts.dialer);
     upstream_stop(&s->parts.upstream);
+    twice_end(s->parts.twice);
     storage_stop(&s->parts.storage);
+    twice_stop(&s->parts.twice);
     disk_stop(&s->parts.disk);
     fetch_table_free(&s->parts.fetches);
     ask_table_free(&s->parts.asks);

@@ -30,10 +30,17 @@
     ROW(verify_failures, "cachalot_verify_failures_total", "counter", "Contents whose digest or size was wrong.") \
     ROW(blobs_stored, "cachalot_blobs_stored_total", "counter", "Blobs published in the store.")     \
     ROW(manifests_stored, "cachalot_manifests_stored_total", "counter", "Manifests published in the store.") \
+    ROW(uploads, "cachalot_uploads", "gauge", "Upload sessions on disk.")                            \
+    ROW(upload_bytes, "cachalot_upload_bytes_total", "counter", "Bytes of blobs received from clients.") \
+    ROW(uploads_finished, "cachalot_uploads_finished_total", "counter", "Uploads that became blobs.")  \
+    ROW(uploads_failed, "cachalot_uploads_failed_total", "counter", "Uploads of other content than named, and writes of uploads that failed.") \
     ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
     ROW(store_failures, "cachalot_store_failures_total", "counter", "Writes to the cache directory that failed.") \
     ROW(commits, "cachalot_commits_total", "counter", "Commits of the index.")                       \
     ROW(cold_reads, "cachalot_cold_reads_total", "counter", "Reads handed to a disk helper.")        \
+    ROW(duplicate_blobs, "cachalot_duplicate_blobs_total", "counter", "Pushed layers whose content was held already, compressed differently.") \
+    ROW(duplicate_bytes, "cachalot_duplicate_bytes_total", "counter", "Bytes of these layers.")      \
+    ROW(unchecked_blobs, "cachalot_unchecked_duplicates_total", "counter", "Pushed layers and image configs not looked at for that: too many waited.") \
     ROW(reloads, "cachalot_reloads_total", "counter", "Configurations taken over by SIGHUP.")        \
     ROW(reload_failures, "cachalot_reload_failures_total", "counter", "Configurations refused at SIGHUP.")
 /* clang-format on */

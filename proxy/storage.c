@@ -251,6 +251,20 @@ bool storage_is_writable(struct storage *st)
     return atomic_load(&st->writable);
 }
 
+void storage_remove_unrecorded(struct storage *st, const struct digest *d)
+{
+    char text[DIGEST_TEXT_MAX];
+    struct blob_record r;
+    struct db_txn *txn;
+
+    if (db_read(st->reader, &txn) != 0)
+        return;
+    int err = blob_get(txn, d, &r);
+    db_read_end(st->reader);
+    if (err == ERR_NOT_FOUND && blob_unlink(st->store, d) != 0)
+        log_event(st->log, LOG_WARN, "the file of %s is left over", digest_text(d, text));
+}
+
 /* --- the ledger --- */
 
 static struct ledger_record ledger_now(const struct registry_stats *r)

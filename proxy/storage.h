@@ -48,6 +48,11 @@ void storage_post(struct storage *st, struct storage_job *j);
 /* False after a failed fsync or commit. */
 bool storage_is_writable(struct storage *st);
 
+/* In a job's done, after a failure: remove the published file of a blob, which would take room
+ * that nobody counts, unless a record names it, as of one of the same digest that came by
+ * another way. */
+void storage_remove_unrecorded(struct storage *st, const struct digest *d);
+
 /* A tag was committed: index.json is due. Any thread. */
 void storage_tags_changed(struct storage *st);
 /* This blob was used just now: its record says so within minutes. Any thread;

@@ -63,8 +63,8 @@ struct upstream *upstream_start(const struct upstream_parts *parts, struct confi
     CHECK(db_reader_new(store_db(parts->store), &u->reader) == 0);
     LIST_INIT(&u->downloads);
     LIST_INIT(&u->questions);
-    u->hasher = hasher_start(parts->store, parts->storage, parts->fetches, u->queue, parts->stats,
-                             parts->log);
+    u->hasher = hasher_start(parts->store, parts->storage, parts->fetches, u->queue, parts->twice,
+                             parts->stats, parts->log);
     thread_start(&u->thread, "upstream", upstream_run, u);
     return u;
 }

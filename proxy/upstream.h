@@ -18,6 +18,7 @@
 #include "proxy/stats.h"
 #include "proxy/storage.h"
 
+struct twice;
 struct upstream;
 
 struct upstream_parts {
@@ -26,6 +27,7 @@ struct upstream_parts {
     struct fetch_table *fetches;
     struct ask_table *asks;
     struct health *health;
+    struct twice *twice; /* or NULL */
     struct stats *stats;
     struct log *log;
 };

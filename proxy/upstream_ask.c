@@ -195,7 +195,9 @@ static void hand_over(struct question *q)
     r->body_len = q->body_len;
     q->link_field = NULL;
     q->body = NULL;
-    keep_answer(&q->upstream->parts, q->ask);
+    const struct config_upstream *to = config_find_upstream(q->config, ask_name(q->ask)->registry);
+
+    keep_answer(&q->upstream->parts, q->ask, to && to->visibility == VISIBILITY_PRIVATE);
     question_free(q);
 }
 

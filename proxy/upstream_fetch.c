@@ -215,6 +215,17 @@ static void refuse_fetch(struct download *d, enum outcome o, const char *text, i
     download_free(d);
 }
 
+/* A foreign layer of a local repository: where its manifests say that it is kept, by the way
+ * to an upstream that may send there. */
+static void find_elsewhere(struct download *d)
+{
+    if (foreign_find(d->upstream, &d->name, fetch_digest(d->fetch), &d->urls) != 0)
+        return;
+    d->to = foreign_way(d->config, &d->urls);
+    d->is_elsewhere = true;
+    failure_set(&d->registry_said, OUT_LOCAL_BLOB, false, "it was pushed without this layer");
+}
+
 static void begin(struct msg *m, void *owner)
 {
     struct download *d = (struct download *)m;
@@ -223,12 +234,17 @@ static void begin(struct msg *m, void *owner)
     LIST_INSERT_HEAD(&u->downloads, d, link);
     d->config = config_ref(u->config);
     d->to = config_find_upstream(d->config, d->name.registry);
+    if (name_is_local(&d->name))
+        find_elsewhere(d);
     if (u->stopping) {
         refuse_fetch(d, OUT_DRAINING, "cachalot is shutting down", 0);
         return;
     }
     if (!d->to || d->to->url_count == 0) {
-        refuse_fetch(d, OUT_NAME_UNKNOWN, "the registry is not configured", 0);
+        refuse_fetch(d, d->is_elsewhere ? OUT_FORBIDDEN : OUT_NAME_UNKNOWN,
+                     d->is_elsewhere ? "no upstream's foreign-hosts has the host of its urls"
+                                     : "the registry is not configured",
+                     0);
         return;
     }
     if (d->to->offline || d->config->offline) {

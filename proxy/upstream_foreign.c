@@ -11,6 +11,7 @@
 
 #include "cache/err.h"
 #include "cache/link.h"
+#include "proxy/config_match.h"
 #include "proxy/thread.h"
 
 /* So long others are tried before a url that gave something else than the layer. */
@@ -87,6 +88,28 @@ int foreign_find(struct upstream *u, const struct name *n, const struct digest *
     if (err == 0)
         put_in_order(u, d, urls);
     return err;
+}
+
+const struct config_upstream *foreign_way(const struct config *c, const struct foreign_urls *urls)
+{
+    char host[NAME_MAX_SIZE];
+
+    for (unsigned i = 0; i < urls->count; i++) {
+        const char *start = strstr(urls->urls[i], "://");
+        size_t len = start ? strcspn(start + 3, "/?#") : 0;
+
+        if (len == 0 || len >= sizeof host)
+            continue;
+        memcpy(host, start + 3, len);
+        host[len] = '\0';
+        for (unsigned k = 0; k < c->upstream_count; k++) {
+            const struct config_upstream *to = &c->upstreams[k];
+
+            if (config_host_matches(to->foreign_hosts, to->foreign_host_count, host))
+                return to;
+        }
+    }
+    return NULL;
 }
 
 /* "Not there" and "not for you" add nothing to what the registry said. */

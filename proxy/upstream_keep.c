@@ -15,6 +15,7 @@
 #include "cache/link.h"
 #include "cache/repository.h"
 #include "cache/tag.h"
+#include "proxy/twice.h"
 
 #define VISIBILITY_RENEW_S 3600
 
@@ -24,6 +25,7 @@ struct keep {
     struct ask *ask;
     struct manifest *manifest;
     bool is_judged;
+    bool is_restricted; /* the upstream's content is for those whom local rules let */
 };
 
 /* Media types that say nothing of a manifest. */
@@ -173,7 +175,8 @@ static int keep_apply(struct storage_job *j, struct db_txn *txn)
         return apply_list(k, txn, now_s);
     if (err == 0 && k->manifest)
         err = manifest_put(txn, ask_name(k->ask), &r->digest, k->manifest,
-                           is_private(k) ? BLOB_PRIVATE : BLOB_PUBLIC, r->size_bytes, now_s);
+                           is_private(k) || k->is_restricted ? BLOB_PRIVATE : BLOB_PUBLIC,
+                           r->size_bytes, now_s);
     if (err == 0 && ask_kind(k->ask) == ASK_TAG)
         err = apply_tag(k, txn, now_s);
     return err;
@@ -189,8 +192,10 @@ static void keep_done(struct storage_job *j, int err)
     if (err != 0)
         log_event(k->parts.log, LOG_ERROR, "%s of %s/%s was not stored: %s", ask_reference(k->ask),
                   n->registry, n->repository, err_text(err));
-    else if (k->manifest)
+    else if (k->manifest) {
         STATS_ADD(k->parts.stats, manifests_stored, 1);
+        twice_add_manifest(k->parts.twice, n, &ask_answer(k->ask)->digest);
+    }
     if (err == 0 && (k->manifest || ask_kind(k->ask) == ASK_TAG))
         storage_tags_changed(k->parts.storage);
     ask_finish(k->parts.asks, k->ask);
@@ -199,7 +204,7 @@ static void keep_done(struct storage_job *j, int err)
     free(k);
 }
 
-void keep_answer(const struct upstream_parts *parts, struct ask *a)
+void keep_answer(const struct upstream_parts *parts, struct ask *a, bool is_restricted)
 {
     struct keep *k = mem_new(sizeof *k);
 
@@ -208,5 +213,6 @@ void keep_answer(const struct upstream_parts *parts, struct ask *a)
     k->job.done = keep_done;
     k->parts = *parts;
     k->ask = ask_ref(a);
+    k->is_restricted = is_restricted;
     storage_post(parts->storage, &k->job);
 }

@@ -136,6 +136,7 @@ void upstream_drain_questions(struct upstream *u);
 MUST_CHECK int foreign_find(struct upstream *u, const struct name *n, const struct digest *d,
                             struct foreign_urls *urls);
 /* What came from this url was not the layer: for a while it is tried after others. */
+const struct config_upstream *foreign_way(const struct config *c, const struct foreign_urls *urls);
 void foreign_blame(struct upstream *u, const struct digest *d, const char *url);
 /* What to say when the registry said `own`, and the urls came to `elsewhere`. */
 struct failure foreign_failure(const struct failure *own, const struct failure *elsewhere);
@@ -143,6 +144,6 @@ struct failure foreign_failure(const struct failure *own, const struct failure *
 /* Whether a Content-Type says nothing of a manifest. */
 bool keep_type_is_generic(const char *media_type);
 /* Store the answer of an ask and finish it. Takes a reference of its own. */
-void keep_answer(const struct upstream_parts *parts, struct ask *a);
+void keep_answer(const struct upstream_parts *parts, struct ask *a, bool is_restricted);
 
 #endif

@@ -35,6 +35,9 @@
 #define WORKER_INPUT_BYTES (64u * 1024)
 
 struct conn;
+struct logins;
+struct twice;
+struct uploads;
 struct worker;
 struct request_calls;
 
@@ -63,6 +66,9 @@ struct worker_parts {
     struct absences *absences;
     struct health *health;
     struct greetings *greetings;
+    struct uploads *uploads;
+    struct logins *logins;
+    struct twice *twice;
     const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;

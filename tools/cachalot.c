@@ -32,6 +32,12 @@ static const struct command commands[] = {
      "PATTERN is matched against registry/repository:tag; * and ? are wildcards,\n"
      "without any it may stand anywhere. Exits with 5 when nothing matches.",
      0, 1, cmd_ls},
+    {"duplicates", "",
+     "List layers that are kept more than once, compressed differently.\n"
+     "Shows each content with the digests that it is kept under, how much room that\n"
+     "wastes, and which images have it. Such layers come from clients that compress\n"
+     "them anew when they push; what was pulled through cachalot keeps its digests.",
+     0, 0, cmd_duplicates},
     {"ca", "ACTION [NAME]...",
      "Make (init), show, print (cert) or rotate the certificate authority.\n"
      "init [NAME]... makes one, which cachalotd does at its start, too, if it needs one;\n"

@@ -145,9 +145,10 @@ static char *held_text(const struct survey *s, const struct visit *v)
     return text;
 }
 
+/* `checked_at_s` is 0 when no upstream is asked. */
 static void add_row(struct listing *l, const char *reference, const struct digest *d,
-                    const struct tag_record *tag, int64_t used_at_s, const struct survey *s,
-                    const char *held)
+                    const struct tag_record *tag, int64_t checked_at_s, int64_t used_at_s,
+                    const struct survey *s, const char *held)
 {
     char digest[DIGEST_TEXT_MAX], size[TEXT_MAX], age[TEXT_MAX], checked[TEXT_MAX], used[TEXT_MAX];
     digest_text(d, digest);
@@ -158,7 +159,7 @@ static void add_row(struct listing *l, const char *reference, const struct diges
                       digest, "held", held, "held_bytes", (json_int_t)s->held_bytes, "total_bytes",
                       (json_int_t)s->total_bytes, "held_blobs", (int)s->held_count, "total_blobs",
                       (int)s->total_count, "platforms", s->names, "changed_at",
-                      (json_int_t)tag->changed_at_s, "checked_at", (json_int_t)tag->checked_at_s,
+                      (json_int_t)tag->changed_at_s, "checked_at", (json_int_t)checked_at_s,
                       "used_at", (json_int_t)used_at_s));
         return;
     }
@@ -167,8 +168,7 @@ static void add_row(struct listing *l, const char *reference, const struct diges
     table_add(l->table, "%s", size_text(size, s->held_bytes));
     table_add(l->table, "%s", held);
     table_add(l->table, "%s", age_text(age, l->now_s - tag->changed_at_s));
-    table_add(l->table, "%s",
-              tag->checked_at_s > 0 ? age_text(checked, l->now_s - tag->checked_at_s) : "-");
+    table_add(l->table, "%s", checked_at_s > 0 ? age_text(checked, l->now_s - checked_at_s) : "-");
     table_add(l->table, "%s", used_at_s == 0 ? "-" : age_text(used, l->now_s - used_at_s));
 }
 
@@ -207,7 +207,8 @@ static int list_tag(void *arg, const struct name *n, const char *tag, const stru
         char *text = err == 0 ? held_text(&s, &v) : mem_format("not held");
         if (err == ERR_NOT_FOUND)
             err = 0;
-        add_row(l, reference, d, r, blob.used_at_s, &s, text);
+        add_row(l, reference, d, r, name_is_local(n) ? 0 : r->checked_at_s, blob.used_at_s, &s,
+                text);
         l->count++;
         free(text);
         free(s.seen);
@@ -225,7 +226,7 @@ static enum exit_code print_listing(struct listing *l)
     if (l->options->format == FORMAT_JSON && !l->options->quiet)
         json_print(json_incref(l->array));
     else if (l->count == 0 && !l->options->quiet)
-        puts("No tag is held yet; pull an image through cachalotd.");
+        puts("No tag is held yet; pull an image through cachalotd, or push one.");
     else if (!l->options->quiet)
         table_print(l->table);
     return output_end();

@@ -37,6 +37,7 @@ struct command {
 };
 
 enum exit_code cmd_ca(const struct options *o, int argc, char **argv);
+enum exit_code cmd_duplicates(const struct options *o, int argc, char **argv);
 enum exit_code cmd_ls(const struct options *o, int argc, char **argv);
 enum exit_code cmd_status(const struct options *o, int argc, char **argv);
 

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import tempfile
 
+import cases_push
 import cases_tls
 from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
 from stage import (FAR_ADDRESS, GIB, MIB, BenchError, Drain, Line, drop_from_page_cache,
@@ -408,5 +409,13 @@ def tls(b):
     return cases_tls.tls(b, SERVER_CPU, CLIENT_CPU, row_of_medians, Row)
 
 
+# --- 8: pushes ---
+
+def push(b):
+    """A layer, five at once, and manifests, against docker-registry as a registry."""
+    ports = (CACHALOT_PORT, REGISTRY_PORT)
+    return cases_push.push_case(b, ports, b.static(), Row)
+
+
 CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "pieces": pieces,
-         "disk": disk, "memory": memory, "tls": tls}
+         "disk": disk, "memory": memory, "tls": tls, "push": push}

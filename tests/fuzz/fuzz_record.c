@@ -8,12 +8,17 @@
 #include <string.h>
 
 #include "cache/blob.h"
+#include "cache/diff.h"
 #include "cache/err.h"
+#include "cache/json.h"
 #include "cache/ledger.h"
 #include "cache/link.h"
 #include "cache/manifest.h"
 #include "cache/partial.h"
+#include "cache/referrer.h"
+#include "cache/repository.h"
 #include "cache/tag.h"
+#include "cache/upload.h"
 #include "tests/fuzz/fuzz_db.h"
 
 #define KEY_MAX (NAME_MAX_SIZE + DIGEST_KEY_MAX)
@@ -123,11 +128,15 @@ static void check_links(const struct input *in, const uint8_t *digest_key, size_
     static const char text[] = "docker.io/library/alpine";
     uint8_t key[KEY_MAX];
     uint64_t size_bytes;
+    enum link_state state;
 
     memcpy(key, text, sizeof text);
     memcpy(key + sizeof text, digest_key, len);
     put(in, DB_LINKS, key, sizeof text + len);
-    (void)is_read(link_get(in->txn, &name, &in->digest));
+    if (is_read(link_get_state(in->txn, &name, &in->digest, &state))) {
+        CHECK(state == LINK_HAS || state == LINK_DELETED);
+        CHECK(link_get(in->txn, &name, &in->digest) == (state == LINK_HAS ? 0 : ERR_NOT_FOUND));
+    }
 
     memcpy(key, digest_key, len);
     memcpy(key + len, text, sizeof text - 1);
@@ -135,6 +144,98 @@ static void check_links(const struct input *in, const uint8_t *digest_key, size_
     if (is_read(source_get(in->txn, &in->digest, &name, &size_bytes))) {
         CHECK(source_put(in->txn, &in->digest, &name, size_bytes) == 0);
         expect_same(in, DB_SOURCES, key, len + sizeof text - 1);
+    }
+}
+
+static int count_repository(void *arg, const struct name *n)
+{
+    CHECK(strcmp(n->repository, "team/app") == 0);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static void check_repositories(const struct input *in)
+{
+    static const struct name local = {.registry = "", .repository = "team/app"};
+    static const char key[] = "docker.io/library/alpine";
+    static const char local_key[] = "/team/app";
+    struct repository_record r;
+    unsigned count = 0;
+
+    put(in, DB_REPOSITORIES, key, strlen(key));
+    put(in, DB_REPOSITORIES, local_key, strlen(local_key));
+    bool read = is_read(repository_get(in->txn, &local, &r));
+
+    CHECK(repository_walk_local(in->txn, NULL, count_repository, &count) == 0);
+    CHECK(count == (read ? 1 : 0) && (!read || r.visibility == REPOSITORY_LOCAL));
+    if (is_read(repository_get(in->txn, &name, &r))) {
+        CHECK(!read && r.visibility != REPOSITORY_LOCAL);
+        CHECK(repository_put(in->txn, &name, &r) == 0);
+        expect_same(in, DB_REPOSITORIES, key, strlen(key));
+    }
+}
+
+static void check_upload(const struct input *in)
+{
+    static const char id[] = "0123456789abcdef0123456789abcdef";
+    struct upload_record r;
+
+    put(in, DB_UPLOADS, id, strlen(id));
+    if (is_read(upload_get(in->txn, id, &r))) {
+        CHECK(name_is_local(&r.name));
+        CHECK(upload_put(in->txn, id, &r) == 0);
+        expect_same(in, DB_UPLOADS, id, strlen(id));
+    }
+}
+
+/* Whatever the record holds, the answer is JSON. */
+static void check_referrer(const struct input *in, const uint8_t *digest_key, size_t len)
+{
+    static const char text[] = "docker.io/library/alpine";
+    uint8_t key[KEY_MAX + DIGEST_KEY_MAX];
+    char next[DIGEST_TEXT_MAX], why[128];
+    size_t body_len;
+    struct json_t *json;
+
+    memcpy(key, text, sizeof text);
+    memcpy(key + sizeof text, digest_key, len);
+    memcpy(key + sizeof text + len, digest_key, len);
+    put(in, DB_REFERRERS, key, sizeof text + 2 * len);
+    CHECK(link_put(in->txn, &name, &in->digest, 1) == 0);
+    struct referrers *r = referrers_new(NULL, NULL, 0);
+
+    CHECK(referrers_add_held(r, in->txn, &name, &in->digest) == 0);
+    char *body = referrers_body(r, &body_len, next);
+
+    CHECK(json_parse(&json, body, body_len, why, sizeof why) == 0 && next[0] == '\0');
+    json_wipe(&json);
+    free(body);
+    referrers_free(&r);
+}
+
+static int visit_diff(void *arg, const struct diff_blob *blob)
+{
+    CHECK(blob->proof == DIFF_CLAIMED || blob->proof == DIFF_HASHED);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static void check_diff(const struct input *in, const uint8_t *digest_key, size_t len)
+{
+    static const struct blob_record held = {.size_bytes = 1, .origin = BLOB_PUBLIC};
+    uint8_t key[2 * DIGEST_KEY_MAX];
+    unsigned visited = 0;
+    struct digest diff_id;
+
+    CHECK(blob_put(in->txn, &in->digest, &held) == 0);
+    memcpy(key, digest_key, len);
+    memcpy(key + len, digest_key, len);
+    put(in, DB_DIFFS, key, 2 * len);
+    CHECK(diff_walk(in->txn, &in->digest, visit_diff, &visited) == 0 && visited <= 1);
+    put(in, DB_CONTENTS, digest_key, len);
+    if (is_read(diff_get(in->txn, &in->digest, &diff_id))) {
+        CHECK(diff_put(in->txn, &diff_id, &in->digest, DIFF_HASHED) == 0);
+        expect_same(in, DB_CONTENTS, digest_key, len);
     }
 }
 
@@ -185,6 +286,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_manifest(&in, key, len);
     check_tag(&in);
     check_links(&in, key, len);
+    check_repositories(&in);
+    check_upload(&in);
+    check_referrer(&in, key, len);
+    check_diff(&in, key, len);
     check_list(&in);
     check_ledger(&in);
     db_abort(&in.txn);

@@ -69,6 +69,36 @@ static void check_name(const char *text, size_t len)
     CHECK(name_equal(&n, &again));
 }
 
+static void check_local(const char *text, size_t len)
+{
+    char whole[NAME_MAX_SIZE];
+    struct name n;
+
+    if (name_set_local(&n, text, len) != 0) {
+        return;
+    }
+    CHECK(name_is_local(&n) && name_is_repository(text, len));
+    CHECK(name_text(&n, whole) == len && memcmp(whole, text, len) == 0);
+    CHECK(!name_looks_like_registry(whole, len));
+}
+
+/* A key has one name, and a name one key. */
+static void check_name_key(const char *text, size_t len)
+{
+    char again[NAME_MAX_SIZE];
+    struct name n;
+    struct name back;
+
+    if (name_from_key(&n, text, len) != 0) {
+        return;
+    }
+    size_t again_len = name_key(&n, again);
+
+    CHECK(again_len == strlen(again) && again_len < NAME_MAX_SIZE);
+    CHECK(name_from_key(&back, again, again_len) == 0 && name_equal(&n, &back));
+    CHECK(!name_is_local(&n) || (again_len == len && memcmp(again, text, len) == 0));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = (const char *)data;
@@ -76,6 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_digest(text, size);
     check_key(data, size);
     check_name(text, size);
+    check_local(text, size);
+    check_name_key(text, size);
     (void)name_looks_like_registry(text, size);
     if (name_is_tag(text, size)) {
         CHECK(size < NAME_TAG_MAX_SIZE && memchr(text, '/', size) == NULL);

@@ -35,7 +35,8 @@ static void check_query(const struct target *t)
     CHECK(len < sizeof t->query);
     CHECK(strspn(t->query, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                            "0123456789-._~%=&") == len);
-    CHECK(len == 0 || t->endpoint == ENDPOINT_TAGS || t->endpoint == ENDPOINT_REFERRERS);
+    CHECK(len == 0 || t->endpoint == ENDPOINT_TAGS || t->endpoint == ENDPOINT_REFERRERS ||
+          t->endpoint == ENDPOINT_CATALOG);
 }
 
 static const char *last_part(const struct target *t, char out[DIGEST_TEXT_MAX + 16])
@@ -45,6 +46,8 @@ static const char *last_part(const struct target *t, char out[DIGEST_TEXT_MAX + 
         [ENDPOINT_BLOB] = "blobs",
         [ENDPOINT_TAGS] = "tags",
         [ENDPOINT_REFERRERS] = "referrers",
+        [ENDPOINT_UPLOADS] = "blobs/uploads",
+        [ENDPOINT_UPLOAD] = "blobs/uploads",
     };
     char digest[DIGEST_TEXT_MAX];
     const char *reference = t->endpoint == ENDPOINT_TAGS ? "list"
@@ -81,6 +84,10 @@ static void check_target(const struct target *t, enum role role, const char *mir
     if (t->door == DOOR_ADMIN) {
         return;
     }
+    if (t->endpoint == ENDPOINT_CATALOG) {
+        CHECK(t->door == DOOR_LOCAL && role == ROLE_REGISTRY);
+        return;
+    }
     CHECK((t->door == DOOR_MIRROR) == (role == ROLE_MIRROR));
     if (t->endpoint == ENDPOINT_PING) {
         CHECK((t->door == DOOR_NONE) == (t->name.registry[0] == '\0'));
@@ -91,11 +98,27 @@ static void check_target(const struct target *t, enum role role, const char *mir
         return;
     }
     check_name(t);
-    CHECK(t->by_digest || t->endpoint == ENDPOINT_MANIFEST || t->endpoint == ENDPOINT_TAGS);
-    if (t->endpoint == ENDPOINT_MANIFEST && !t->by_digest) {
+    CHECK(t->by_digest || t->endpoint == ENDPOINT_MANIFEST || t->endpoint == ENDPOINT_TAGS ||
+          t->endpoint == ENDPOINT_UPLOADS || t->endpoint == ENDPOINT_UPLOAD);
+    if ((t->endpoint == ENDPOINT_MANIFEST || t->endpoint == ENDPOINT_UPLOAD) && !t->by_digest) {
         CHECK(name_is_tag(t->tag, strlen(t->tag)));
     }
     check_again(t, role, mirror_of);
+}
+
+static void check_push(struct span target)
+{
+    struct push_parameters p;
+
+    memset(&p, 0xa5, sizeof p);
+    if (route_parse_push(&p, target) != OUT_LOCAL)
+        return;
+    CHECK(p.tag_count <= ROUTE_TAGS_MAX);
+    for (unsigned i = 0; i < p.tag_count; i++)
+        CHECK(name_is_tag(p.tags[i], strlen(p.tags[i])));
+    CHECK(!p.has_digest || p.digest.alg != 0);
+    CHECK(!p.has_mount || p.mount.alg != 0);
+    CHECK(strnlen(p.from, sizeof p.from) < sizeof p.from);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -105,6 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const char *mirror_of;
     } listeners[] = {
         {ROLE_REGISTRY, NULL}, {ROLE_MIRROR, "docker.io"}, {ROLE_MIRROR, "localhost:5000"}};
+    check_push((struct span){(const char *)data, size});
     for (size_t i = 0; i < sizeof listeners / sizeof listeners[0]; i++) {
         struct target t;
         memset(&t, 0xa5, sizeof t);
@@ -115,7 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         } else {
             CHECK(o == OUT_NO_ROUTE || o == OUT_NAME_INVALID || o == OUT_TAG_INVALID ||
                   o == OUT_DIGEST_INVALID || o == OUT_BAD_REQUEST || o == OUT_NAME_UNKNOWN ||
-                  o == OUT_URI_TOO_LONG);
+                  o == OUT_URI_TOO_LONG || o == OUT_UPLOAD_UNKNOWN);
         }
     }
     return 0;

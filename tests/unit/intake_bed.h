@@ -84,7 +84,7 @@ static inline int setup(void **state)
     b->fetches = fetch_table_new();
     b->answers = queue_new();
     b->hasher =
-        hasher_start(b->scratch->store, b->storage, b->fetches, b->answers, &b->stats, NULL);
+        hasher_start(b->scratch->store, b->storage, b->fetches, b->answers, NULL, &b->stats, NULL);
     b->data = malloc(DATA_BYTES);
     assert_non_null(b->data);
     for (size_t i = 0; i < DATA_BYTES; i++) {

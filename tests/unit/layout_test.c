@@ -112,6 +112,25 @@ static void test_tags_that_are_held(void **state)
     assert_int_equal(rmdir(scratch_path(s->dir, "partial")), 0);
 }
 
+static void test_local_tags(void **state)
+{
+    struct scratch *s = *state;
+    struct db_txn *txn = scratch_write(s);
+    struct name n = scratch_local("team/app");
+    struct tag_record r = {.size_bytes = 7, .media_type = IMAGE, .checked_at_s = 1};
+
+    hold(txn, IMAGE, "{\"v\":1}");
+    r.digest = scratch_digest("{\"v\":1}");
+    assert_int_equal(tag_put(txn, &n, "v1", &r), 0);
+    assert_int_equal(layout_write_index(s->store, txn), 0);
+    db_abort(&txn);
+    json_t *index = load(s);
+
+    assert_int_equal(json_array_size(json_object_get(index, "manifests")), 1);
+    expect_entry(index, 0, IMAGE, "{\"v\":1}", "team/app:v1");
+    json_decref(index);
+}
+
 /* A record that did not come from a parsed manifest. */
 static void put_media_type(struct db_txn *txn, const char *text, const char *media_type)
 {
@@ -180,10 +199,8 @@ static void test_what_cannot_be_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_an_empty_cache),
-        TEST(test_tags_that_are_held),
-        TEST(test_odd_media_types),
-        TEST(test_what_cannot_be_written),
+        TEST(test_an_empty_cache),  TEST(test_tags_that_are_held),     TEST(test_local_tags),
+        TEST(test_odd_media_types), TEST(test_what_cannot_be_written),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,6 +62,101 @@ static void test_walk(void **state)
     db_abort(&txn);
 }
 
+static void test_deleted(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_local("a");
+    struct name ab = scratch_local("a/b");
+    struct digest x = scratch_digest("x"), y = scratch_digest("y");
+    struct seen none = {0}, one = {0};
+    enum link_state state_of;
+
+    assert_int_equal(link_get_state(txn, &a, &x, &state_of), 0);
+    assert_int_equal(state_of, LINK_NONE);
+    assert_int_equal(link_put(txn, &a, &x, 1), 0);
+    assert_int_equal(link_put(txn, &ab, &x, 10), 0);
+    assert_int_equal(link_get_state(txn, &a, &x, &state_of), 0);
+    assert_int_equal(state_of, LINK_HAS);
+    assert_int_equal(link_delete(txn, &a, &x, 2), 0);
+    assert_int_equal(link_delete(txn, &a, &y, 2), 0);
+    assert_int_equal(link_get(txn, &a, &x), ERR_NOT_FOUND);
+    assert_int_equal(link_get_state(txn, &a, &x, &state_of), 0);
+    assert_int_equal(state_of, LINK_DELETED);
+    assert_int_equal(link_walk(txn, &a, see, &none), 0);
+    assert_int_equal(none.count, 0);
+    assert_int_equal(link_get(txn, &ab, &x), 0);
+    assert_int_equal(link_put(txn, &a, &x, 100), 0);
+    assert_int_equal(link_get(txn, &a, &x), 0);
+    assert_int_equal(link_walk(txn, &a, see, &one), 0);
+    assert_int_equal(one.count, 1);
+    assert_int_equal(one.sum_s, 100);
+    db_abort(&txn);
+}
+
+/* A local name is none of an upstream's, whatever it is called. */
+static void test_local_names_are_apart(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name local = scratch_local("library/alpine");
+    struct name public = scratch_name("docker.io", "library/alpine");
+    struct name host = scratch_name("library", "alpine");
+    struct digest x = scratch_digest("x");
+
+    assert_int_equal(link_put(txn, &local, &x, 1), 0);
+    assert_int_equal(link_get(txn, &public, &x), ERR_NOT_FOUND);
+    assert_int_equal(link_get(txn, &host, &x), ERR_NOT_FOUND);
+    db_abort(&txn);
+}
+
+static int see_holder(void *arg, const struct name *n)
+{
+    char *seen = arg;
+    size_t len = strlen(seen);
+
+    assert_true(name_is_local(n));
+    snprintf(seen + len, 128 - len, "%s ", n->repository);
+    return strcmp(n->repository, "stop") == 0 ? 7 : 0;
+}
+
+static void test_holders(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct digest x = scratch_digest("x"), y = scratch_digest("y");
+    struct name upstream = scratch_name("quay.io", "a");
+    static const char *const holders[] = {"b/c", "a", "b"};
+    uint8_t key[DIGEST_KEY_MAX + 1];
+    char seen[128] = "";
+
+    assert_int_equal(link_put(txn, &upstream, &x, 1), 0);
+    assert_int_equal(link_walk_holders(txn, &x, see_holder, seen), 0);
+    assert_string_equal(seen, "");
+    for (size_t i = 0; i < 3; i++) {
+        struct name n = scratch_local(holders[i]);
+
+        assert_int_equal(link_put(txn, &n, &x, 1), 0);
+    }
+    size_t len = digest_to_key(&x, key);
+
+    key[len] = '?';
+    assert_int_equal(db_put(txn, DB_HOLDERS, key, len + 1, "", 0), 0);
+    struct name other = scratch_local("other");
+
+    assert_int_equal(link_put(txn, &other, &y, 1), 0);
+    assert_int_equal(link_walk_holders(txn, &x, see_holder, seen), 0);
+    assert_string_equal(seen, "a b b/c ");
+    struct name gone = scratch_local("b");
+
+    assert_int_equal(link_delete(txn, &gone, &x, 2), 0);
+    seen[0] = '\0';
+    assert_int_equal(link_walk_holders(txn, &x, see_holder, seen), 0);
+    assert_string_equal(seen, "a b/c ");
+    struct name stop = scratch_local("stop");
+
+    assert_int_equal(link_put(txn, &stop, &x, 1), 0);
+    assert_int_equal(link_walk_holders(txn, &x, see_holder, seen), 7);
+    db_abort(&txn);
+}
+
 static void test_sources(void **state)
 {
     struct db_txn *txn = scratch_write(*state);
@@ -156,6 +251,13 @@ static void test_damage(void **state)
     len = 10 + digest_to_key(&x, key + 10);
     assert_int_equal(db_put(txn, DB_LINKS, key, len, huge, 3), 0);
     assert_int_equal(link_get(txn, &a, &x), ERR_DAMAGED);
+    assert_int_equal(db_put(txn, DB_LINKS, key, len, huge, 0), 0);
+    assert_int_equal(link_get(txn, &a, &x), ERR_DAMAGED);
+    assert_int_equal(db_put(txn, DB_LINKS, key, len, "\3\0\0\0\0\0\0\0", 9), 0);
+    assert_int_equal(link_get(txn, &a, &x), ERR_DAMAGED);
+    /* As every index has them since its first version. */
+    assert_int_equal(db_put(txn, DB_LINKS, key, len, "\1\0\0\0\0\0\0\0", 9), 0);
+    assert_int_equal(link_get(txn, &a, &x), 0);
     assert_int_equal(db_put(txn, DB_LISTS, list_key, sizeof list_key - 1, huge, sizeof huge), 0);
     assert_int_equal(list_get(txn, &a, "q", &r), ERR_DAMAGED);
     db_abort(&txn);
@@ -166,8 +268,11 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_links), TEST(test_walk),        TEST(test_sources),
-        TEST(test_lists), TEST(test_list_limits), TEST(test_damage),
+        TEST(test_links),   TEST(test_walk),
+        TEST(test_deleted), TEST(test_local_names_are_apart),
+        TEST(test_holders), TEST(test_sources),
+        TEST(test_lists),   TEST(test_list_limits),
+        TEST(test_damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

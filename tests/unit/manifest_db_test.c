@@ -4,6 +4,7 @@
 #include "cache/err.h"
 #include "cache/link.h"
 #include "cache/manifest.h"
+#include "cache/record.h"
 #include "tests/unit/scratch.h"
 
 #define IMAGE "application/vnd.oci.image.manifest.v1+json"
@@ -180,6 +181,52 @@ static void test_referrer(void **state)
     db_abort(&txn);
 }
 
+/* The subject is part of the record: who deletes the manifest must find its referrer. */
+static void test_subject(void **state)
+{
+    static const char text[] = "{\"subject\":" CHILD_98 "}";
+    struct db_txn *txn = scratch_write(*state);
+    struct digest with = put(txn, IMAGE, text), without = put(txn, IMAGE, "{}");
+    struct manifest_record r;
+
+    assert_int_equal(manifest_get(txn, &with, &r), 0);
+    assert_int_equal(r.subject.alg, DIGEST_SHA256);
+    assert_int_equal(r.subject.bytes[0], 0xaa);
+    assert_int_equal(manifest_get(txn, &without, &r), 0);
+    assert_int_equal(r.subject.alg, 0);
+    db_abort(&txn);
+}
+
+/* As version 1 wrote them: size, is_index, media type, children. */
+static void test_old_records(void **state)
+{
+    static const uint8_t old[] = "\1\7\0\0\0\0\0\0\0\0\3\0a/b\0\1\0\0\0\2";
+    struct db_txn *txn = scratch_write(*state);
+    struct digest d = put(txn, INDEX, "{}");
+    uint8_t key[DIGEST_KEY_MAX];
+    uint8_t bytes[sizeof old + 64] = {0};
+    struct manifest_record r;
+    struct record_out child;
+
+    memcpy(bytes, old, sizeof old - 1);
+    record_start(&child, bytes + sizeof old - 1, sizeof bytes - sizeof old + 1, DIGEST_SHA256);
+    record_put_bytes(&child, d.bytes, digest_size(&d));
+    record_put_u64(&child, 98);
+    record_put_text(&child, "a/b");
+    assert_int_equal(record_finish(&child), 0);
+    assert_int_equal(
+        db_put(txn, DB_MANIFESTS, key, digest_to_key(&d, key), bytes, sizeof old - 1 + child.len),
+        0);
+    assert_int_equal(manifest_get(txn, &d, &r), 0);
+    assert_int_equal(r.size_bytes, 7);
+    assert_string_equal(r.media_type, "a/b");
+    assert_int_equal(r.subject.alg, 0);
+    char *seen = mem_format("2 %02x 98 a/b\n", d.bytes[0]);
+    expect_children(txn, &d, seen, 0);
+    free(seen);
+    db_abort(&txn);
+}
+
 static void test_the_more_open_origin_stays(void **state)
 {
     static const struct blob_record private = {
@@ -263,7 +310,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_image),           TEST(test_platforms),     TEST(test_walk_ends_early),
         TEST(test_referrer),        TEST(test_a_large_index), TEST(test_the_more_open_origin_stays),
-        TEST(test_damaged_records), TEST(test_foreign_urls),
+        TEST(test_damaged_records), TEST(test_foreign_urls),  TEST(test_subject),
+        TEST(test_old_records),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

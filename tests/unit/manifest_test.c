@@ -386,6 +386,46 @@ static void test_quote(void **state)
     assert_null(json_quote("\xff"));
 }
 
+/* Only strings are annotations, and only what is short enough is kept. */
+static void test_annotations(void **state)
+{
+    struct manifest *m =
+        parse_good(INDEX, "{\"annotations\":{\"a\":\"b\",\"c\":7,\"d\":null,\"e\":{\"f\":\"g\"}},"
+                          "\"manifests\":[" DESCRIPTOR ",{" DIGEST ",\"size\":1,\"artifactType\":"
+                          "\"x/y\",\"annotations\":{\"h\":\"\\u00fc\"}}]}");
+    char *text = manifest_annotations(m);
+
+    (void)state;
+    assert_string_equal(text, "{\"a\":\"b\"}");
+    free(text);
+    assert_null(descriptor_annotations(manifest_child(m, 0)));
+    assert_null(manifest_child(m, 0)->artifact_type);
+    text = descriptor_annotations(manifest_child(m, 1));
+    assert_string_equal(text, "{\"h\":\"\\u00FC\"}");
+    assert_string_equal(manifest_child(m, 1)->artifact_type, "x/y");
+    free(text);
+    manifest_free(&m);
+
+    static const char *const none[] = {"{}", "{\"annotations\":{}}", "{\"annotations\":null}",
+                                       "{\"annotations\":[\"a\"]}", "{\"annotations\":{\"a\":1}}"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        m = parse_good(IMAGE, none[i]);
+        assert_null(manifest_annotations(m));
+        manifest_free(&m);
+    }
+    for (int extra = 0; extra < 2; extra++) {
+        char *large = mem_format("{\"annotations\":{\"a\":\"%*s\"}}",
+                                 (int)(ANNOTATIONS_MAX - strlen("{\"a\":\"\"}")) + extra, "");
+
+        m = parse_good(IMAGE, large);
+        text = manifest_annotations(m);
+        assert_true((text == NULL) == (extra == 1));
+        free(text);
+        free(large);
+        manifest_free(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_depth),          cmocka_unit_test(test_too_many_values),
         cmocka_unit_test(test_too_large),      cmocka_unit_test(test_urls_are_limited),
         cmocka_unit_test(test_media_types),    cmocka_unit_test(test_quote),
+        cmocka_unit_test(test_annotations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,8 +49,8 @@ static void test_repository(void **state)
     expect_each(name_is_repository, false, bad, COUNT(bad));
     assert_false(name_is_repository("a\0b", 3));
     memset(text, 'a', sizeof text);
-    assert_true(name_is_repository(text, 255));
-    assert_false(name_is_repository(text, 256));
+    assert_true(name_is_repository(text, 254));
+    assert_false(name_is_repository(text, 255));
 }
 
 static void test_tag(void **state)
@@ -167,6 +167,60 @@ static void test_set_refuses(void **state)
     assert_string_equal(text, "docker.io");
 }
 
+static void test_local(void **state)
+{
+    static const char *const good[] = {"a",       "team/app",   "library/alpine",
+                                       "a/c.d/e", "localhosts", "v2/blobs/uploads"};
+    static const char *const bad[] = {"",      "/",           "/a",    "a/",          "A",
+                                      "..",    "docker.io/a", "a.b/c", "localhost/a", "localhost",
+                                      "a:1/b", "a.b"};
+    char text[NAME_MAX_SIZE];
+    struct name n;
+
+    (void)state;
+    assert_int_equal(name_set_local(&n, "team/app", 8), 0);
+    assert_true(name_is_local(&n));
+    assert_int_equal(name_text(&n, text), 8);
+    assert_string_equal(text, "team/app");
+    assert_int_equal(name_key(&n, text), 9);
+    assert_string_equal(text, "/team/app");
+    for (size_t i = 0; i < COUNT(good); i++) {
+        assert_int_equal(name_set_local(&n, good[i], strlen(good[i])), 0);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        assert_int_equal(name_set_local(&n, bad[i], strlen(bad[i])), ERR_INVALID);
+    }
+    memset(text, 'a', sizeof text);
+    assert_int_equal(name_set_local(&n, text, 255), ERR_INVALID);
+    assert_int_equal(name_set_local(&n, text, 254), 0);
+    assert_int_equal(name_key(&n, text), 255);
+    assert_int_equal(name_text(&n, text), 254);
+    assert_int_equal(strlen(text), 254);
+    assert_int_equal(name_set(&n, "quay.io", 7, "a", 1), 0);
+    assert_false(name_is_local(&n));
+}
+
+/* What name_key writes is read back; nothing else is. */
+static void test_keys(void **state)
+{
+    static const char *const good[] = {"/a", "/team/app", "docker.io/library/a", "quay.io/a/b",
+                                       "host:5000/a"};
+    static const char *const bad[] = {"",   "/",        "a",         "//a", "/docker.io/a",
+                                      "/A", "quay.io/", "quay.io/A", "/a/", "a b/c"};
+    char text[NAME_MAX_SIZE];
+    struct name n;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++) {
+        assert_int_equal(name_from_key(&n, good[i], strlen(good[i])), 0);
+        assert_int_equal(name_key(&n, text), strlen(good[i]));
+        assert_string_equal(text, good[i]);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        assert_int_equal(name_from_key(&n, bad[i], strlen(bad[i])), ERR_INVALID);
+    }
+}
+
 static void test_equal(void **state)
 {
     struct name a;
@@ -186,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_repository), cmocka_unit_test(test_tag),
         cmocka_unit_test(test_registry),   cmocka_unit_test(test_looks_like_registry),
         cmocka_unit_test(test_canonical),  cmocka_unit_test(test_set_refuses),
+        cmocka_unit_test(test_local),      cmocka_unit_test(test_keys),
         cmocka_unit_test(test_equal),
     };
 

@@ -228,6 +228,27 @@ static void add(struct scratch *s, struct db_txn *txn, const char *what, int64_t
     }
 }
 
+static int stop_at(void *arg, const char *name)
+{
+    ++*(unsigned *)arg;
+    return strcmp(name, "stop") == 0 ? 7 : 0;
+}
+
+static void test_walk_files(void **state)
+{
+    struct scratch *s = *state;
+    unsigned seen = 0;
+
+    assert_int_equal(partial_walk_files(s->store, stop_at, &seen), 0);
+    assert_int_equal(seen, 0);
+    scratch_file(s->dir, "partial/a", "", 0);
+    scratch_file(s->dir, "partial/b", "", 0);
+    assert_int_equal(partial_walk_files(s->store, stop_at, &seen), 0);
+    assert_int_equal(seen, 2);
+    scratch_file(s->dir, "partial/stop", "", 0);
+    assert_int_equal(partial_walk_files(s->store, stop_at, &seen), 7);
+}
+
 static void test_sweep(void **state)
 {
     static const char *const gone[] = {"old", "no file", "no record"};
@@ -248,10 +269,13 @@ static void test_sweep(void **state)
     scratch_file(s->dir, "partial/tmp-0123456789abcdef", "x", 1);
     scratch_file(s->dir, "partial/sha256-short", "x", 1);
     scratch_file(s->dir, "partial/-", "x", 1);
+    scratch_file(s->dir, "partial/upload-0123456789abcdef0123456789abcdef", "x", 1);
     assert_int_equal(mkdir(scratch_path(s->dir, "partial/a-folder"), 0700), 0);
 
     assert_int_equal(partial_sweep(s->store, txn, 1500, 600, &removed), 0);
     assert_int_equal(removed, 5);
+    assert_int_equal(scratch_file_size(s->dir, "partial/upload-0123456789abcdef0123456789abcdef"),
+                     1);
     assert_true(has_partial(s, &kept));
     assert_int_equal(partial_get(txn, &kept, &r), 0);
     assert_true(has_partial(s, &future));
@@ -273,10 +297,15 @@ static void test_sweep(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_grow_and_publish), TEST(test_room_is_not_readable),
-        TEST(test_absurd_sizes),     TEST(test_discard_after_publish_keeps_the_blob),
-        TEST(test_what_is_no_file),  TEST(test_record),
-        TEST(test_damaged_extents),  TEST(test_sweep),
+        TEST(test_grow_and_publish),
+        TEST(test_room_is_not_readable),
+        TEST(test_absurd_sizes),
+        TEST(test_discard_after_publish_keeps_the_blob),
+        TEST(test_what_is_no_file),
+        TEST(test_record),
+        TEST(test_damaged_extents),
+        TEST(test_walk_files),
+        TEST(test_sweep),
         TEST(test_a_full_disk),
     };
 

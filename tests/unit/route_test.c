@@ -59,6 +59,15 @@ static const struct good_row good_rows[] = {
     {"/docker.io/v2", REGISTRY, PING, "prefix docker.io - -"},
     {"/localhost:5000/v2/", REGISTRY, PING, "prefix localhost:5000 - -"},
     {"http://cachalot.lan:5000/v2/", REGISTRY, PING, "- - - -"},
+    /* Pushes. */
+    {"/v2/_catalog?n=5", REGISTRY, ENDPOINT_CATALOG, "local - - -"},
+    {"/v2/team/app/blobs/uploads/", REGISTRY, ENDPOINT_UPLOADS, "local - team/app -"},
+    {"/v2/team/app/blobs/uploads", REGISTRY, ENDPOINT_UPLOADS, "local - team/app -"},
+    {"/v2/team/app/blobs/uploads/0123", REGISTRY, ENDPOINT_UPLOAD, "local - team/app 0123"},
+    {"/v2/a/blobs/uploads/blobs/uploads/x", REGISTRY, ENDPOINT_UPLOAD, "local - a/blobs/uploads x"},
+    {"/v2/a/blobs/uploads/manifests/latest", REGISTRY, MANIFEST, "local - a/blobs/uploads latest"},
+    {"/v2/docker.io/alpine/blobs/uploads/", REGISTRY, ENDPOINT_UPLOADS,
+     "prefix docker.io library/alpine -"},
     /* The prefix door. */
     {"/v2/docker.io/alpine/manifests/latest", REGISTRY, MANIFEST,
      "prefix docker.io library/alpine latest"},
@@ -151,7 +160,12 @@ static const struct bad_row bad_rows[] = {
     {"/V2/", REGISTRY, OUT_NO_ROUTE},
     {"/v2x", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a", REGISTRY, OUT_NO_ROUTE},
-    {"/v2/_catalog", REGISTRY, OUT_NO_ROUTE},
+    {"/v2/_catalog", MIRROR, OUT_NO_ROUTE},
+    {"/v2/_catalog?ns=docker.io", REGISTRY, OUT_NO_ROUTE},
+    {"/v2/blobs/uploads/", REGISTRY, OUT_NO_ROUTE},
+    {"/v2/Team/app/blobs/uploads/", REGISTRY, OUT_NAME_INVALID},
+    {"/v2/team/app/blobs/uploads/..", REGISTRY, OUT_UPLOAD_UNKNOWN},
+    {"/v2/team/app/blobs/uploads/a%2fb", REGISTRY, OUT_UPLOAD_UNKNOWN},
     {"/v2/docker.io/", MIRROR, OUT_NO_ROUTE},
     {"/foo/v2/a/manifests/b", REGISTRY, OUT_NO_ROUTE},
     {"/docker.io/", REGISTRY, OUT_NO_ROUTE},
@@ -164,8 +178,6 @@ static const struct bad_row bad_rows[] = {
     {"/v2/a/tags/list/", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a/manifests", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a/manifests/", REGISTRY, OUT_NO_ROUTE},
-    {"/v2/a/blobs/uploads/", REGISTRY, OUT_NO_ROUTE},
-    {"/v2/a/blobs/uploads/x", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a/Manifests/b", REGISTRY, OUT_NO_ROUTE},
     /* Names. */
     {"/v2/manifests/latest", REGISTRY, OUT_NAME_INVALID},
@@ -322,8 +334,8 @@ static enum outcome parse_long(const char *before, size_t len, const char *after
 static void test_lengths(void **state)
 {
     (void)state;
-    assert_int_equal(parse_long("/v2/", 255, "/manifests/b"), OUT_LOCAL);
-    assert_int_equal(parse_long("/v2/", 256, "/manifests/b"), OUT_NAME_INVALID);
+    assert_int_equal(parse_long("/v2/", 254, "/manifests/b"), OUT_LOCAL);
+    assert_int_equal(parse_long("/v2/", 255, "/manifests/b"), OUT_NAME_INVALID);
     assert_int_equal(parse_long("/v2/quay.io/", 247, "/manifests/b"), OUT_LOCAL);
     assert_int_equal(parse_long("/v2/quay.io/", 248, "/manifests/b"), OUT_NAME_INVALID);
     assert_int_equal(parse_long("/v2/docker.io/", 237, "/manifests/b"), OUT_LOCAL);
@@ -342,6 +354,50 @@ static void test_lengths(void **state)
 }
 
 /* Slashes are cheap. */
+static struct push_parameters push_of(const char *target)
+{
+    struct push_parameters p;
+
+    assert_int_equal(route_parse_push(&p, (struct span){target, strlen(target)}), OUT_LOCAL);
+    return p;
+}
+
+static void test_push_parameters(void **state)
+{
+    static const struct {
+        const char *target;
+        enum outcome why;
+    } bad[] = {
+        {"/x?digest=sha256:baddigeststring", OUT_DIGEST_INVALID},
+        {"/x?digest=", OUT_DIGEST_INVALID},
+        {"/x?digest=" SHA256 "&digest=" SHA256, OUT_BAD_REQUEST},
+        {"/x?mount=md5:00", OUT_DIGEST_INVALID},
+        {"/x?digest-algorithm=md5", OUT_DIGEST_INVALID},
+        {"/x?tag=..", OUT_TAG_INVALID},
+        {"/x?from=%zz", OUT_BAD_REQUEST},
+        {"/x?from=a%00b", OUT_NAME_INVALID},
+    };
+    struct push_parameters p = push_of("/x?mount=" SHA256 "&from=a%2Fb&digest=" SHA512
+                                       "&tag=1&tag=2&other=%20&digest-algorithm=sha512");
+    char text[DIGEST_TEXT_MAX];
+
+    (void)state;
+    assert_string_equal(digest_text(&p.mount, text), SHA256);
+    assert_string_equal(digest_text(&p.digest, text), SHA512);
+    assert_true(p.has_mount && p.has_digest && p.has_from);
+    assert_string_equal(p.from, "a/b");
+    assert_int_equal(p.algorithm, DIGEST_SHA512);
+    assert_int_equal(p.tag_count, 2);
+    assert_string_equal(p.tags[1], "2");
+    p = push_of("/x");
+    assert_false(p.has_mount || p.has_digest || p.has_from || p.tag_count > 0);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct span target = {bad[i].target, strlen(bad[i].target)};
+        if (route_parse_push(&p, target) != bad[i].why)
+            fail_msg("%s", bad[i].target);
+    }
+}
+
 static void test_slashes(void **state)
 {
     (void)state;
@@ -357,9 +413,10 @@ static void test_slashes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_meanings), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_query),    cmocka_unit_test(test_ns_text),
-        cmocka_unit_test(test_lengths),  cmocka_unit_test(test_slashes),
+        cmocka_unit_test(test_meanings),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_query),           cmocka_unit_test(test_ns_text),
+        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_slashes),
+        cmocka_unit_test(test_push_parameters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,4 +131,12 @@ static inline struct name scratch_name(const char *registry, const char *reposit
     return n;
 }
 
+static inline struct name scratch_local(const char *repository)
+{
+    struct name n;
+
+    assert_int_equal(name_set_local(&n, repository, strlen(repository)), 0);
+    return n;
+}
+
 #endif

@@ -150,23 +150,88 @@ static void test_walk(void **state)
     struct name ported = scratch_name("host.lan:5000", "a/b");
     struct name alpine = scratch_name("docker.io", "alpine");
     struct name zed = scratch_name("quay.io", "z");
+    struct name local = scratch_local("quay/z");
     char seen[512] = "";
 
     assert_int_equal(tag_walk(txn, visit_append, seen), 0);
     assert_int_equal(tag_put(txn, &ported, "v1.0", &r), 0);
     assert_int_equal(tag_put(txn, &alpine, "latest", &r), 0);
     assert_int_equal(tag_put(txn, &zed, "z", &r), 0);
+    assert_int_equal(tag_put(txn, &local, "z", &r), 0);
     for (size_t i = 0; i < sizeof bad_keys / sizeof bad_keys[0]; i++) {
         assert_int_equal(db_put(txn, DB_TAGS, bad_keys[i], strlen(bad_keys[i]), "bad", 3), 0);
     }
     assert_int_equal(db_put(txn, DB_TAGS, "a/b:t", 5, "bad", 3), 0);
     assert_int_equal(tag_walk(txn, visit_append, seen), 0);
-    assert_string_equal(seen,
-                        "docker.io|library/alpine|latest host.lan:5000|a/b|v1.0 quay.io|z|z ");
+    assert_string_equal(
+        seen, "|quay/z|z docker.io|library/alpine|latest host.lan:5000|a/b|v1.0 quay.io|z|z ");
     assert_int_equal(tag_put(txn, &alpine, "stop", &r), 0);
     seen[0] = '\0';
     assert_int_equal(tag_walk(txn, visit_append, seen), 42);
-    assert_string_equal(seen, "docker.io|library/alpine|latest docker.io|library/alpine|stop ");
+    assert_string_equal(seen,
+                        "|quay/z|z docker.io|library/alpine|latest docker.io|library/alpine|stop ");
+    db_abort(&txn);
+}
+
+static void expect_tags(struct db_txn *txn, const struct name *n, const char *after,
+                        const char *expected)
+{
+    char seen[512] = "";
+
+    assert_int_equal(tag_walk_repository(txn, n, after, visit_append, seen), 0);
+    assert_string_equal(seen, expected);
+}
+
+static void test_walk_repository(void **state)
+{
+    static const char *const tags[] = {"b", "a", "B", "a.1", "a-1", "_"};
+    struct db_txn *txn = scratch_write(*state);
+    struct tag_record r = record("x", 1);
+    struct name app = scratch_local("app");
+    struct name inner = scratch_local("app/app");
+    struct name longer = scratch_local("app1");
+    struct name upstream = scratch_name("quay.io", "app");
+    char text[600];
+    char seen[512] = "";
+
+    expect_tags(txn, &app, NULL, "");
+    assert_int_equal(tag_put(txn, &inner, "a", &r), 0);
+    assert_int_equal(tag_put(txn, &longer, "a", &r), 0);
+    assert_int_equal(tag_put(txn, &upstream, "u", &r), 0);
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        assert_int_equal(tag_put(txn, &app, tags[i], &r), 0);
+    }
+    assert_int_equal(db_put(txn, DB_TAGS, "/app:c", 6, "bad", 3), 0);
+    expect_tags(txn, &app, NULL, "|app|B |app|_ |app|a |app|a-1 |app|a.1 |app|b ");
+    expect_tags(txn, &app, "", "|app|B |app|_ |app|a |app|a-1 |app|a.1 |app|b ");
+    expect_tags(txn, &app, "a", "|app|a-1 |app|a.1 |app|b ");
+    expect_tags(txn, &app, "a-", "|app|a-1 |app|a.1 |app|b ");
+    expect_tags(txn, &app, "b", "");
+    expect_tags(txn, &app, "<script>", "|app|B |app|_ |app|a |app|a-1 |app|a.1 |app|b ");
+    memset(text, 'a', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    expect_tags(txn, &app, text, "|app|b ");
+    memset(text, 0xff, sizeof text - 1);
+    expect_tags(txn, &app, text, "");
+    expect_tags(txn, &upstream, NULL, "quay.io|app|u ");
+    assert_int_equal(tag_put(txn, &app, "stop", &r), 0);
+    assert_int_equal(tag_walk_repository(txn, &app, "b", visit_append, seen), 42);
+    assert_string_equal(seen, "|app|stop ");
+    db_abort(&txn);
+}
+
+static void test_forget(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct tag_record r = record("x", 1);
+    struct name app = scratch_local("app");
+
+    assert_int_equal(tag_forget(txn, &app, "a"), ERR_NOT_FOUND);
+    assert_int_equal(tag_put(txn, &app, "a", &r), 0);
+    assert_int_equal(tag_put(txn, &app, "b", &r), 0);
+    assert_int_equal(tag_forget(txn, &app, "a"), 0);
+    assert_int_equal(tag_get(txn, &app, "a", &r), ERR_NOT_FOUND);
+    assert_int_equal(tag_get(txn, &app, "b", &r), 0);
     db_abort(&txn);
 }
 
@@ -205,6 +270,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_tag_that_moves),  cmocka_unit_test(test_fresh),
         TEST(test_the_longest_names), TEST(test_walk),
+        TEST(test_walk_repository),   TEST(test_forget),
         TEST(test_damaged_records),
     };
 

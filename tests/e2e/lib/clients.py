@@ -66,12 +66,31 @@ class Skopeo:
             self.env)
         return out
 
+    def push(self, item, reference, *options):
+        """Upload an image, byte for byte; the name has no tag when it is by digest."""
+        self.copies += 1
+        source = self.directory / f"skopeo-{self.copies}"
+        write_dir(source, item)
+        checks = str(self.verify).lower()
+        run(["skopeo", *self.options, "copy", "--preserve-digests",
+             f"--dest-tls-verify={checks}", *options, f"dir:{source}", f"docker://{reference}"],
+            self.env)
+
     def copy_layout(self, layout, reference):
         """The same from an OCI image layout on the disk."""
         self.copies += 1
         out = self.directory / f"skopeo-{self.copies}"
         run(["skopeo", *self.options, "copy", f"oci:{layout}:{reference}", f"dir:{out}"])
         return out
+
+
+def write_dir(out, image):
+    """An image in the form that skopeo's `dir:` reads."""
+    out.mkdir()
+    (out / "version").write_text("Directory Transport Version: 1.1\n")
+    (out / "manifest.json").write_bytes(image.data)
+    for blob in image.all_blobs():
+        (out / blob.digest.removeprefix("sha256:")).write_bytes(blob.data)
 
 
 def check_dir(out, image):
@@ -97,6 +116,10 @@ class Podman:
     def pull(self, reference, *options):
         run(["podman", *self.options, "pull", "--quiet", "--signature-policy", self.policy,
              *options, reference], self.env)
+
+    def push(self, reference, to, *options):
+        run(["podman", *self.options, "push", "--quiet", "--signature-policy", self.policy,
+             "--tls-verify=false", *options, reference, f"docker://{to}"], self.env)
 
     def digest(self, reference):
         return json.loads(run(["podman", *self.options, "image", "inspect", reference],
@@ -131,7 +154,7 @@ class Containerd(Process):
         folder = self.hosts_dir / registry
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(
-            f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n'
+            f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve", "push"]\n'
             + (f'ca = "{ca}"\n' if ca else ""))
 
     def ctr(self, *arguments, namespace="e2e"):
@@ -147,6 +170,10 @@ class Containerd(Process):
     def fetch(self, reference, *options, namespace="e2e"):
         """The content alone, unpacked by nobody: all there is of an image of another system."""
         self.ctr("content", "fetch", "--hosts-dir", self.hosts_dir, *options, reference,
+                 namespace=namespace)
+
+    def push(self, reference, *options, namespace="e2e"):
+        self.ctr("images", "push", "--hosts-dir", self.hosts_dir, *options, reference,
                  namespace=namespace)
 
     def content(self, digest, namespace="e2e"):
@@ -169,7 +196,7 @@ class Containerd(Process):
 class Dockerd(Process):
     """A real Docker engine whose registry-mirrors name one URL, or none."""
 
-    def __init__(self, directory, containerd, mirror=None, env=None):
+    def __init__(self, directory, containerd, mirror=None, env=None, settings=None):
         super().__init__("dockerd", directory)
         self.socket = directory / "docker.sock"
         self.home = directory / "docker-home"
@@ -180,7 +207,7 @@ class Dockerd(Process):
             "pidfile": f"{directory}/docker.pid", "hosts": [f"unix://{self.socket}"],
             "containerd": str(containerd.socket), "storage-driver": "vfs",
             "iptables": False, "ip6tables": False, "bridge": "none",
-            "registry-mirrors": [mirror] if mirror else []}))
+            "registry-mirrors": [mirror] if mirror else [], **(settings or {})}))
         self.spawn([DOCKERD, "--config-file", config], env)
         self.wait_accepting(self.socket, 60)
 
@@ -191,9 +218,38 @@ class Dockerd(Process):
     def pull(self, reference):
         self.docker("pull", "--quiet", reference)
 
+    def push(self, reference):
+        self.docker("push", reference)
+
     def image_id(self, reference):
         return self.docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
 
     def close(self):
         self.stop(timeout=60)
         shutil.rmtree(self.exec_root, ignore_errors=True)
+
+
+class Buildah:
+    def __init__(self, directory):
+        self.directory = directory
+        self.policy = directory / "buildah-policy.json"
+        self.policy.write_text(POLICY)
+        self.run_root = short_directory()
+        self.options = ["--root", directory / "buildah-root", "--runroot", self.run_root,
+                        "--storage-driver", "vfs"]
+
+    def build(self, base, reference):
+        """An image of one file on top of a base, which is pulled."""
+        context = self.directory / "buildah-context"
+        context.mkdir(exist_ok=True)
+        (context / "file").write_text(reference)
+        (context / "Containerfile").write_text(f"FROM {base}\nCOPY file /file\n")
+        run(["buildah", *self.options, "build", "--signature-policy", self.policy,
+             "--tls-verify=false", "--isolation", "chroot", "--tag", reference, context])
+
+    def push(self, reference):
+        run(["buildah", *self.options, "push", "--signature-policy", self.policy,
+             "--tls-verify=false", reference, f"docker://{reference}"])
+
+    def close(self):
+        shutil.rmtree(self.run_root)

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: ISC */
+#include "proxy/local_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/http.h"
+
+static const struct local_operation operations[] = {
+    {ENDPOINT_MANIFEST, HTTP_GET, RIGHT_PULL, local_get_manifest, NULL, NULL},
+    {ENDPOINT_MANIFEST, HTTP_HEAD, RIGHT_PULL, local_get_manifest, NULL, NULL},
+    {ENDPOINT_MANIFEST, HTTP_PUT, RIGHT_PUSH, local_receive_manifest, local_manifest_body,
+     local_manifest_body_end},
+    {ENDPOINT_MANIFEST, HTTP_DELETE, RIGHT_DELETE, local_remove_manifest, NULL, NULL},
+    {ENDPOINT_BLOB, HTTP_GET, RIGHT_PULL, local_get_blob, NULL, NULL},
+    {ENDPOINT_BLOB, HTTP_HEAD, RIGHT_PULL, local_get_blob, NULL, NULL},
+    {ENDPOINT_BLOB, HTTP_DELETE, RIGHT_DELETE, local_remove_blob, NULL, NULL},
+    {ENDPOINT_TAGS, HTTP_GET, RIGHT_PULL, local_get_tags, NULL, NULL},
+    {ENDPOINT_TAGS, HTTP_HEAD, RIGHT_PULL, local_get_tags, NULL, NULL},
+    {ENDPOINT_REFERRERS, HTTP_GET, RIGHT_PULL, local_get_referrers, NULL, NULL},
+    {ENDPOINT_REFERRERS, HTTP_HEAD, RIGHT_PULL, local_get_referrers, NULL, NULL},
+    {ENDPOINT_CATALOG, HTTP_GET, 0, local_get_catalog, NULL, NULL},
+    {ENDPOINT_CATALOG, HTTP_HEAD, 0, local_get_catalog, NULL, NULL},
+    {ENDPOINT_UPLOADS, HTTP_POST, RIGHT_PUSH, local_post_upload, local_upload_body,
+     local_upload_body_end},
+    {ENDPOINT_UPLOAD, HTTP_GET, 0, local_get_upload, NULL, NULL},
+    {ENDPOINT_UPLOAD, HTTP_PATCH, 0, local_patch_upload, local_upload_body, local_upload_body_end},
+    {ENDPOINT_UPLOAD, HTTP_PUT, 0, local_put_upload, local_upload_body, local_upload_body_end},
+    {ENDPOINT_UPLOAD, HTTP_DELETE, 0, local_delete_upload, NULL, NULL},
+};
+
+#define OPERATION_COUNT (sizeof operations / sizeof operations[0])
+
+static const struct local_operation *find_operation(enum endpoint e, enum http_method m)
+{
+    for (size_t i = 0; i < OPERATION_COUNT; i++)
+        if (operations[i].endpoint == e && operations[i].method == m)
+            return &operations[i];
+    return NULL;
+}
+
+static void refuse_method(struct request *r)
+{
+    char allow[64] = "";
+    struct reply_extra fields[] = {{"Allow", allow}, {NULL, NULL}};
+
+    for (size_t i = 0; i < OPERATION_COUNT; i++) {
+        if (operations[i].endpoint != r->target.endpoint)
+            continue;
+        strcat(allow, allow[0] ? ", " : "");
+        strcat(allow, http_method_name(operations[i].method));
+    }
+    conn_forbid_keep_alive(r->conn);
+    request_refuse(r, OUT_METHOD, NULL, fields);
+}
+
+/* --- the head --- */
+
+static void keep_content_type(struct local *l, struct span value)
+{
+    struct span type = span_cut(&value, ';');
+
+    while (type.len > 0 && (type.p[type.len - 1] == ' ' || type.p[type.len - 1] == '\t'))
+        type.len--;
+    if (type.len == 0 || type.len >= sizeof l->content_type)
+        return;
+    memcpy(l->content_type, type.p, type.len);
+    l->content_type[type.len] = '\0';
+}
+
+/* Decimal digits at the front of `s`, taken off it. */
+static bool take_number(struct span *s, uint64_t *out)
+{
+    size_t n = 0;
+
+    *out = 0;
+    for (; n < s->len && s->p[n] >= '0' && s->p[n] <= '9'; n++)
+        if (__builtin_mul_overflow(*out, 10, out) ||
+            __builtin_add_overflow(*out, (uint64_t)(s->p[n] - '0'), out) || *out > INT64_MAX - 1)
+            return false;
+    *s = span_from(*s, n);
+    return n > 0;
+}
+
+/* "START-END", both inclusive: distribution-spec 1.1.1 "Pushing a blob in chunks"; with the
+ * "bytes" and the size of RFC 9110 section 14.4 too, which some clients send. */
+static bool keep_content_range(struct local *l, struct span value)
+{
+    static const char unit[] = "bytes ";
+    uint64_t last;
+
+    if (!value.p)
+        return true;
+    if (value.len > sizeof unit - 1 && memcmp(value.p, unit, sizeof unit - 1) == 0)
+        value = span_from(value, sizeof unit - 1);
+    struct span range = span_cut(&value, '/');
+    if (!take_number(&range, &l->range_start) || range.len == 0 || range.p[0] != '-')
+        return false;
+    range = span_from(range, 1);
+    if (!take_number(&range, &last) || range.len > 0 || last < l->range_start)
+        return false;
+    l->has_range = true;
+    l->range_end = last + 1;
+    return l->content_length < 0 || (uint64_t)l->content_length == l->range_end - l->range_start;
+}
+
+static enum outcome keep_head(struct request *r, const struct http_head *h)
+{
+    struct local *l = r->local;
+    enum endpoint e = r->target.endpoint;
+    bool is_upload = e == ENDPOINT_UPLOADS || e == ENDPOINT_UPLOAD;
+
+    keep_content_type(l, h->content_type);
+    l->content_length = h->chunked ? -1 : h->content_length < 0 ? 0 : h->content_length;
+    if (is_upload && !keep_content_range(l, h->content_range))
+        return OUT_UPLOAD_INVALID;
+    return is_upload || h->method == HTTP_PUT ? route_parse_push(&l->push, h->target) : OUT_LOCAL;
+}
+
+/* --- life --- */
+
+static void begin_operation(struct request *r)
+{
+    r->local->operation->begin(r);
+}
+
+void local_begin(struct request *r, const struct http_head *h)
+{
+    const struct local_operation *o = find_operation(r->target.endpoint, r->method);
+
+    if (!o) {
+        refuse_method(r);
+        return;
+    }
+    r->local = mem_new(sizeof *r->local);
+    r->local->operation = o;
+    enum outcome why = keep_head(r, h);
+    if (why != OUT_LOCAL)
+        request_error(r, why, NULL, 0);
+    else if (o->endpoint == ENDPOINT_UPLOAD)
+        begin_operation(r);
+    else
+        request_login(r, o->right, begin_operation);
+}
+
+bool local_body(struct request *r, const char *p, size_t len)
+{
+    r->local->body_bytes += len;
+    return r->local->operation->body(r, p, len);
+}
+
+void local_body_end(struct request *r, enum outcome why)
+{
+    if (why != OUT_LOCAL)
+        request_error(r, why, "the body is not of the coding that it claims", 0);
+    else
+        r->local->operation->body_end(r);
+}
+
+void local_end(struct request *r)
+{
+    struct local *l = r->local;
+
+    if (!l)
+        return;
+    local_upload_end(r);
+    if (l->job)
+        local_job_abandon(l->job);
+    free(l->body);
+    free(l);
+    r->local = NULL;
+}

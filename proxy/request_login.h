@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: ISC */
+/* Who asks, and what he may do: for requests to local repositories, and to upstreams' that
+ * are private. */
+#ifndef PROXY_REQUEST_LOGIN_H
+#define PROXY_REQUEST_LOGIN_H
+
+#include <stdbool.h>
+
+#include "cache/name.h"
+#include "proxy/right.h"
+
+struct request;
+
+/* Go on with `granted` if the client may do this with the repository of the target, which
+ * may be an upstream's; else it is answered. */
+void request_login(struct request *r, enum right right, void (*granted)(struct request *r));
+/* Answer the ping (GET /v2/). */
+void request_greet(struct request *r);
+/* Whether he, who was let in, may do this with another repository too. */
+bool request_may(struct request *r, const struct name *n, enum right right);
+void request_login_end(struct request *r);
+
+#endif
