@@ -128,6 +128,9 @@ struct range {
 };
 
 enum range_result http_parse_range(struct span value, uint64_t size, struct range *r);
+/* Content-Range of an upload, "FIRST-LAST" (distribution-spec 1.1.1 "Pushing a blob in
+ * chunks"); with "bytes " before it and "/..." behind it too, RFC 9110 section 14.4. */
+bool http_parse_content_range(struct span value, struct range *r);
 
 /* Whether a list of entity tags (If-None-Match, RFC 9110 section 13.1.2, weak
  * comparison) is "*" or holds the tag; `etag` is with its quotes. */

@@ -50,3 +50,20 @@ enum range_result http_parse_range(struct span value, uint64_t size, struct rang
         return last_at == end ? RANGE_WHOLE : suffix_range(last, size, r);
     return int_range(first, last_at == end ? UINT64_MAX : last, size, r);
 }
+
+bool http_parse_content_range(struct span value, struct range *r)
+{
+    const size_t unit_len = sizeof "bytes " - 1;
+    if (value.len > unit_len && span_equal_fold((struct span){value.p, unit_len}, "bytes "))
+        value = span_from(value, unit_len);
+    struct span range = span_cut(&value, '/');
+    const char *end = range.p + range.len;
+    uint64_t first, last;
+    const char *dash = read_digits(range.p, end, &first);
+    if (dash == range.p || dash == end || *dash != '-' || dash + 1 == end)
+        return false;
+    if (read_digits(dash + 1, end, &last) != end || last < first || last >= INT64_MAX)
+        return false;
+    *r = (struct range){.start = first, .end = last + 1};
+    return true;
+}

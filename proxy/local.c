@@ -68,40 +68,13 @@ static void keep_content_type(struct local *l, struct span value)
     l->content_type[type.len] = '\0';
 }
 
-/* Decimal digits at the front of `s`, taken off it. */
-static bool take_number(struct span *s, uint64_t *out)
-{
-    size_t n = 0;
-
-    *out = 0;
-    for (; n < s->len && s->p[n] >= '0' && s->p[n] <= '9'; n++)
-        if (__builtin_mul_overflow(*out, 10, out) ||
-            __builtin_add_overflow(*out, (uint64_t)(s->p[n] - '0'), out) || *out > INT64_MAX - 1)
-            return false;
-    *s = span_from(*s, n);
-    return n > 0;
-}
-
-/* "START-END", both inclusive: distribution-spec 1.1.1 "Pushing a blob in chunks"; with the
- * "bytes" and the size of RFC 9110 section 14.4 too, which some clients send. */
 static bool keep_content_range(struct local *l, struct span value)
 {
-    static const char unit[] = "bytes ";
-    uint64_t last;
-
-    if (!value.p)
+    l->has_range = value.p != NULL;
+    if (!l->has_range)
         return true;
-    if (value.len > sizeof unit - 1 && memcmp(value.p, unit, sizeof unit - 1) == 0)
-        value = span_from(value, sizeof unit - 1);
-    struct span range = span_cut(&value, '/');
-    if (!take_number(&range, &l->range_start) || range.len == 0 || range.p[0] != '-')
-        return false;
-    range = span_from(range, 1);
-    if (!take_number(&range, &last) || range.len > 0 || last < l->range_start)
-        return false;
-    l->has_range = true;
-    l->range_end = last + 1;
-    return l->content_length < 0 || (uint64_t)l->content_length == l->range_end - l->range_start;
+    return http_parse_content_range(value, &l->range) &&
+           (l->content_length < 0 || (uint64_t)l->content_length == l->range.end - l->range.start);
 }
 
 static enum outcome keep_head(struct request *r, const struct http_head *h)

@@ -22,9 +22,9 @@ struct local {
     /* Of the head. */
     struct push_parameters push;
     char content_type[MEDIA_TYPE_MAX]; /* without parameters; empty when there is none */
-    bool has_range;                    /* Content-Range, both ends within the blob */
-    uint64_t range_start, range_end;   /* one past the last byte */
-    int64_t content_length;            /* -1: it is chunked */
+    bool has_range;                    /* Content-Range came, and `range` says it */
+    struct range range;
+    int64_t content_length; /* -1: it is chunked */
     /* What is waited for. */
     struct upload *upload;
     void (*then)(struct request *r, int err); /* of the upload */

@@ -200,7 +200,7 @@ void local_upload_end(struct request *r)
 
 static bool is_length_right(const struct local *l)
 {
-    return !l->has_range || l->body_bytes == l->range_end - l->range_start;
+    return !l->has_range || l->body_bytes == l->range.end - l->range.start;
 }
 
 void local_upload_body_end(struct request *r)
@@ -236,7 +236,7 @@ static void on_opened(struct request *r, int err)
 
     if (err)
         send_upload_error(r, err);
-    else if (l->has_range && l->range_start != upload_size(l->upload))
+    else if (l->has_range && l->range.start != upload_size(l->upload))
         send_out_of_order(r);
     else
         conn_read_body(r->conn);

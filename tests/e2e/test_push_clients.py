@@ -160,7 +160,9 @@ def test_identity(registry, cachalot, engine):
     registry.stop()
     clean = engine()
     clean.pull(f"{name}/microsoft/nanoserver:1809")
+    sent = daemon.metric("client_bytes_total")
     clean.pull(f"{name}/{MCR}/windows/nanoserver:1809")
+    assert daemon.metric("client_bytes_total") - sent < 10_000
     assert clean.image_id(f"{name}/microsoft/nanoserver:1809") == item.blobs[0].digest
 
 

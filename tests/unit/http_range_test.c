@@ -108,6 +108,50 @@ static void test_ranges(void **state)
 }
 
 /* CVE-2011-3192: a thousand ranges that overlap cost no more than one. */
+static void test_content_range(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "-",
+        "1",
+        "1-",
+        "-1",
+        "2-1",
+        "a-1",
+        "1-a",
+        "1-2-3",
+        " 1-2",
+        "1-2 ",
+        "bytes=1-2",
+        "bytes */10",
+        "0-" MAX64,
+        "0-9223372036854775807",
+        OVER64 "-" OVER64,
+    };
+    static const struct {
+        const char *value;
+        uint64_t start, end;
+    } good[] = {
+        {"0-0", 0, 1},
+        {"5-9", 5, 10},
+        {"bytes 5-9/100", 5, 10},
+        {"bytes 5-9/*", 5, 10},
+        {"0-9223372036854775806", 0, INT64_MAX},
+    };
+    struct range r;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (http_parse_content_range((struct span){bad[i], strlen(bad[i])}, &r))
+            fail_msg("%s", bad[i]);
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct span value = {good[i].value, strlen(good[i].value)};
+        assert_true(http_parse_content_range(value, &r));
+        assert_int_equal(r.start, good[i].start);
+        assert_int_equal(r.end, good[i].end);
+    }
+}
+
 static void test_thousand_ranges(void **state)
 {
     (void)state;
@@ -188,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_content_range),
         cmocka_unit_test(test_thousand_ranges),
         cmocka_unit_test(test_etags),
         cmocka_unit_test(test_date),
