@@ -201,7 +201,7 @@ static void answer(struct dial *d)
 }
 
 /* With the lock held. */
-static void remove_waiting(struct dialer *r, struct dial *d)
+static void remove_waiting(struct dialer *r, const struct dial *d)
 {
     STAILQ_REMOVE(&r->waiting, d, dial, link);
     r->waiting_count--;
