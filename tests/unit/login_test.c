@@ -268,7 +268,7 @@ static void who_waits_at_the_end_is_answered(void **state)
 static void wrong_passwords_have_a_limit(void **state)
 {
     struct bed *b = *state;
-    char password[16];
+    char password[32];
     struct login l;
 
     assert_int_equal(try(b, "10.0.0.1", "bob", "b:o b").result, LOGIN_KNOWN);
