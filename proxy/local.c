@@ -58,6 +58,8 @@ static void refuse_method(struct request *r)
 
 static void keep_content_type(struct local *l, struct span value)
 {
+    if (!value.p)
+        return;
     struct span type = span_cut(&value, ';');
 
     while (type.len > 0 && (type.p[type.len - 1] == ' ' || type.p[type.len - 1] == '\t'))
