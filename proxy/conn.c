@@ -59,6 +59,15 @@ void conn_want_write(struct conn *c, bool want)
     CHECK((want ? event_add(&c->write_event, NULL) : event_del(&c->write_event)) == 0);
 }
 
+void conn_drop_saved(struct conn *c)
+{
+    if (c->saved)
+        explicit_bzero(c->saved, c->saved_len);
+    free(c->saved);
+    c->saved = NULL;
+    c->saved_len = 0;
+}
+
 static void conn_free(struct conn *c)
 {
     struct worker *w = c->worker;
@@ -70,7 +79,7 @@ static void conn_free(struct conn *c)
     tls_free(&c->stream.tls);
     close(c->stream.fd);
     free(c->host);
-    free(c->saved);
+    conn_drop_saved(c);
     free(c->out);
     config_unref(&c->config);
     load_leave(c->load);
@@ -140,9 +149,7 @@ void conn_linger(struct conn *c)
     conn_enter(c, CONN_LINGERING);
     c->linger_left = LINGER_BYTES_MAX + (body_max < INT64_MAX ? body_max : INT64_MAX);
     c->linger_end_ms = c->since_ms + LINGER_ALL_MS;
-    free(c->saved);
-    c->saved = NULL;
-    c->saved_len = 0;
+    conn_drop_saved(c);
     conn_want_write(c, false);
     if (stream_shutdown(&c->stream) != 0)
         conn_close(c);
@@ -192,7 +199,7 @@ static void save_input(struct conn *c, const char *p, size_t len)
 {
     char *copy = len ? mem_copy(p, len) : NULL;
 
-    free(c->saved);
+    conn_drop_saved(c);
     c->saved = copy;
     c->saved_len = len;
 }
@@ -251,10 +258,11 @@ static enum outcome refusal(enum http_result res)
 }
 
 /* Work through the `len` bytes at the start of the worker's input buffer: heads,
- * one after the other, until one has to wait or the bytes are used up. */
+ * one after the other, until one has to wait or the bytes are used up. The buffer goes
+ * from one connection to the next: what is secret is wiped from it. */
 static void conn_process(struct conn *c, size_t len)
 {
-    const char *in = c->worker->input;
+    char *in = c->worker->input;
     size_t used = 0;
 
     c->processing = true;
@@ -274,6 +282,8 @@ static void conn_process(struct conn *c, size_t len)
         if (res == HTTP_DONE) {
             used += n;
             begin_request(c, &h);
+            if (h.authorization.p)
+                explicit_bzero(in + used - n, n);
             if (c->state == CONN_RECEIVING)
                 used += conn_receive_body(c, in + used, len - used);
         } else {
@@ -293,6 +303,7 @@ static void conn_process(struct conn *c, size_t len)
         if (reads && c->state != CONN_OPENING && stream_has_input(&c->stream))
             event_active(&c->read_event, EV_READ, 0);
     }
+    explicit_bzero(in + used, len - used);
     c->processing = false;
 }
 
@@ -302,6 +313,8 @@ static void linger_input(struct conn *c)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n > 0)
+        explicit_bzero(c->worker->input, (size_t)n);
     if (n <= 0 || (uint64_t)n >= c->linger_left) {
         conn_close(c);
         return;

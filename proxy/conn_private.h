@@ -110,6 +110,8 @@ void conn_leave_body(struct conn *c);
 
 /* --- */
 
+/* Forget the input that is kept. Heads have passwords: nothing of it stays in memory. */
+void conn_drop_saved(struct conn *c);
 /* What will be sent was sent: FIN, then wait for the peer's. */
 void conn_linger(struct conn *c);
 /* Whether the read event is wanted. */

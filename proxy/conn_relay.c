@@ -31,9 +31,7 @@ void conn_relay(struct conn *c, struct dial *d, struct span down, struct span up
         memcpy(all, up.p, up.len);
     if (c->saved_len)
         memcpy(all + up.len, c->saved, c->saved_len);
-    free(c->saved);
-    c->saved = NULL;
-    c->saved_len = 0;
+    conn_drop_saved(c);
     conn_enter(c, CONN_RELAYING);
     conn_want_read(c, false);
     conn_want_write(c, false);
@@ -48,6 +46,7 @@ void conn_relay(struct conn *c, struct dial *d, struct span down, struct span up
         .ended = on_ended,
         .arg = c,
     });
+    explicit_bzero(all, up_len);
     free(all);
     STATS_ADD(c->worker->parts.stats, relays, 1);
     STATS_ADD(c->worker->parts.stats, relays_total, 1);

@@ -2,6 +2,7 @@
 #include "proxy/local_private.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cache/err.h"
 
@@ -65,6 +66,18 @@ void local_job_post(struct local_job *j, void (*done)(struct request *, struct l
 void local_job_abandon(struct local_job *j)
 {
     j->request = NULL;
+}
+
+bool local_has_file(const struct local_job *j, struct db_txn *txn, const struct digest *d)
+{
+    struct blob_record record;
+    int fd;
+
+    if (blob_get(txn, d, &record) != 0 ||
+        blob_open(j->worker->parts.store, d, record.size_bytes, &fd) != 0)
+        return false;
+    close(fd);
+    return true;
 }
 
 void local_send_failure(struct request *r, int err)

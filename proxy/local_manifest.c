@@ -60,6 +60,19 @@ static int find_missing(struct local_job *j, struct db_txn *txn)
     return err < 0 ? err : 0;
 }
 
+/* The same of what is recorded and lost: its client must push it again. What may be absent
+ * may be lost, too. */
+static void find_lost(struct local_job *j, struct db_txn *txn)
+{
+    for (unsigned i = 0; i < manifest_child_count(j->manifest); i++) {
+        const struct descriptor *d = manifest_child(j->manifest, i);
+
+        if (d->role != CHILD_MANIFEST && !media_type_is_foreign(d->media_type) &&
+            !local_has_file(j, txn, &d->digest) && add_missing(j, d) != 0)
+            break;
+    }
+}
+
 /* What it is, and whether the repository may have it: j->refusal says why not. */
 static int examine(struct local_job *j, struct db_txn *txn)
 {
@@ -78,7 +91,10 @@ static int examine(struct local_job *j, struct db_txn *txn)
         j->refusal = err == ERR_TOO_LARGE ? OUT_MANIFEST_TOO_LARGE : OUT_MANIFEST_INVALID;
         return 0;
     }
-    return find_missing(j, txn);
+    err = find_missing(j, txn);
+    if (err == 0 && !j->refusal)
+        find_lost(j, txn);
+    return err;
 }
 
 /* --- the storage thread --- */

@@ -87,6 +87,9 @@ void local_job_abandon(struct local_job *j);
 /* Of one that is not posted. */
 void local_job_free(struct local_job *j);
 
+/* Whether a blob that is recorded is there: a record alone is not trusted. */
+bool local_has_file(const struct local_job *j, struct db_txn *txn, const struct digest *d);
+
 /* The error row of a failed write, answered. */
 void local_send_failure(struct request *r, int err);
 

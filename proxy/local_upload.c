@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cache/err.h"
 #include "cache/local.h"
@@ -319,28 +318,17 @@ static void begin_session(struct request *r)
 
 /* --- mounts --- */
 
-/* A record alone is not trusted. */
-static bool has_file(struct local_job *j, struct db_txn *txn)
-{
-    struct blob_record record;
-    int fd;
-
-    if (blob_get(txn, &j->digest, &record) != 0 ||
-        blob_open(j->worker->parts.store, &j->digest, record.size_bytes, &fd) != 0)
-        return false;
-    close(fd);
-    return true;
-}
-
 static int mount_apply(struct storage_job *s, struct db_txn *txn)
 {
     struct local_job *j = (struct local_job *)s;
     int64_t now_s = time(NULL);
-    int err =
-        has_file(j, txn) ? local_mount(txn, &j->name, &j->digest, NULL, now_s) : ERR_NOT_FOUND;
+    int err = ERR_NOT_FOUND;
 
-    for (unsigned i = 0; err == ERR_NOT_FOUND && i < j->from_count; i++)
-        err = local_mount(txn, &j->name, &j->digest, &j->from[i], now_s);
+    if (local_has_file(j, txn, &j->digest)) {
+        err = local_mount(txn, &j->name, &j->digest, NULL, now_s);
+        for (unsigned i = 0; err == ERR_NOT_FOUND && i < j->from_count; i++)
+            err = local_mount(txn, &j->name, &j->digest, &j->from[i], now_s);
+    }
     j->is_absent = err == ERR_NOT_FOUND;
     return j->is_absent ? 0 : err;
 }

@@ -44,6 +44,7 @@ void log_event(struct log *log, enum log_level level, const char *format, ...)
 struct access_line {
     int64_t time_ms;    /* Unix time */
     const char *client; /* address */
+    const char *user;   /* who it is known to be */
     const char *method;
     const char *door; /* prefix, ns, mirror, admin */
     const char *registry;

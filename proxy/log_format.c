@@ -187,6 +187,7 @@ static char *put_text_access(char *p, const struct access_line *line)
 {
     p = PUT(p, " access ");
     p = put_word(p, line->client);
+    p = put_word(p, line->user);
     p = put_word(p, line->method);
     p = put_word(p, line->door);
     p = put_word(p, line->registry);
@@ -222,6 +223,7 @@ static char *put_json_access(char *p, const struct access_line *line)
 {
     p = PUT(p, "\",\"type\":\"access\"");
     p = put_pair(p, ",\"client\":\"", line->client);
+    p = put_pair(p, ",\"user\":\"", line->user);
     p = put_pair(p, ",\"method\":\"", line->method);
     p = put_pair(p, ",\"door\":\"", line->door);
     p = put_pair(p, ",\"registry\":\"", line->registry);

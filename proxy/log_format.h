@@ -13,7 +13,7 @@
 #define LOG_FIELD_MAX 512 /* bytes of one string of an access line, before escaping */
 #define LOG_ESCAPED_MAX 6 /* "\u00ff" */
 #define LOG_FIXED_MAX 512 /* of a line: names, time, numbers, marks of cut strings */
-#define LOG_ACCESS_STRINGS 8
+#define LOG_ACCESS_STRINGS 9
 #define LOG_ACCESS_MAX (LOG_FIXED_MAX + LOG_ACCESS_STRINGS * LOG_FIELD_MAX * LOG_ESCAPED_MAX)
 #define LOG_EVENT_MAX(message_max) (LOG_FIXED_MAX + (message_max)*LOG_ESCAPED_MAX)
 
@@ -31,7 +31,8 @@ struct log_clock {
 /* Write one line with its newline, no NUL; returns its length.
  *
  *   TIME LEVEL message
- *   TIME access CLIENT METHOD DOOR REGISTRY REPOSITORY REFERENCE STATUS BYTES OUTCOME MS "AGENT"
+ *   TIME access CLIENT USER METHOD DOOR REGISTRY REPOSITORY REFERENCE STATUS BYTES OUTCOME MS
+ *        "AGENT"
  */
 size_t log_format_event(char *out, struct log_shape shape, struct log_clock *clock, int64_t time_ms,
                         enum log_level level, const char *message, bool cut);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "cache/lock.h"
@@ -60,6 +61,7 @@ struct job {
 };
 
 struct logins {
+    uint8_t pass_key[PASS_KEY_BYTES];
     struct permits *remembered;
     struct attempts *attempts;
     pthread_mutex_t lock; /* guards what follows, and the jobs and checks */
@@ -85,10 +87,11 @@ static void limit(struct login *l, int retry_after_s, const char *why)
     *l = (struct login){.result = LOGIN_LIMITED, .retry_after_s = retry_after_s, .why = why};
 }
 
-static void accept_user(struct login *l, const char *user)
+static void accept_user(struct login *l, const char *user, const char *hash)
 {
     *l = (struct login){.result = LOGIN_KNOWN};
     snprintf(l->user, sizeof l->user, "%s", user);
+    snprintf(l->hash, sizeof l->hash, "%s", hash);
 }
 
 /* --- threads --- */
@@ -136,7 +139,7 @@ static void check(struct logins *l, const struct job *j, struct login *result)
     }
     attempt_forgive(l->attempts, j->peer, j->user, now_ms);
     permit_add(l->remembered, &j->print, &no_name, now_ms);
-    accept_user(result, j->user);
+    accept_user(result, j->user, j->hash);
 }
 
 static void *logins_main(void *arg)
@@ -171,6 +174,7 @@ struct logins *logins_start(unsigned threads)
     CHECK(pthread_cond_init(&l->posted, NULL) == 0);
     LIST_INIT(&l->jobs);
     STAILQ_INIT(&l->waiting);
+    CHECK(getrandom(l->pass_key, sizeof l->pass_key, 0) == sizeof l->pass_key);
     l->remembered = permits_new(REMEMBERED_MAX);
     l->attempts = attempts_new(ATTEMPTS_MAX);
     l->thread_count = threads;
@@ -203,6 +207,7 @@ void logins_stop(struct logins **lp)
     attempts_free(&l->attempts);
     pthread_cond_destroy(&l->posted);
     pthread_mutex_destroy(&l->lock);
+    explicit_bzero(l->pass_key, sizeof l->pass_key);
     free(l);
 }
 
@@ -270,10 +275,12 @@ static char *decode_basic(const char *text, size_t len, char **password)
 static struct fingerprint print_of(const struct logins *l, const char *user, const char *hash,
                                    const char *password)
 {
-    /* Neither a name nor a hash has a colon. */
-    char *text = mem_format("%s:%s:%s", user, hash, password);
+    /* Neither a name nor a hash has a colon. Not by printf, which has memory of its own. */
+    char *known = mem_format("%s:%s:", user, hash);
+    char *text = secret_join(known, password);
     struct fingerprint f = permit_fingerprint(l->remembered, text);
 
+    free(known);
     secret_free(text);
     return f;
 }
@@ -346,7 +353,7 @@ static struct login_check *check_password(struct logins *l, const struct login_o
     /* Looked up for strangers too: what they do must not take less time. */
     bool is_fresh = permit_is_fresh(l->remembered, &print, &no_name, clock_now_ms(), REMEMBER_MS);
     if (is_fresh && is_user) {
-        accept_user(now, user);
+        accept_user(now, user, hash);
         return NULL;
     }
     pthread_mutex_lock(&l->lock);
@@ -397,19 +404,60 @@ static void check_token(const struct login_order *o, struct span text, struct lo
     struct bearer b;
     const char *why;
 
-    if (a->key == NULL) {
-        refuse(now, "tokens are not taken here, but passwords");
-    } else if (bearer_check(&policy, text.p, text.len, (int64_t)time(NULL), o->repository, &b,
-                            &why) != 0) {
+    if (bearer_check(&policy, text.p, text.len, (int64_t)time(NULL), o->repository, &b, &why) !=
+        0) {
         refuse(now, why);
     } else {
-        accept_user(now, b.subject);
+        accept_user(now, b.subject, "");
         now->is_token = true;
         now->grants = b.grants;
     }
 }
 
-/* --- both --- */
+/* --- passes --- */
+
+static uint64_t own_clock_s(void)
+{
+    return (uint64_t)clock_now_ms() / 1000;
+}
+
+void login_give_pass(const struct logins *l, const struct login *who, char out[PASS_TEXT_SIZE])
+{
+    struct pass p = {.until_s = own_clock_s() + PASS_GOOD_S};
+
+    CHECK(!who->is_pass && !who->is_token);
+    CHECK((who->result == LOGIN_KNOWN && who->hash[0]) || who->result == LOGIN_ANONYMOUS);
+    memcpy(p.user, who->user, sizeof p.user);
+    pass_write(&p, l->pass_key, who->hash, out);
+}
+
+static void check_pass(const struct logins *l, const struct login_order *o, struct span text,
+                       struct login *now)
+{
+    struct pass p;
+    bool is_user = true;
+    const char *hash = "";
+
+    if (pass_read(&p, text.p, text.len) != 0) {
+        refuse(now, "the token is none of cachalot's");
+        return;
+    }
+    if (p.user[0] != '\0')
+        hash = passwords_find(o->config->auth.passwords, p.user, &is_user);
+    if (!pass_is_genuine(&p, text.p, text.len, l->pass_key, hash) || !is_user) {
+        refuse(now, "the token is from before the password was changed, or cachalot was started");
+        return;
+    }
+    if (own_clock_s() >= p.until_s) {
+        refuse(now, "the token has expired");
+        return;
+    }
+    if (p.user[0] != '\0')
+        accept_user(now, p.user, "");
+    now->is_pass = true;
+}
+
+/* --- all of them --- */
 
 struct login_check *login_begin(struct logins *l, const struct login_order *o, struct login *now)
 {
@@ -425,10 +473,12 @@ struct login_check *login_begin(struct logins *l, const struct login_order *o, s
         text = span_from(text, 1);
     if (text.p != NULL && span_equal_fold(scheme, "Basic"))
         return begin_basic(l, o, text, now);
-    if (text.p != NULL && span_equal_fold(scheme, "Bearer"))
+    if (text.p == NULL || !span_equal_fold(scheme, "Bearer"))
+        refuse(now, "the field Authorization is of no kind that is taken here");
+    else if (a->key != NULL)
         check_token(o, text, now);
     else
-        refuse(now, "the field Authorization is of no kind that is taken here");
+        check_pass(l, o, text, now);
     return NULL;
 }
 
@@ -440,28 +490,31 @@ bool login_allows(const struct login *l, const struct config *c, const char *pee
     return access_allows(c, peer, l->result == LOGIN_KNOWN ? l->user : NULL, repository, right);
 }
 
-void login_challenge(const struct config *c, const struct name *repository, const char *actions,
-                     char *out, size_t size)
+void login_challenge(const struct config *c, const char *origin, const struct name *repository,
+                     const char *actions, char *out, size_t size)
 {
     const struct config_auth *a = &c->auth;
-    struct challenge challenge = {.scheme = CHALLENGE_BASIC};
+    struct challenge challenge = {.scheme = CHALLENGE_BEARER};
     char name[NAME_MAX_SIZE];
 
     CHECK(size > 0);
     out[0] = '\0';
     if (a->token_key != NULL) {
-        challenge.scheme = CHALLENGE_BEARER;
         snprintf(challenge.realm, sizeof challenge.realm, "%s", a->token_realm);
         snprintf(challenge.service, sizeof challenge.service, "%s", a->token_service);
-        if (repository != NULL) {
-            name_text(repository, name);
-            snprintf(challenge.scope, sizeof challenge.scope, "repository:%s:%s", name, actions);
-        }
+    } else if (a->password_file != NULL && origin[0] != '\0') {
+        snprintf(challenge.realm, sizeof challenge.realm, "%s" LOGIN_PASS_PATH, origin);
+        snprintf(challenge.service, sizeof challenge.service, "cachalot");
     } else if (a->password_file != NULL) {
+        challenge.scheme = CHALLENGE_BASIC;
         snprintf(challenge.realm, sizeof challenge.realm, "%s",
                  a->realm != NULL ? a->realm : "cachalot");
     } else {
         return;
+    }
+    if (challenge.scheme == CHALLENGE_BEARER && repository != NULL) {
+        name_text(repository, name);
+        snprintf(challenge.scope, sizeof challenge.scope, "repository:%s:%s", name, actions);
     }
     challenge_format(&challenge, out, size);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Who a client is, by its Authorization field: a password (Basic, RFC 7617) or a token that
- * a token server has signed (Bearer, RFC 6750); and what it may do then.
+ * Who a client is, by its Authorization field: a password (Basic, RFC 7617), or a token
+ * (Bearer, RFC 6750) that a token server has signed or, where there is none, a pass of our
+ * own; and what it may do then.
  *
- * Tokens are checked at once. Passwords are checked by threads of their own, one check for
- * all who wait for the same; a right one is remembered for five minutes, for as long as
- * the password file says the same of it, and is right at once then.
+ * Tokens and passes are checked at once. Passwords are checked by threads of their own, one check
+ * for all who wait for the same; a right one is remembered for five minutes, for as long as the
+ * password file says the same of it, and is right at once then.
  *
  *   WAITING     for a thread, or for the end of a check
  *      |  \
@@ -22,6 +23,8 @@
 
 #include "cache/name.h"
 #include "proxy/config.h"
+#include "proxy/pass.h"
+#include "proxy/password.h"
 #include "proxy/queue.h"
 #include "proxy/right.h"
 
@@ -39,9 +42,11 @@ enum login_result {
 struct login {
     enum login_result result;
     bool is_token;
-    char user[CONFIG_USER_SIZE]; /* of LOGIN_KNOWN; empty for the token of somebody anonymous */
-    unsigned grants;             /* of a token: enum right, for the repository that was asked */
-    int retry_after_s;           /* of LOGIN_LIMITED */
+    bool is_pass;                  /* one of our own; of anybody, or of nobody (LOGIN_ANONYMOUS) */
+    char user[CONFIG_USER_SIZE];   /* of LOGIN_KNOWN; empty for the token of somebody anonymous */
+    char hash[PASSWORD_HASH_SIZE]; /* that his password was found to have; else empty */
+    unsigned grants;               /* of a token: enum right, for the repository that was asked */
+    int retry_after_s;             /* of LOGIN_LIMITED */
     const char *why; /* of LOGIN_WRONG and LOGIN_LIMITED: a sentence for people; no secrets */
 };
 
@@ -75,6 +80,9 @@ struct login_check *login_begin(struct logins *l, const struct login_order *o, s
  * already, which must be run once more before it is freed. NULL is legal; leaves NULL. */
 void login_cancel(struct login_check **c);
 
+/* A pass for the client that gave a password, or nothing: LOGIN_KNOWN or LOGIN_ANONYMOUS. */
+void login_give_pass(const struct logins *l, const struct login *who, char out[PASS_TEXT_SIZE]);
+
 /* Whether that client may: by what its token grants alone when it has one (`repository`
  * is then the one that was asked), else by the rules for its user, or for anybody. */
 bool login_allows(const struct login *l, const struct config *c, const char *peer,
@@ -82,9 +90,17 @@ bool login_allows(const struct login *l, const struct config *c, const char *pee
 
 #define LOGIN_CHALLENGE_SIZE 4096
 
-/* The value of WWW-Authenticate: Bearer when tokens are taken, else Basic; empty when neither
- * is. `actions` ("pull,push") are of the scope, which is left out with a NULL repository. */
-void login_challenge(const struct config *c, const struct name *repository, const char *actions,
-                     char *out, size_t size);
+#define LOGIN_PASS_PATH "/-/token"
+
+/* The value of WWW-Authenticate; empty when clients cannot say who they are. `actions`
+ * ("pull,push") are of the scope, which is left out with a NULL repository.
+ *
+ * With a token server it is Bearer, and names that. With passwords it is Bearer too and
+ * names ourselves, LOGIN_PASS_PATH at `origin` ("https://HOST:PORT"), because clients that
+ * have no password can answer it: at Basic they give up, though they might be let pull. It
+ * is Basic with an empty `origin`: for who is not known to have come from anywhere, or shows
+ * that he means to answer Basic. */
+void login_challenge(const struct config *c, const char *origin, const struct name *repository,
+                     const char *actions, char *out, size_t size);
 
 #endif

@@ -22,6 +22,7 @@
 #include "cache/manifest.h"
 #include "proxy/absence.h"
 #include "proxy/health.h"
+#include "proxy/secret.h"
 
 /* How long a client waits for a revalidation when something stale is at hand. */
 #define STALE_AFTER_MS 5000
@@ -393,6 +394,7 @@ static void pull_step(struct request *r)
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
+    case ENDPOINT_TOKEN:
     case ENDPOINT_UPLOADS:
     case ENDPOINT_UPLOAD:
     case ENDPOINT_CATALOG:
@@ -412,7 +414,7 @@ void pull_begin(struct request *r, const struct config_upstream *u)
 
 void pull_disown(struct request *r)
 {
-    free((char *)(uintptr_t)r->behalf.authorization);
+    secret_free((char *)(uintptr_t)r->behalf.authorization);
     r->behalf.authorization = NULL;
     r->credential = (struct fingerprint){0};
     r->is_claimed = true;

@@ -163,7 +163,7 @@ static struct request *request_new(struct conn *c, enum http_method method)
     memset(r, 0, offsetof(struct request, tag));
     r->tag.digest.alg = r->tag.previous.alg = 0;
     r->range[0] = r->if_range[0] = r->if_none_match[0] = '\0';
-    r->user_agent[0] = r->path[0] = '\0';
+    r->user_agent[0] = r->origin[0] = r->path[0] = '\0';
 
     clock_gettime(CLOCK_REALTIME_COARSE, &t);
     r->worker = w;
@@ -278,6 +278,9 @@ void request_own(struct request *r, const struct http_head *h)
     case ENDPOINT_CA:
         send_ca(r);
         break;
+    case ENDPOINT_TOKEN:
+        request_give_pass(r);
+        break;
     case ENDPOINT_MANIFEST:
     case ENDPOINT_BLOB:
     case ENDPOINT_TAGS:
@@ -337,6 +340,7 @@ static void request_begin(struct conn *c, struct request **slot, const struct ht
     keep_field(r->if_range, h->if_range);
     keep_field(r->if_none_match, h->if_none_match);
     keep_field(r->user_agent, h->user_agent);
+    request_login_begin(r, h);
     if (!keep_behalf(r, h)) {
         request_error(r, OUT_LOOP, "two caches are each other's upstream", 0);
         return;
@@ -368,6 +372,7 @@ static void log_request(const struct request *r, uint64_t body_bytes)
     struct access_line line = {
         .time_ms = r->started_ms,
         .client = conn_peer(r->conn),
+        .user = request_user(r),
         .method = http_method_name(r->method),
         .status = r->status,
         .body_bytes = body_bytes,
@@ -411,9 +416,9 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
         r->outcome = why;
     if (r->is_relay)
         relay_ended(r);
-    request_login_end(r);
     local_end(r);
     log_request(r, body_bytes);
+    request_login_end(r);
     count_request(r, body_bytes);
     ask_cancel(&r->asker);
     reader_cancel(&r->reader);

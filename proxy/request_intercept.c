@@ -155,6 +155,7 @@ static bool is_pull(const struct request *r)
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
+    case ENDPOINT_TOKEN:
     case ENDPOINT_UPLOADS:
     case ENDPOINT_UPLOAD:
     case ENDPOINT_CATALOG:

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 #include "proxy/request_login.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "proxy/access.h"
+#include "proxy/http_forward.h"
 #include "proxy/login.h"
 #include "proxy/request_private.h"
 
@@ -14,6 +18,65 @@ struct guest {
     void (*granted)(struct request *r);
 };
 
+/* --- where we are --- */
+
+/* Whether the first such field has the value; `name` is with its colon. */
+static bool has_field(struct span fields, const char *name, const char *value)
+{
+    while (fields.p != NULL && fields.len > 0) {
+        struct span line = span_cut(&fields, '\n');
+        size_t len = strlen(name);
+
+        if (line.len < len || !span_equal_fold((struct span){line.p, len}, name))
+            continue;
+        line = span_from(line, len);
+        while (line.len > 0 && (*line.p == ' ' || *line.p == '\t'))
+            line = span_from(line, 1);
+        while (line.len > 0 && strchr("\r \t", line.p[line.len - 1]))
+            line.len--;
+        return span_equal_fold(line, value);
+    }
+    return false;
+}
+
+/* What a proxy before us says of the client's side counts for nothing but where that client
+ * is sent with its own password, and only towards TLS. */
+static bool came_by_tls(const struct request *r, const struct http_head *h)
+{
+    return conn_listener(r->conn)->identity || has_field(h->fields, "X-Forwarded-Proto:", "https");
+}
+
+static bool is_local_registry(const struct request *r)
+{
+    return conn_listener(r->conn)->role == ROLE_REGISTRY;
+}
+
+/* Whether there are passes: where tokens are somebody else's, they are the only ones. */
+static bool has_passes(const struct request *r)
+{
+    const struct config_auth *a = &r->worker->config->auth;
+
+    return is_local_registry(r) && a->passwords && !a->key;
+}
+
+void request_login_begin(struct request *r, const struct http_head *h)
+{
+    struct span host = http_target_authority(h->target);
+
+    r->origin[0] = '\0';
+    if (!has_passes(r))
+        return;
+    /* RFC 9112 section 3.2.2: that of the target comes before the field. */
+    if (!host.p)
+        host = h->host;
+    if (!host.p || host.len == 0 || host.len + sizeof "https://" > sizeof r->origin)
+        return;
+    snprintf(r->origin, sizeof r->origin, "%s://%.*s", came_by_tls(r, h) ? "https" : "http",
+             (int)host.len, host.p);
+}
+
+/* --- who it is --- */
+
 static const struct name *repository_of(const struct request *r)
 {
     return r->target.name.repository[0] ? &r->target.name : NULL;
@@ -23,7 +86,15 @@ static const struct name *repository_of(const struct request *r)
  * the upstream. */
 static const char *credentials(const struct request *r)
 {
-    return conn_listener(r->conn)->role == ROLE_REGISTRY ? r->behalf.authorization : NULL;
+    return is_local_registry(r) ? r->behalf.authorization : NULL;
+}
+
+/* Who answers Basic already, or asks for the pass that the other challenge is about. */
+static bool wants_basic(const struct request *r)
+{
+    const char *said = credentials(r);
+
+    return r->target.endpoint == ENDPOINT_TOKEN || (said && strncasecmp(said, "Basic ", 6) == 0);
 }
 
 static const char *scope_actions(enum right right)
@@ -43,8 +114,8 @@ static void challenge(struct request *r, const char *why)
 {
     char text[LOGIN_CHALLENGE_SIZE];
 
-    login_challenge(r->worker->config, repository_of(r), scope_actions(r->guest->right), text,
-                    sizeof text);
+    login_challenge(r->worker->config, wants_basic(r) ? "" : r->origin, repository_of(r),
+                    scope_actions(r->guest->right), text, sizeof text);
     request_challenge(r, OUT_LOGIN, text[0] ? text : NULL, why);
 }
 
@@ -58,8 +129,7 @@ static bool can_be_challenged(const struct request *r)
 {
     const struct guest *g = r->guest;
 
-    return conn_listener(r->conn)->role == ROLE_REGISTRY &&
-           (g->login.is_token || g->login.result == LOGIN_ANONYMOUS) &&
+    return is_local_registry(r) && (g->login.is_token || g->login.result == LOGIN_ANONYMOUS) &&
            access_any_user_could(r->worker->config, conn_peer(r->conn), &r->target.name, g->right);
 }
 
@@ -144,7 +214,9 @@ void request_login(struct request *r, enum right right, void (*granted)(struct r
  * to say who he is. */
 static void greeted(struct request *r)
 {
-    if (r->guest->login.result == LOGIN_ANONYMOUS &&
+    const struct login *l = &r->guest->login;
+
+    if (l->result == LOGIN_ANONYMOUS && !l->is_pass &&
         access_wants_users(r->worker->config, conn_peer(r->conn)))
         challenge(r, NULL);
     else
@@ -154,6 +226,46 @@ static void greeted(struct request *r)
 void request_greet(struct request *r)
 {
     ask(r, 0, greeted);
+}
+
+static void send_pass(struct request *r)
+{
+    char pass[PASS_TEXT_SIZE], date[32], text[2 * PASS_TEXT_SIZE + 128];
+    time_t now_s = (time_t)r->worker->now_s;
+    struct tm tm;
+
+    login_give_pass(r->worker->parts.logins, &r->guest->login, pass);
+    gmtime_r(&now_s, &tm);
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    int len = snprintf(text, sizeof text,
+                       "{\"token\":\"%s\",\"access_token\":\"%s\",\"expires_in\":%d,"
+                       "\"issued_at\":\"%s\"}",
+                       pass, pass, PASS_TOLD_S, date);
+    request_text(r, "application/json", text, (size_t)len);
+    explicit_bzero(pass, sizeof pass);
+    explicit_bzero(text, sizeof text);
+}
+
+/* A pass is not good for another: it would never end. */
+static void asked_pass(struct request *r)
+{
+    if (r->guest->login.is_pass)
+        challenge(r, "a token is given for a password, not for a token");
+    else
+        send_pass(r);
+}
+
+void request_give_pass(struct request *r)
+{
+    if (has_passes(r))
+        ask(r, 0, asked_pass);
+    else
+        request_error(r, OUT_NO_ROUTE, "there is no password-file in [auth], or a token server", 0);
+}
+
+const char *request_user(const struct request *r)
+{
+    return r->guest && r->guest->login.user[0] ? r->guest->login.user : NULL;
 }
 
 /* A token says what it grants for one repository: it is read again for another. */

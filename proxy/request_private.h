@@ -100,7 +100,8 @@ struct request {
     char if_range[REQUEST_FIELD_MAX];
     char if_none_match[REQUEST_FIELD_MAX];
     char user_agent[REQUEST_FIELD_MAX];
-    char path[REQUEST_FIELD_MAX]; /* as asked, cut: for the log when there is no route */
+    char origin[REQUEST_FIELD_MAX + 16]; /* "https://HOST:PORT"; empty when it is not known */
+    char path[REQUEST_FIELD_MAX];        /* as asked, cut: for the log when there is no route */
     struct target target;
 };
 

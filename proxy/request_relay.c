@@ -231,6 +231,8 @@ void relay_ended(struct request *r)
     dial_close(&r->dial);
     if (r->up && conn_relay_status(r->conn) > 0)
         r->status = conn_relay_status(r->conn);
+    if (r->up)
+        explicit_bzero(r->up, r->up_len);
     free(r->up);
     r->up = NULL;
     STATS_ADD(r->worker->parts.stats, upstream_bytes, bytes);

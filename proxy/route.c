@@ -162,6 +162,7 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
         {"/-/healthz", ENDPOINT_HEALTH},
         {"/-/metrics", ENDPOINT_METRICS},
         {"/-/setup/ca.crt", ENDPOINT_CA},
+        {"/-/token", ENDPOINT_TOKEN},
     };
     bool may_be_own = path.len > 2 && path.p[1] == '-';
     for (size_t i = 0; may_be_own && i < sizeof own / sizeof own[0]; i++) {

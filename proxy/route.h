@@ -29,6 +29,7 @@ enum endpoint {
     ENDPOINT_HEALTH,    /* /-/healthz */
     ENDPOINT_METRICS,   /* /-/metrics */
     ENDPOINT_CA,        /* /-/setup/ca.crt */
+    ENDPOINT_TOKEN,     /* /-/token */
 };
 
 enum door {

@@ -5,6 +5,7 @@ theirs: it is refused in words that they can read, and nothing of it stays."""
 import itertools
 import json
 import socket
+import ssl
 import time
 
 import pytest
@@ -15,8 +16,9 @@ from lib.crowd import together
 from lib.hub import Hub
 from lib.image import OCI, digest_of, noise
 from lib.paths import HUB
-from lib.pusher import (EVERYBODY, STYLES, Pusher, begin_request, call, chunked, errors,
-                        read_answer, refused, with_digest)
+from lib.process import free_port
+from lib.pusher import (EVERYBODY, STYLES, Pusher, Session, begin_request, call, chunked,
+                        errors, open_request, read_answer, refused, with_digest)
 from lib.wait import until
 
 DATA = noise(5000, "strict")
@@ -215,10 +217,9 @@ def test_two_at_once(p):
     the session goes on."""
     s = p.begin()
     with rawhttp.Connection(p.address) as c:
-        begin_request(c, "PATCH", s.location, 1000)
+        open_request(c, "PATCH", s.location, 1000)
         c.send(DATA[:500])
-        until("the session is busy", lambda: s.status().status == 409)
-        for got in (s.patch(DATA), s.put(DIGEST, DATA), s.cancel()):
+        for got in (s.status(), s.patch(DATA), s.put(DIGEST, DATA), s.cancel()):
             refused(got, 409, "BLOB_UPLOAD_INVALID")
         c.send(DATA[500:1000])
         assert s.take(read_answer(c)).status == 202
@@ -337,9 +338,8 @@ def test_shorter_than_declared(p, method, ending):
     s = patched(p)
     with rawhttp.Connection(p.address) as c:
         path = with_digest(s.location, DIGEST) if method == "PUT" else s.location
-        begin_request(c, method, path, 4000)
+        open_request(c, method, path, 4000)
         c.send(DATA[1000:3000])
-        until("the session is busy", lambda: s.status().status == 409)
         if ending == "half":
             c.socket.shutdown(socket.SHUT_WR)
             assert not c.receive() or c.buffer.startswith(b"HTTP/1.1 400")
@@ -650,6 +650,45 @@ def test_refused_by_expect(p):
             errors(c.read_body(got))
 
 
+@pytest.fixture
+def secure(cachalot):
+    """A daemon's TLS listener, and a context that trusts it."""
+    address = ("127.0.0.1", free_port())
+    daemon = cachalot({}, {**EVERYBODY, "listener secure": {
+        "role": "registry", "address": "%s:%d" % address, "tls": "yes", "names": "127.0.0.1"}})
+    trusted = daemon.get("/-/setup/ca.crt").body.decode()
+    return address, ssl.create_default_context(cadata=trusted)
+
+
+def test_push_over_tls(secure):
+    """A whole push over TLS, by one connection."""
+    address, context = secure
+    data = noise(5_000_000, "over TLS")
+    path = "/v2/team/app/blobs"
+    with rawhttp.Connection(address).secure(context, "127.0.0.1") as c:
+        begin_request(c, "POST", f"{path}/uploads/", 0)
+        location = read_answer(c)["Location"]
+        begin_request(c, "PATCH", location, None)
+        c.send(chunked(data[:3_000_000], data[3_000_000:]))
+        location = read_answer(c)["Location"]
+        begin_request(c, "PUT", with_digest(location, digest_of(data)), 0)
+        assert read_answer(c).status == 201
+        c.request(f"{path}/{digest_of(data)}")
+        assert c.read_response().body == data
+
+
+@BODIES
+def test_refused_over_tls(secure, length):
+    """Row 52 over TLS: a client that sends all of a large body first reads the answer."""
+    address, context = secure
+    piece = noise(1_000_000, "large")
+    with rawhttp.Connection(address).secure(context, "127.0.0.1") as c:
+        begin_request(c, "PATCH", f"/v2/team/app/blobs/uploads/{UNKNOWN}", length)
+        for _ in range(LARGE // len(piece)):
+            c.send(piece if length else b"%x\r\n%b\r\n" % (len(piece), piece))
+        check_early(c, 404)
+
+
 # --- slow ones ---
 
 
@@ -746,6 +785,24 @@ def test_request_behind_a_refused_body(p, upstream, body):
         else:
             assert read_answer(c).status == 200
     assert upstream.count(where="canary") == 0
+
+
+@pytest.mark.parametrize("size", [10, 60_000, 300_000])
+def test_body_of_a_plain_post(p, size):
+    """A POST that only asks for a session has no use for a body: the session begins empty,
+    and the body is no request."""
+    body = (CANARY * (size // len(CANARY) + 1))[:size]
+    s = Session(p, p.post("", body))
+    assert s.received() == "0-0"
+    assert s.put(DIGEST, DATA).status == 201
+
+
+def test_mount_and_digest(p):
+    """A POST that asks for a mount and has the blob with it, in case: 201 either way."""
+    for _ in range(2):
+        got = p.post(f"?mount={DIGEST}&from={p.repository}&digest={DIGEST}", DATA)
+        assert got.status == 201 and got["Docker-Content-Digest"] == DIGEST
+        assert p.blob(DIGEST).body == DATA
 
 
 def test_old_clients(p):

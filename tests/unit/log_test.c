@@ -19,6 +19,7 @@
 static const struct access_line full = {
     .time_ms = INT64_C(1795499621123),
     .client = "10.0.0.7",
+    .user = "alice",
     .method = "GET",
     .door = "prefix",
     .registry = "docker.io",
@@ -46,13 +47,14 @@ static void an_access_line_has_every_field_in_order(void **state)
 {
     (void)state;
     assert_string_equal(access_text(&full, (struct log_shape){0}),
-                        "2026-11-24T05:53:41.123Z access 10.0.0.7 GET prefix docker.io "
+                        "2026-11-24T05:53:41.123Z access 10.0.0.7 alice GET prefix docker.io "
                         "library/alpine latest 200 1234567890123 hit 1.034 \"docker/27.0 "
                         "\\\"x\\\"\"\n");
     assert_string_equal(
         access_text(&full, (struct log_shape){.json = true}),
         "{\"time\":\"2026-11-24T05:53:41.123Z\",\"type\":\"access\",\"client\":\"10.0.0.7\","
-        "\"method\":\"GET\",\"door\":\"prefix\",\"registry\":\"docker.io\",\"repository\":"
+        "\"user\":\"alice\",\"method\":\"GET\",\"door\":\"prefix\",\"registry\":\"docker.io\","
+        "\"repository\":"
         "\"library/alpine\",\"reference\":\"latest\",\"status\":200,\"bytes\":1234567890123,"
         "\"outcome\":\"hit\",\"ms\":1.034,\"user_agent\":\"docker/27.0 \\\"x\\\"\"}\n");
 }
@@ -62,7 +64,7 @@ static void what_is_absent_is_a_dash_or_left_out(void **state)
     (void)state;
     struct access_line line = {.status = 400, .registry = "", .client = "::1"};
     assert_string_equal(access_text(&line, (struct log_shape){.priorities = true}),
-                        "<6>1970-01-01T00:00:00.000Z access ::1 - - - - - 400 0 - 0.000 \"-\"\n");
+                        "<6>1970-01-01T00:00:00.000Z access ::1 - - - - - - 400 0 - 0.000 \"-\"\n");
     assert_string_equal(access_text(&line, (struct log_shape){.json = true, .priorities = true}),
                         "{\"time\":\"1970-01-01T00:00:00.000Z\",\"type\":\"access\",\"client\":"
                         "\"::1\",\"status\":400,\"bytes\":0,\"ms\":0.000}\n");
@@ -72,12 +74,15 @@ static void bytes_of_a_peer_cannot_end_a_field_or_line(void **state)
 {
     (void)state;
     struct access_line line = full;
+    line.user = "a\n- \"";
     line.reference = "a b\"c\\d\n\x7f\xc3\xa9";
     line.user_agent = "x\r\n2026 access\t\"\\";
     char *text = access_text(&line, (struct log_shape){0});
+    assert_non_null(strstr(text, " 10.0.0.7 a\\x0a-\\x20\\x22 GET "));
     assert_non_null(strstr(text, " a\\x20b\\x22c\\x5cd\\x0a\\x7f\\xc3\\xa9 200 "));
     assert_non_null(strstr(text, "\"x\\x0d\\x0a2026 access\\x09\\\"\\\\\"\n"));
     text = access_text(&line, (struct log_shape){.json = true});
+    assert_non_null(strstr(text, "\"user\":\"a\\u000a- \\\"\","));
     assert_non_null(strstr(text, "\"reference\":\"a b\\\"c\\\\d\\u000a\\u007f\\u00c3\\u00a9\","));
 }
 
@@ -89,6 +94,7 @@ static void the_longest_fields_fit(void **state)
     struct access_line line = {
         .time_ms = INT64_C(253402300799999),
         .client = wide,
+        .user = wide,
         .method = wide,
         .door = wide,
         .registry = wide,

@@ -2,9 +2,26 @@
 /* Who clients are by their tokens, what they may do then, and how they are told to say so. */
 #include "proxy/login.h"
 
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tests/unit/login_bed.h"
+
+/* --- a clock of this program's own --- */
+
+static time_t ahead_s; /* of the true one that counts from the start of the machine */
+
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+    long err = syscall(SYS_clock_gettime, id, t);
+
+    if (id == CLOCK_MONOTONIC)
+        t->tv_sec += ahead_s;
+    return (int)err;
+}
+
+/* --- tokens --- */
 
 static struct config *load_tokens(struct bed *b)
 {
@@ -82,15 +99,118 @@ static void tokens_and_rules_do_not_mix(void **state)
     assert_false(login_allows(&nobody, b->config, "10.0.0.1", &app, RIGHT_PUSH));
 }
 
+/* --- passes --- */
+
+/* A request with a pass for him, which is changed at one character when `at` says so. */
+static struct login with_pass(struct bed *b, const struct login *who, int at)
+{
+    char pass[PASS_TEXT_SIZE];
+
+    login_give_pass(b->logins, who, pass);
+    if (at >= 0)
+        pass[at] = pass[at] == '0' ? '1' : '0';
+    char *field = mem_format("bearer %s", pass);
+    struct login l = try_field(b, field);
+    free(field);
+    return l;
+}
+
+static void passes_say_who_it_is(void **state)
+{
+    struct bed *b = *state;
+    const struct login nobody = {.result = LOGIN_ANONYMOUS};
+    struct login alice = try(b, "10.0.0.1", "alice", "sesame");
+
+    assert_int_equal(alice.result, LOGIN_KNOWN);
+    struct login l = with_pass(b, &alice, -1);
+    assert_int_equal(l.result, LOGIN_KNOWN);
+    assert_true(l.is_pass && !l.is_token);
+    assert_string_equal(l.user, "alice");
+    assert_true(login_allows(&l, b->config, "10.0.0.1", &app, RIGHT_PUSH));
+    l = with_pass(b, &nobody, -1);
+    assert_int_equal(l.result, LOGIN_ANONYMOUS);
+    assert_true(l.is_pass);
+    assert_true(login_allows(&l, b->config, "10.0.0.1", &app, RIGHT_PULL));
+    assert_false(login_allows(&l, b->config, "10.0.0.1", &app, RIGHT_PUSH));
+    for (int at = 0; at < 16 + 1 + 10; at++) {
+        if (at != 16)
+            assert_int_equal(with_pass(b, &alice, at).result, LOGIN_WRONG);
+    }
+    /* A pass needs no look at a password. */
+    assert_int_equal(try(b, "10.0.0.1", "alice", "sesame").result, LOGIN_KNOWN);
+}
+
+static void another_password_ends_a_pass(void **state)
+{
+    struct bed *b = *state;
+    struct login alice = try(b, "10.0.0.1", "alice", "sesame");
+    struct login bob = try(b, "10.0.0.1", "bob", "b:o b");
+
+    write_users(b, "open", 4);
+    config_unref(&b->config);
+    b->config = load_passwords(b);
+    struct login l = with_pass(b, &alice, -1);
+    assert_int_equal(l.result, LOGIN_WRONG);
+    assert_string_equal(l.user, "");
+    assert_false(l.is_pass);
+    scratch_file(b->dir, "htpasswd", "", 0);
+    char *of_alice = hash_of("sesame", 4);
+    char *line = mem_format("bobby:%s\n", of_alice);
+    scratch_file(b->dir, "htpasswd", line, strlen(line));
+    config_unref(&b->config);
+    b->config = load_passwords(b);
+    assert_int_equal(with_pass(b, &bob, -1).result, LOGIN_WRONG);
+    free(line);
+    free(of_alice);
+}
+
+/* It is good for longer than clients are told, and not for ever. */
+static void a_pass_expires(void **state)
+{
+    struct bed *b = *state;
+    const struct login nobody = {.result = LOGIN_ANONYMOUS};
+    char pass[PASS_TEXT_SIZE];
+
+    login_give_pass(b->logins, &nobody, pass);
+    char *field = mem_format("Bearer %s", pass);
+    ahead_s = PASS_GOOD_S - 60;
+    struct login l = try_field(b, field);
+    assert_true(l.result == LOGIN_ANONYMOUS && l.is_pass);
+    ahead_s = PASS_GOOD_S + 1;
+    l = try_field(b, field);
+    assert_int_equal(l.result, LOGIN_WRONG);
+    assert_string_equal(l.why, "the token has expired");
+    assert_false(l.is_pass);
+    ahead_s = 0;
+    free(field);
+}
+
+/* Those of another run, with another key. */
+static void a_pass_ends_with_the_daemon(void **state)
+{
+    struct bed *b = *state;
+    struct login alice = try(b, "10.0.0.1", "alice", "sesame");
+    char pass[PASS_TEXT_SIZE];
+
+    login_give_pass(b->logins, &alice, pass);
+    char *field = mem_format("Bearer %s", pass);
+    assert_int_equal(try_field(b, field).result, LOGIN_KNOWN);
+    logins_stop(&b->logins);
+    b->logins = logins_start(THREADS);
+    assert_int_equal(try_field(b, field).result, LOGIN_WRONG);
+    free(field);
+}
+
 /* --- challenges --- */
 
-static void check_challenge(const struct config *c, const struct name *n, const char *expected)
+static void check_challenge(const struct config *c, const char *origin, const struct name *n,
+                            const char *expected)
 {
     char field[LOGIN_CHALLENGE_SIZE];
 
-    login_challenge(c, n, "pull,push", field, sizeof field);
+    login_challenge(c, origin, n, "pull,push", field, sizeof field);
     assert_string_equal(field, expected);
-    login_challenge(c, n, "pull,push", field, 10);
+    login_challenge(c, origin, n, "pull,push", field, 10);
     assert_string_equal(field, "");
 }
 
@@ -98,21 +218,27 @@ static void challenges_say_what_is_taken(void **state)
 {
     struct bed *b = *state;
 
-    check_challenge(b->config, &app, "Basic realm=\"cachalot\"");
-    check_challenge(b->config, NULL, "Basic realm=\"cachalot\"");
+    check_challenge(b->config, "", &app, "Basic realm=\"cachalot\"");
+    check_challenge(b->config, "", NULL, "Basic realm=\"cachalot\"");
+    check_challenge(b->config, "https://[::1]:5000", &app,
+                    "Bearer realm=\"https://[::1]:5000/-/token\",service=\"cachalot\","
+                    "scope=\"repository:team/app:pull,push\"");
+    check_challenge(b->config, "http://c.lan", NULL,
+                    "Bearer realm=\"http://c.lan/-/token\",service=\"cachalot\"");
     config_unref(&b->config);
     b->config = load_tokens(b);
-    check_challenge(b->config, &app,
+    check_challenge(b->config, "http://c.lan", &app,
                     "Bearer realm=\"https://t.example/token\",service=\"here\","
                     "scope=\"repository:team/app:pull,push\"");
-    check_challenge(b->config, NULL, "Bearer realm=\"https://t.example/token\",service=\"here\"");
+    check_challenge(b->config, "", NULL,
+                    "Bearer realm=\"https://t.example/token\",service=\"here\"");
     config_unref(&b->config);
     b->config = bed_load(b, "[auth]\nrealm = the \"house\"\n");
-    check_challenge(b->config, &app, "");
+    check_challenge(b->config, "http://c.lan", &app, "");
     char *text = mem_format("[auth]\nrealm = the \"house\"\npassword-file = %s/htpasswd\n", b->dir);
     config_unref(&b->config);
     b->config = bed_load(b, text);
-    check_challenge(b->config, &app, "Basic realm=\"the \\\"house\\\"\"");
+    check_challenge(b->config, "", &app, "Basic realm=\"the \\\"house\\\"\"");
     free(text);
 }
 
@@ -123,6 +249,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(tokens_are_checked_at_once),
         TEST(tokens_and_rules_do_not_mix),
+        TEST(passes_say_who_it_is),
+        TEST(another_password_ends_a_pass),
+        TEST(a_pass_expires),
+        TEST(a_pass_ends_with_the_daemon),
         TEST(challenges_say_what_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,6 +124,7 @@ static const struct good_row good_rows[] = {
     {"/v2/a/manifests/_.-A", REGISTRY, MANIFEST, "local - a _.-A"},
     {"/-/healthz", REGISTRY, ENDPOINT_HEALTH, "admin - - -"},
     {"/-/healthz?ns=%", MIRROR, ENDPOINT_HEALTH, "admin - - -"},
+    {"/-/token?service=a&scope=%", REGISTRY, ENDPOINT_TOKEN, "admin - - -"},
     {"//-//metrics", MIRROR, ENDPOINT_METRICS, "admin - - -"},
 };
 

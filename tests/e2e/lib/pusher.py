@@ -8,6 +8,7 @@
 """
 
 import json
+import socket
 
 from lib import rawhttp
 from lib.image import OCI, digest_of
@@ -43,8 +44,17 @@ def refused(answer, status, code):
 
 def begin_request(c, method, path, length, fields=()):
     """The head of a request with a body of this length; None: it is chunked."""
+    # The body must not wait until the head is acknowledged.
+    c.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     how = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", length)
     c.request(path, method, [how, *fields])
+
+
+def open_request(c, method, path, length, fields=()):
+    """The same, and wait until the body is waited for: a session is busy from here on."""
+    begin_request(c, method, path, length, [("Expect", "100-continue"), *fields])
+    got = c.read_head()
+    assert got.status == 100, got
 
 
 def read_answer(c, method="GET"):

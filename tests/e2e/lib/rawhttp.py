@@ -34,7 +34,7 @@ class Closed(Exception):
 class Connection:
     """One connection to (host, port) or to a Unix socket's path."""
 
-    def __init__(self, address, timeout=30, receive_buffer=None):
+    def __init__(self, address, timeout=30, receive_buffer=None, source=None):
         family = socket.AF_UNIX
         if isinstance(address, tuple):
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -42,6 +42,8 @@ class Connection:
         self.socket.settimeout(timeout)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(address if isinstance(address, tuple) else str(address))
         self.buffer = b""
 

@@ -103,15 +103,28 @@ class TokenServer(Hub):
         return Answer(200, [("Content-Type", "application/json")], body)
 
 
-class SigningTokenServer(TokenServer):
-    """Its tokens are JWTs that a docker-registry takes, RS256; who has no name may pull from
-    `public` alone."""
+def raw_signature(der):
+    """The two numbers of an ECDSA signature side by side, as RFC 7518 section 3.4 has them."""
+    numbers, at = b"", 2
+    for _ in range(2):
+        length = der[at + 1]
+        numbers += int.from_bytes(der[at + 2:at + 2 + length], "big").to_bytes(32, "big")
+        at += 2 + length
+    return numbers
 
-    def __init__(self, directory, **options):
+
+class SigningTokenServer(TokenServer):
+    """Its tokens are JWTs that a docker-registry takes, RS256 or ES256; who has no name may
+    pull from `public` alone."""
+
+    NEW_KEY = {"RS256": ("rsa:2048",), "ES256": ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")}
+
+    def __init__(self, directory, algorithm="RS256", **options):
         super().__init__(**options)
         self.public = set()
+        self.algorithm = algorithm
         self.key, self.certificate = directory / "token.key", directory / "token.pem"
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key,
+        openssl("req", "-x509", "-newkey", *self.NEW_KEY[algorithm], "-nodes", "-keyout", self.key,
                 "-out", self.certificate, "-days", 2, "-subj", "/CN=tokens")
 
     @property
@@ -125,15 +138,21 @@ class SigningTokenServer(TokenServer):
         for kind, repository, actions in (scope.split(":") for scope in scopes):
             if name is not None or repository in self.public:
                 granted.append({"type": kind, "name": repository, "actions": actions.split(",")})
+        return self.sign(self.claims(name, granted))
+
+    def claims(self, name, granted, life=300):
         now = int(time.time())
-        claims = {"iss": "tokens", "sub": name or "", "aud": "registry.test", "iat": now,
-                  "nbf": now - 10, "exp": now + 300, "jti": str(next(self.serial)),
-                  "access": granted}
+        return {"iss": "tokens", "sub": name or "", "aud": "registry.test", "iat": now,
+                "nbf": now - 1000, "exp": now + life, "jti": str(next(self.serial)),
+                "access": granted}
+
+    def sign(self, claims, key=None, **head):
+        """A token of these claims; `head` changes what stands before them."""
         lines = self.certificate.read_text().splitlines()[1:-1]
-        header = {"typ": "JWT", "alg": "RS256", "x5c": ["".join(lines)]}
-        signed = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
-        return signed + "." + base64url(openssl("dgst", "-sha256", "-sign", self.key,
-                                                input=signed.encode()))
+        head = {"typ": "JWT", "alg": self.algorithm, "x5c": ["".join(lines)], **head}
+        signed = ".".join(base64url(json.dumps(part).encode()) for part in (head, claims))
+        made = openssl("dgst", "-sha256", "-sign", key or self.key, input=signed.encode())
+        return signed + "." + base64url(raw_signature(made) if self.algorithm == "ES256" else made)
 
 
 class GuardedHub(Hub):
