@@ -12,9 +12,21 @@
 #define TEXT_BYTES(size_with_nul) (2 + (size_with_nul))
 #define FIELDS_BYTES_MAX (1 + 8 + 2 * TEXT_BYTES(MEDIA_TYPE_MAX) + 4)
 
+/* What media types are made of, RFC 6838 section 4.2; what else a manifest says is no type. */
+static bool is_type(const char *text)
+{
+    for (const char *p = text; *p; p++)
+        if (*p <= ' ' || *p >= 0x7f)
+            return false;
+    return true;
+}
+
 const char *referrer_type(const char *artifact_type)
 {
-    return artifact_type != NULL && strlen(artifact_type) < MEDIA_TYPE_MAX ? artifact_type : "";
+    bool is =
+        artifact_type != NULL && strlen(artifact_type) < MEDIA_TYPE_MAX && is_type(artifact_type);
+
+    return is ? artifact_type : "";
 }
 
 size_t referrer_key(const struct name *n, const struct digest *subject,

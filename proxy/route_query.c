@@ -185,12 +185,22 @@ bool route_query_value(const struct target *t, const char *key, char *out, size_
 
 /* --- parameters of a push --- */
 
-static enum outcome take_digest(struct digest *d, bool *has, const char *text, size_t len)
+static enum outcome take_one(struct digest *d, bool *has, const char *text, size_t len)
 {
     if (*has)
         return OUT_BAD_REQUEST;
     *has = true;
     return digest_parse(d, text, len) == 0 ? OUT_LOCAL : OUT_DIGEST_INVALID;
+}
+
+static enum outcome take_digest(struct push_parameters *p, const char *text, size_t len)
+{
+    return take_one(&p->digest, &p->has_digest, text, len);
+}
+
+static enum outcome take_mount(struct push_parameters *p, const char *text, size_t len)
+{
+    return take_one(&p->mount, &p->has_mount, text, len);
 }
 
 static enum outcome take_tag(struct push_parameters *p, const char *text, size_t len)
@@ -225,19 +235,25 @@ static enum outcome take_algorithm(struct push_parameters *p, const char *text, 
     return p->algorithm ? OUT_LOCAL : OUT_DIGEST_INVALID;
 }
 
-static enum outcome take_parameter(struct push_parameters *p, struct span key, const char *text,
-                                   size_t len)
+static const struct {
+    const char *key;
+    enum outcome (*take)(struct push_parameters *p, const char *text, size_t len);
+} push_parameters[] = {
+    {"digest", take_digest}, {"mount", take_mount}, {"digest-algorithm", take_algorithm},
+    {"from", take_from},     {"tag", take_tag},
+};
+
+/* Others are the client's own, whatever they hold. */
+static enum outcome take_parameter(struct push_parameters *p, struct span key, struct span value)
 {
-    if (span_equal(key, "digest"))
-        return take_digest(&p->digest, &p->has_digest, text, len);
-    if (span_equal(key, "mount"))
-        return take_digest(&p->mount, &p->has_mount, text, len);
-    if (span_equal(key, "digest-algorithm"))
-        return take_algorithm(p, text, len);
-    if (span_equal(key, "from"))
-        return take_from(p, text, len);
-    if (span_equal(key, "tag"))
-        return take_tag(p, text, len);
+    char text[DIGEST_TEXT_MAX + NAME_MAX_SIZE];
+
+    for (size_t i = 0; i < sizeof push_parameters / sizeof push_parameters[0]; i++) {
+        if (!span_equal(key, push_parameters[i].key))
+            continue;
+        int len = value.p != NULL ? decode_value(value, text, sizeof text) : 0;
+        return len < 0 ? OUT_BAD_REQUEST : push_parameters[i].take(p, text, (size_t)len);
+    }
     return OUT_LOCAL;
 }
 
@@ -249,12 +265,10 @@ enum outcome route_parse_push(struct push_parameters *p, struct span target)
     memset(p, 0, offsetof(struct push_parameters, tags));
     span_cut(&query, '?');
     while (o == OUT_LOCAL && query.p != NULL) {
-        char text[DIGEST_TEXT_MAX + NAME_MAX_SIZE];
         struct span value = span_cut(&query, '&');
         struct span key = span_cut(&value, '=');
-        int len = value.p != NULL ? decode_value(value, text, sizeof text) : 0;
 
-        o = len < 0 ? OUT_BAD_REQUEST : take_parameter(p, key, text, (size_t)len);
+        o = take_parameter(p, key, value);
     }
     return o;
 }
