@@ -12,11 +12,11 @@
 #define TEXT_BYTES(size_with_nul) (2 + (size_with_nul))
 #define FIELDS_BYTES_MAX (1 + 8 + 2 * TEXT_BYTES(MEDIA_TYPE_MAX) + 4)
 
-/* What media types are made of, RFC 6838 section 4.2; what else a manifest says is no type. */
+/* Records hold no control characters, and no media type has any. */
 static bool is_type(const char *text)
 {
     for (const char *p = text; *p; p++)
-        if (*p <= ' ' || *p >= 0x7f)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
             return false;
     return true;
 }

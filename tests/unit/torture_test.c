@@ -392,7 +392,7 @@ static bool one_killed_run(const struct manifest *m, const char *text,
     struct progress *progress =
         mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     char dir[64];
-    int status;
+    int status = 0;
 
     assert_true(progress != MAP_FAILED);
     run_dir(dir);
