@@ -210,12 +210,6 @@ static bool may_relay(const struct conn *c)
     return c->listener->role == ROLE_INTERCEPT || c->listener->role == ROLE_TLS_INTERCEPT;
 }
 
-/* A large body of a request that has no use for one is refused before it is looked at. */
-static bool has_use_for_body(enum http_method m)
-{
-    return m == HTTP_POST || m == HTTP_PUT || m == HTTP_PATCH;
-}
-
 static void begin_request(struct conn *c, const struct http_head *h)
 {
     conn_enter(c, CONN_HANDLING);
@@ -224,7 +218,7 @@ static void begin_request(struct conn *c, const struct http_head *h)
     c->keep_alive = h->keep_alive && !c->draining;
     c->is_old = h->minor_version == 0;
     conn_body_begin(c, h);
-    if (conn_body_is_large(c) && !may_relay(c) && !has_use_for_body(h->method))
+    if (conn_body_is_useless(c, h) && !may_relay(c))
         c->calls->refuse(c, &c->request, OUT_BODY_TOO_LARGE);
     else
         c->calls->begin(c, &c->request, h);

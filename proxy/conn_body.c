@@ -8,6 +8,11 @@
 
 #define DROP_BODY_MAX (64u * 1024) /* of a body that nobody reads, for the next request's sake */
 
+static bool has_use_for_body(enum http_method m)
+{
+    return m == HTTP_POST || m == HTTP_PUT || m == HTTP_PATCH;
+}
+
 void conn_body_begin(struct conn *c, const struct http_head *h)
 {
     c->body_left = h->chunked ? 0 : (uint64_t)(h->content_length > 0 ? h->content_length : 0);
@@ -19,13 +24,14 @@ void conn_body_begin(struct conn *c, const struct http_head *h)
     c->may_keep_alive = c->keep_alive;
     c->drop_room = DROP_BODY_MAX;
     /* Of what is not read the end may be far, or never come. */
-    if (c->body_left > DROP_BODY_MAX || c->expects_continue)
+    if (c->body_left > DROP_BODY_MAX || c->expects_continue ||
+        (h->chunked && has_use_for_body(h->method)))
         c->keep_alive = false;
 }
 
-bool conn_body_is_large(const struct conn *c)
+bool conn_body_is_useless(const struct conn *c, const struct http_head *h)
 {
-    return c->body_left > DROP_BODY_MAX;
+    return c->body_left > DROP_BODY_MAX && !has_use_for_body(h->method);
 }
 
 uint64_t conn_body_drop_max(const struct conn *c)

@@ -97,8 +97,9 @@ void conn_relay_free(struct conn *c);
 
 /* The head of a request has come: what body follows it. */
 void conn_body_begin(struct conn *c, const struct http_head *h);
-/* Whether it is larger than what is dropped to keep the connection. */
-bool conn_body_is_large(const struct conn *c);
+/* Whether it is larger than what is dropped to keep the connection, and of a method that has
+ * no use for it: refused before it is looked at. */
+bool conn_body_is_useless(const struct conn *c, const struct http_head *h);
 /* How many bytes of it may still come; UINT64_MAX: not known. */
 uint64_t conn_body_drop_max(const struct conn *c);
 /* Take what belongs to a body that nobody reads; the bytes taken. */

@@ -13,8 +13,8 @@ from lib.hub import Hub
 from lib.image import OCI, digest_of, noise
 from lib.paths import HUB
 from lib.paths import blob as blob_of
-from lib.pusher import (EVERYBODY, STYLES, Pusher, begin_request, call, chunked, read_answer,
-                        refused, with_digest)
+from lib.pusher import (EVERYBODY, STYLES, Pusher, begin_request, call, chunked, open_request,
+                        read_answer, refused, with_digest)
 from lib.wait import until
 
 DATA = noise(300_000, "push")
@@ -221,9 +221,7 @@ def test_expect(p):
     """RFC 9110 section 10.1.1: a client that waits for 100 before it sends gets it, and
     its 201 after."""
     with rawhttp.Connection(p.address) as c:
-        begin_request(c, "PUT", with_digest(p.begin().location, DIGEST), len(DATA),
-                      [("Expect", "100-continue")])
-        assert c.read_head().status == 100
+        open_request(c, "PUT", with_digest(p.begin().location, DIGEST), len(DATA))
         c.send(DATA)
         assert read_answer(c).status == 201
 
@@ -594,3 +592,52 @@ def test_nobody_may_push_at_first(hub, cachalot):
                 p.remove("manifests/1"), p.remove(f"blobs/{DIGEST}")):
         assert "[access]" in refused(got, 403, "DENIED")
     assert daemon.partials() == [] and daemon.stored() == set()
+
+
+def test_rights_are_taken_away_meanwhile(cachalot):
+    """The right to push is asked for when a session begins: a push that goes on while it is
+    taken away (as when a token expires in the middle of a large layer) is not lost; the next
+    one is refused."""
+    daemon = cachalot({}, EVERYBODY)
+    p = Pusher(daemon.address, "team/app")
+    s = p.begin()
+    s.patch(DATA[:1000])
+    daemon.sections["access everybody"]["allow"] = "pull"
+    daemon.write_config()
+    daemon.hup()
+    for got in (p.post(), p.post(f"?digest={DIGEST}", DATA), mounted(p, DIGEST),
+                p.put_manifest("1", b"{}")):
+        refused(got, 403, "DENIED")
+    assert s.patch(DATA[1000:2000]).status == 202
+    assert s.put(DIGEST, DATA[2000:]).status == 201
+    assert p.blob(DIGEST).body == DATA
+
+
+# --- seen from outside ---
+
+
+def test_log_and_metrics(cachalot):
+    """One line a request, with what became of it; bytes and blobs are counted."""
+    daemon = cachalot({}, EVERYBODY)
+    p = Pusher(daemon.address, "team/app")
+    s = p.begin()
+    s.patch(DATA[:1000])
+    assert daemon.metric("uploads") == 1
+    assert s.put(DIGEST, DATA[1000:]).status == 201
+    p.post(f"?digest={DIGEST}", DATA[:-1])
+    mounted(p, DIGEST, p.repository)
+    p.put_manifest("1", b'{"manifests":[]}', OCI["index"])
+    p.remove(f"blobs/{DIGEST}")
+    p.blob(DIGEST, "HEAD")
+    lines = {(x["method"], x["status"], x["outcome"]): x for x in daemon.wait_access(8)}
+    assert set(lines) == {
+        ("POST", 202, "accepted"), ("PATCH", 202, "accepted"), ("PUT", 201, "stored"),
+        ("POST", 400, "upload-digest"), ("POST", 201, "mounted"), ("DELETE", 202, "deleted"),
+        ("HEAD", 404, "local-blob-unknown")}
+    assert all(x["door"] == "local" and x["repository"] == "team/app" for x in lines.values())
+    assert lines["PATCH", 202, "accepted"]["reference"] == s.id
+    m = daemon.metrics()
+    assert m["cachalot_upload_bytes_total"] == 2 * len(DATA) - 1
+    assert m["cachalot_uploads"] == 0
+    assert m["cachalot_uploads_finished_total"] == 1 and m["cachalot_uploads_failed_total"] == 1
+    assert m["cachalot_blobs_stored_total"] == 1

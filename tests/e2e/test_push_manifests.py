@@ -10,6 +10,7 @@ import pytest
 
 from lib import image, rawhttp
 from lib.cachalot import Cachalot
+from lib.clients import Skopeo, check_dir
 from lib.crowd import together
 from lib.image import ACCEPT, DOCKER, OCI, digest_of, noise
 from lib.pusher import EVERYBODY, Pusher, errors, pages, refused, values
@@ -254,6 +255,22 @@ def test_foreign_layer_here(q):
     data = text(layers=[layer.descriptor()])
     check_made(q, q.put_manifest("1", data), data, OCI["manifest"])
     assert q.blob(layer.digest).body == layer.data
+
+
+@pytest.mark.clients
+def test_layout(cachalot, tmp_path):
+    """After a drain the cache directory is an OCI image layout of what was pushed, too: by
+    repository and tag; a tag that was deleted is not in it."""
+    daemon = cachalot({}, EVERYBODY)
+    p = Pusher(daemon.address, "team/app")
+    item = p.push(small("layout"), "1.0")
+    p.push(small("deleted"), "2.0")
+    assert p.remove("manifests/2.0").status == 202
+    assert daemon.stop() == 0
+    entries = json.loads((daemon.cache / "index.json").read_text())["manifests"]
+    names = [e["annotations"]["org.opencontainers.image.ref.name"] for e in entries]
+    assert names == ["team/app:1.0"]
+    check_dir(Skopeo(tmp_path).copy_layout(daemon.cache, "team/app:1.0"), item)
 
 
 # --- refused ---

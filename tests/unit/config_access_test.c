@@ -122,7 +122,7 @@ static void errors_name_the_remedy(void **state)
         {"[access a]\nrepositories = **.example.com/**\n", "does not begin with a registry host"},
         {"[access a]\nrepositories = docker.*/**\n", "does not begin with a registry host"},
         {"[access a]\nrepositories = *.[::1]:5000/**\n", "does not begin with a registry host"},
-        {"[cache]\nupload-ttl = 59s\n", "\"59s\" is too small"},
+        {"[cache]\nupload-ttl = 0s\n", "\"0s\" is too small"},
         {"[cache]\nupload-ttl = 31d\n", "\"31d\" is too large"},
         {"[auth]\npassword-file = htpasswd\n", "is not an absolute path"},
         {"[auth]\nrealm = caf\xc3\xa9\n", "has a character that is not printable ASCII"},
