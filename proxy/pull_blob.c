@@ -108,6 +108,26 @@ static bool answer_absent(struct request *r)
     return true;
 }
 
+/* Between the look into the index, which had nothing, and the one at the fetches a fetch may
+ * have ended: then the index has it by now. True when it was sent. */
+static bool send_published(struct request *r)
+{
+    struct fetch *f = fetch_find(r->worker->parts.fetches, &r->target.digest);
+    struct db_txn *txn;
+
+    if (f) {
+        fetch_unref(&f);
+        return false;
+    }
+    if (db_read(r->worker->reader, &txn) != 0)
+        return false;
+    bool is_held = pull_take_held(r, txn, &r->target.digest, false);
+    db_read_end(r->worker->reader);
+    if (is_held)
+        request_held(r, OUT_HIT, "application/octet-stream", &r->target.digest, true);
+    return is_held;
+}
+
 static void join_fetch(struct request *r, uint64_t size_bytes)
 {
     struct worker_parts *p = &r->worker->parts;
@@ -116,7 +136,7 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
     struct behalf b = pull_behalf(r);
     bool created;
 
-    if (answer_absent(r))
+    if (answer_absent(r) || send_published(r))
         return;
     struct fetch *f = fetch_join(p->fetches, &r->target.digest, only_for, &created);
 
