@@ -11,7 +11,7 @@
 
 #define CLAIM_RECORD_VERSION 1
 #define URL_HASH_BYTES 32
-#define CLAIM_KEY_MAX (URL_HASH_BYTES + DIGEST_KEY_MAX)
+#define CLAIM_KEY_MAX (URL_HASH_BYTES + DIGEST_KEY_MAX + NAME_MAX_SIZE)
 
 /* Urls may be longer than a key: their hash stands for them. The scheme does not
  * count, nor does the case of the host. */
@@ -61,14 +61,17 @@ int claim_put(struct db_txn *txn, const char *url, const struct digest *d, const
     uint8_t buf[2 * NAME_MAX_SIZE + 16];
     struct record_out out;
 
-    if (!hash_of_text(url, key))
+    if (name_is_local(n) || !hash_of_text(url, key))
         return 0;
+    /* One a registry: another's is not to take its place. */
+    size_t len = URL_HASH_BYTES + digest_to_key(d, key + URL_HASH_BYTES);
+    size_t registry_len = strlen(n->registry);
+    memcpy(key + len, n->registry, registry_len);
     record_start(&out, buf, sizeof buf, CLAIM_RECORD_VERSION);
     record_put_text(&out, n->registry);
     record_put_text(&out, n->repository);
     CHECK(record_finish(&out) == 0);
-    return db_put(txn, DB_CLAIMS, key, URL_HASH_BYTES + digest_to_key(d, key + URL_HASH_BYTES), buf,
-                  out.len);
+    return db_put(txn, DB_CLAIMS, key, len + registry_len, buf, out.len);
 }
 
 struct found {
@@ -84,6 +87,7 @@ static int take_claim(void *arg, struct db_value key, struct db_value value)
     struct found *f = arg;
     struct record_in in;
     struct name name;
+    struct digest d;
 
     record_open(&in, value, CLAIM_RECORD_VERSION);
     record_copy_text(&in, name.registry, sizeof name.registry);
@@ -91,14 +95,18 @@ static int take_claim(void *arg, struct db_value key, struct db_value value)
     int err = record_close(&in);
     if (err)
         return err;
+    int used =
+        digest_from_key(&d, (const uint8_t *)key.data + URL_HASH_BYTES, key.size - URL_HASH_BYTES);
+    if (used < 0)
+        return used;
     if (!f->judge(f->arg, name.registry))
         return 0;
-    if (f->count++ > 0)
+    if (f->count > 0 && !digest_equal(f->digest, &d))
         return ERR_MISMATCH;
+    f->count++;
     *f->name = name;
-    int used = digest_from_key(f->digest, (const uint8_t *)key.data + URL_HASH_BYTES,
-                               key.size - URL_HASH_BYTES);
-    return used < 0 ? used : 0;
+    *f->digest = d;
+    return 0;
 }
 
 int claim_get(struct db_txn *txn, const char *host, const char *target, size_t target_len,

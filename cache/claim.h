@@ -18,7 +18,7 @@
 #include "cache/name.h"
 
 /* A manifest of the repository `n` says that the blob is at the url (http or https; others
- * are no claim). */
+ * are no claim, nor is what a local repository says). */
 MUST_CHECK int claim_put(struct db_txn *txn, const char *url, const struct digest *d,
                          const struct name *n);
 

@@ -6,6 +6,7 @@
 
 #include "cache/err.h"
 #include "cache/local.h"
+#include "cache/repository.h"
 
 /* --- manifests --- */
 
@@ -60,22 +61,28 @@ void local_get_manifest(struct request *r)
 
 /* --- blobs --- */
 
-/* An upstream's repository that has a blob too, is open to everybody, and is configured. */
+/* An upstream's repository that has a blob too, and is open to everybody. */
 struct origin {
     struct request *request;
+    struct db_txn *txn;
+    bool is_known; /* some upstream's manifest names it */
     const struct config_upstream *upstream;
     struct name name;
 };
 
+/* What a private repository names is not told to anybody else. */
 static int find_origin(void *arg, const struct name *n)
 {
     struct origin *o = arg;
+    struct repository_record record;
 
     if (name_is_local(n))
         return 0;
+    o->is_known = true;
     o->upstream = config_find_upstream(o->request->worker->config, n->registry);
     o->name = *n;
-    return o->upstream && o->upstream->visibility == VISIBILITY_PUBLIC;
+    return o->upstream && o->upstream->visibility == VISIBILITY_PUBLIC &&
+           repository_get(o->txn, n, &record) == 0 && record.visibility == REPOSITORY_PUBLIC;
 }
 
 /* Pull it as a client of that upstream would, without credentials. */
@@ -88,11 +95,12 @@ static void pull_from(struct request *r, const struct origin *o)
 }
 
 /* A manifest of this repository names a blob that is not held: get it where somebody else
- * has it. False when nobody is known to. */
+ * has it. False when nobody is known to. What an upstream's manifest names is had from
+ * there alone: a pusher's url would decide what its clients get while it is fetched. */
 static bool get_elsewhere(struct request *r, struct db_txn *txn)
 {
     const struct target *t = &r->target;
-    struct origin o = {.request = r};
+    struct origin o = {.request = r, .txn = txn};
     struct foreign_urls urls;
     uint64_t size_bytes;
 
@@ -103,7 +111,7 @@ static bool get_elsewhere(struct request *r, struct db_txn *txn)
         pull_from(r, &o);
         return true;
     }
-    if (foreign_urls_get(txn, t->name.registry, &t->digest, &urls) != 0)
+    if (o.is_known || foreign_urls_get(txn, t->name.registry, &t->digest, &urls) != 0)
         return false;
     foreign_urls_clear(&urls);
     db_read_end(r->worker->reader);

@@ -153,6 +153,12 @@ void pull_fetch_foreign(struct request *r, uint64_t size_bytes)
     bool created;
     struct fetch *f = fetch_join(p->fetches, &r->target.digest, NULL, &created);
 
+    /* Somebody fetches it for a repository of his own: nothing says that this one has it. */
+    if (!created && fetch_is_private(f)) {
+        fetch_unref(&f);
+        request_error(r, OUT_LOCAL_BLOB, NULL, 0);
+        return;
+    }
     if (created)
         upstream_fetch(p->upstream, f, &r->target.name, size_bytes, &b);
     /* There is no registry to be asked after it. */

@@ -106,6 +106,28 @@ static void test_found(void **state)
     expect(b, "go.microsoft.com", "/fwlink/?linkid=1", "one");
 }
 
+/* What local repositories and other registries say of a url takes nobody's word away. */
+static void test_others_say_so_too(void **state)
+{
+    struct bed *b = *state;
+    const char *url = "https://go.microsoft.com/fwlink/?linkid=1";
+    struct name local, other;
+    struct digest d;
+    struct name n;
+
+    assert_int_equal(name_set_local(&local, "team/app", 8), 0);
+    assert_int_equal(name_set(&other, "other.test", 10, "app", 3), 0);
+    put(b, url, "one", &app);
+    put(b, url, "one", &local);
+    put(b, url, "one", &other);
+    put(b, url, "two", &local);
+    assert_int_equal(claim_get(b->txn, "go.microsoft.com", "/fwlink/?linkid=1", 17, believe_one,
+                               app.registry, &d, &n),
+                     0);
+    assert_string_equal(n.registry, app.registry);
+    assert_int_equal(get(b, "go.microsoft.com", "/fwlink/?linkid=1", &d, &n), 0);
+}
+
 /* Spellings of one url: its scheme, the case of the host, the port that goes without saying, an
  * empty path, a fragment. */
 static void test_spellings(void **state)
@@ -191,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_found, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_others_say_so_too, setup, teardown),
         cmocka_unit_test_setup_teardown(test_spellings, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quarrel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_urls, setup, teardown),
