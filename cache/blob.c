@@ -97,6 +97,16 @@ int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int 
     return 0;
 }
 
+int blob_check(struct store *s, const struct digest *d, uint64_t size_bytes)
+{
+    int fd;
+    int err = blob_open(s, d, size_bytes, &fd);
+
+    if (err == 0)
+        close(fd);
+    return err;
+}
+
 int blob_unlink(struct store *s, const struct digest *d)
 {
     char name[DIGEST_TEXT_MAX];
@@ -120,4 +130,11 @@ int blob_write(struct store *s, const struct digest *d, const void *data, size_t
         return err;
     }
     return tempfile_publish(&t, store_blobs_fd(s, d->alg), store_blob_name(d, name));
+}
+
+int blob_restore(struct store *s, const struct digest *d, const void *data, size_t len)
+{
+    int err = blob_check(s, d, len);
+
+    return err == ERR_MISMATCH ? blob_write(s, d, data, len) : err;
 }

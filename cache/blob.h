@@ -48,11 +48,17 @@ MUST_CHECK int blob_touch(struct db_txn *txn, const struct digest *d, int64_t no
  * missing or not of `size_bytes`: the caller drops the record and fetches again. */
 MUST_CHECK int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int *fd);
 
+/* Whether blob_open would succeed: 0 or its error. */
+MUST_CHECK int blob_check(struct store *s, const struct digest *d, uint64_t size_bytes);
+
 /* Remove the file if it is there. */
 MUST_CHECK int blob_unlink(struct store *s, const struct digest *d);
 
 /* Write a small blob whole and publish it (durable, not yet in the index): for
  * manifests. The digest must be right already. */
 MUST_CHECK int blob_write(struct store *s, const struct digest *d, const void *data, size_t len);
+/* The same, unless it is there: for whoever records what was written some time ago, and may
+ * have been removed meanwhile by another who failed to record it. */
+MUST_CHECK int blob_restore(struct store *s, const struct digest *d, const void *data, size_t len);
 
 #endif

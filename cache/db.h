@@ -29,12 +29,14 @@
     ROW(DB_DIFFS, "diffs")               /* diff_id, digest -> how it is known */                  \
     ROW(DB_CONTENTS, "contents")         /* digest -> diff_id that inflating it has shown */       \
     ROW(DB_URLS, "urls")                 /* digest, registry, number -> url of a foreign layer */  \
-    ROW(DB_CLAIMS, "claims")             /* hash of a url, digest -> name that says so */          \
+    ROW(DB_CLAIMS, "claims")             /* hash of a url, digest, registry -> who says so */      \
     ROW(DB_REFERRERS, "referrers")       /* name, subject digest, digest -> descriptor */          \
     ROW(DB_LISTS, "lists")               /* name, query -> kept answer */                          \
     ROW(DB_PARTIALS, "partials")         /* digest -> size and extents on disk */                  \
     ROW(DB_LEDGER, "ledger")             /* day, registry -> bytes and requests */                 \
     ROW(DB_REPOSITORIES, "repositories") /* name -> public, private or local */                    \
+    ROW(DB_PINS, "pins")                 /* name:tag or name@digest -> when, whose */              \
+    ROW(DB_PREFETCHES, "prefetches")     /* section, reference -> builds; section -> last run */   \
     ROW(DB_HOLDERS, "holders")           /* digest, name of a local repository -> nothing */       \
     ROW(DB_UPLOADS, "uploads")           /* id of a session -> repository, algorithm, when */
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,13 +16,18 @@
 struct fetch {
     struct digest digest;
     bool is_private;
+    atomic_bool is_background;
     struct name only_for;
     pthread_mutex_t lock; /* guards what follows, down to `table` */
     enum fetch_state state;
     int fd;
     uint64_t size_bytes;
+    uint64_t kept_bytes;
     uint64_t avail_bytes;
+    struct name name;
+    int64_t started_ms;
     struct fetch_failure why;
+    bool is_retired;
     unsigned reader_count;
     LIST_HEAD(, reader) readers;
     struct fetch_table *table;
@@ -63,8 +69,35 @@ unsigned fetch_table_count(struct fetch_table *t)
     return count;
 }
 
-struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, const struct name *only_for,
-                         bool *created)
+static void look_at_progress(struct fetch *f, struct fetch_progress *p)
+{
+    pthread_mutex_lock(&f->lock);
+    *p = (struct fetch_progress){
+        .digest = f->digest,
+        .name = f->name,
+        .started_ms = f->started_ms,
+        .state = f->state,
+        .size_bytes = f->size_bytes,
+        .kept_bytes = f->kept_bytes,
+        .avail_bytes = f->avail_bytes,
+    };
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fetch_table_walk(struct fetch_table *t, fetch_visit *visit, void *arg)
+{
+    struct fetch_progress progress;
+
+    pthread_mutex_lock(&t->lock);
+    for (struct fetch *f = t->fetches; f; f = f->hh.next) {
+        look_at_progress(f, &progress);
+        visit(arg, &progress);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+static struct fetch *join(struct fetch_table *t, const struct digest *d,
+                          const struct name *only_for, bool is_background, bool *created)
 {
     struct fetch *f;
 
@@ -82,11 +115,31 @@ struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, const st
         f->refs = 1; /* the table's, until fetch_retire */
         f->is_in_table = true;
         lock_init(&f->lock);
+        atomic_init(&f->is_background, is_background);
         HASH_ADD(hh, t->fetches, digest, sizeof f->digest, f);
     }
+    if (!is_background)
+        atomic_store_explicit(&f->is_background, false, memory_order_relaxed);
     f->refs++;
     pthread_mutex_unlock(&t->lock);
     return f;
+}
+
+struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, const struct name *only_for,
+                         bool *created)
+{
+    return join(t, d, only_for, false, created);
+}
+
+struct fetch *fetch_join_background(struct fetch_table *t, const struct digest *d,
+                                    const struct name *only_for, bool *created)
+{
+    return join(t, d, only_for, true, created);
+}
+
+bool fetch_is_background(const struct fetch *f)
+{
+    return atomic_load_explicit(&f->is_background, memory_order_relaxed);
 }
 
 struct fetch *fetch_find(struct fetch_table *t, const struct digest *d)
@@ -170,13 +223,21 @@ static void wake_readers(struct fetch *f, bool all)
 
     for (r = LIST_FIRST(&f->readers); r; r = next) {
         next = LIST_NEXT(r, link);
-        if (!all && r->want_bytes >= sendable)
+        if (r->until_retired ? !f->is_retired : !all && r->want_bytes >= sendable)
             continue;
         LIST_REMOVE(r, link);
         f->reader_count--;
         r->waiting = false;
         r->wake(r);
     }
+}
+
+void fetch_describe(struct fetch *f, const struct name *n, int64_t now_ms)
+{
+    pthread_mutex_lock(&f->lock);
+    f->name = *n;
+    f->started_ms = now_ms;
+    pthread_mutex_unlock(&f->lock);
 }
 
 int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes, uint64_t avail_bytes)
@@ -189,6 +250,7 @@ int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes, uint64_t avail_byt
     pthread_mutex_lock(&f->lock);
     f->fd = own;
     f->size_bytes = size_bytes;
+    f->kept_bytes = avail_bytes;
     f->avail_bytes = avail_bytes;
     fetch_enter(f, FETCH_STREAMING);
     wake_readers(f, true);
@@ -231,6 +293,10 @@ void fetch_retire(struct fetch_table *t, struct fetch *f)
     HASH_DEL(t->fetches, f);
     f->is_in_table = false;
     pthread_mutex_unlock(&t->lock);
+    pthread_mutex_lock(&f->lock);
+    f->is_retired = true;
+    wake_readers(f, false);
+    pthread_mutex_unlock(&f->lock);
     fetch_unref(&f);
 }
 
@@ -252,19 +318,37 @@ void fetch_why(struct fetch *f, struct fetch_failure *why)
     pthread_mutex_unlock(&f->lock);
 }
 
+/* With the lock held. */
+static void add_reader(struct reader *r, struct fetch *f)
+{
+    r->fetch = f;
+    r->waiting = true;
+    LIST_INSERT_HEAD(&f->readers, r, link);
+    f->reader_count++;
+}
+
 bool reader_wait(struct reader *r, struct fetch *f, enum fetch_state have_state,
                  uint64_t have_bytes)
 {
     pthread_mutex_lock(&f->lock);
     CHECK(!r->waiting);
     bool wait = f->state == have_state && sendable_bytes(f) <= have_bytes;
-    if (wait) {
-        r->fetch = f;
-        r->want_bytes = have_bytes;
-        r->waiting = true;
-        LIST_INSERT_HEAD(&f->readers, r, link);
-        f->reader_count++;
-    }
+    r->want_bytes = have_bytes;
+    r->until_retired = false;
+    if (wait)
+        add_reader(r, f);
+    pthread_mutex_unlock(&f->lock);
+    return wait;
+}
+
+bool reader_wait_retired(struct reader *r, struct fetch *f)
+{
+    pthread_mutex_lock(&f->lock);
+    CHECK(!r->waiting && f->state == FETCH_VERIFIED);
+    bool wait = !f->is_retired;
+    r->until_retired = true;
+    if (wait)
+        add_reader(r, f);
     pthread_mutex_unlock(&f->lock);
     return wait;
 }

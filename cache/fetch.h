@@ -47,12 +47,31 @@ void fetch_table_free(struct fetch_table **t);
 /* Fetches under way. */
 unsigned fetch_table_count(struct fetch_table *t);
 
+/* How far one is, for people. */
+struct fetch_progress {
+    struct digest digest;
+    struct name name; /* what fetch_describe said; empty before */
+    int64_t started_ms;
+    enum fetch_state state;
+    uint64_t size_bytes;  /* valid from STREAMING on */
+    uint64_t kept_bytes;  /* of these, what was there when it began */
+    uint64_t avail_bytes; /* in the file, from the front */
+};
+/* Visit all of them, in no order; `visit` runs with the table locked. */
+typedef void fetch_visit(void *arg, const struct fetch_progress *p);
+void fetch_table_walk(struct fetch_table *t, fetch_visit *visit, void *arg);
+
 /* Join the fetch of a digest, or create it: `*created` says that the caller must
  * set it going. `only_for` makes a new one private: its bytes are for those alone
  * who may read that repository (NULL: for everybody). The caller owns one
  * reference, and asks fetch_admits before it reads. */
 struct fetch *fetch_join(struct fetch_table *t, const struct digest *d, const struct name *only_for,
                          bool *created);
+/* The same for work that nobody waits for: a fetch that it creates is in the background
+ * until somebody joins it by fetch_join. */
+struct fetch *fetch_join_background(struct fetch_table *t, const struct digest *d,
+                                    const struct name *only_for, bool *created);
+bool fetch_is_background(const struct fetch *f);
 /* The fetch of a digest if there is one, with a reference for the caller; or NULL. */
 struct fetch *fetch_find(struct fetch_table *t, const struct digest *d);
 struct fetch *fetch_ref(struct fetch *f);
@@ -66,6 +85,8 @@ bool fetch_admits(const struct fetch *f, const struct name *n);
 
 /* --- the writer --- */
 
+/* Say for which repository it was asked first, and when (monotonic). */
+void fetch_describe(struct fetch *f, const struct name *n, int64_t now_ms);
 /* The size is known and the first `avail_bytes` are in the file `fd`, which the
  * fetch duplicates. ERR_IO when it cannot: the caller fails the fetch. */
 MUST_CHECK int fetch_begin(struct fetch *f, int fd, uint64_t size_bytes, uint64_t avail_bytes);
@@ -93,6 +114,7 @@ struct reader {
     struct fetch *fetch;
     uint64_t want_bytes;
     bool waiting;
+    bool until_retired;
     void (*wake)(struct reader *r);
     LIST_ENTRY(reader) link;
 };
@@ -105,6 +127,9 @@ void fetch_why(struct fetch *f, struct fetch_failure *why);
  * `have_state`. False, and no wait, when that is so already. */
 bool reader_wait(struct reader *r, struct fetch *f, enum fetch_state have_state,
                  uint64_t have_bytes);
+/* Wait until a verified fetch is retired, and so its record committed or given up. False,
+ * and no wait, when it is. */
+bool reader_wait_retired(struct reader *r, struct fetch *f);
 /* Stop waiting; after the return `wake` is not called. Legal when not waiting. */
 void reader_cancel(struct reader *r);
 /* Readers waiting now. */

@@ -43,6 +43,25 @@ void json_member_walk(const struct json_t *json, const char *name,
     }
 }
 
+void json_member_walk_texts(const struct json_t *json, const char *name,
+                            void (*visit)(void *arg, const char *text), void *arg)
+{
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach (json_object_get(json, name), i, one) {
+        if (json_is_string(one))
+            visit(arg, json_string_value(one));
+    }
+}
+
+const struct json_t *json_member_object(const struct json_t *json, const char *name)
+{
+    const json_t *member = json_object_get(json, name);
+
+    return json_is_object(member) ? member : NULL;
+}
+
 int json_member_time(const struct json_t *json, const char *name, int64_t *at_s)
 {
     const json_t *member = json_object_get(json, name);

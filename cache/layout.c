@@ -28,7 +28,7 @@ static int write_tag(void *arg, const struct name *n, const char *tag, const str
     struct manifest_record manifest;
     char digest[DIGEST_TEXT_MAX];
     char name[NAME_MAX_SIZE];
-    int err = manifest_get(w->txn, &r->digest, &manifest);
+    int err = manifest_get_in(w->txn, n, &r->digest, &manifest);
 
     if (err == ERR_NOT_FOUND || err == ERR_DAMAGED)
         return 0;

@@ -7,10 +7,13 @@
 #include "cache/err.h"
 #include "cache/record.h"
 
-/* Two kinds of record, each with when: the first is what every index is full of. */
+/* Three kinds of record, each with when: the first is what every index is full of; the
+ * third is the first with a media type. */
 #define LINK_HAS_VERSION 1
 #define LINK_DELETED_VERSION 2
-#define LINK_RECORD_MAX (1 + 8)
+#define LINK_MANIFEST_VERSION 3
+#define LINK_TYPE_MAX 256 /* with the NUL */
+#define LINK_RECORD_MAX (1 + 8 + 2 + LINK_TYPE_MAX)
 #define SOURCE_RECORD_VERSION 1
 #define LIST_RECORD_VERSION 1
 #define NAMED_KEY_MAX (NAME_MAX_SIZE + DIGEST_KEY_MAX)
@@ -34,44 +37,91 @@ static size_t digest_name_key(const struct digest *d, const struct name *n,
     return len + name_key(n, (char *)out + len);
 }
 
+struct link {
+    enum link_state state;
+    int64_t when_s;
+    const char *media_type; /* in the map; "" when it is not said */
+};
+
 static int link_write(struct db_txn *txn, const struct name *n, const struct digest *d,
-                      uint8_t version, int64_t now_s)
+                      const struct link *l)
 {
     uint8_t key[NAMED_KEY_MAX];
     uint8_t buf[LINK_RECORD_MAX];
     struct record_out out;
+    bool has_type = l->media_type[0] != '\0';
+    uint8_t has_version = has_type ? LINK_MANIFEST_VERSION : LINK_HAS_VERSION;
 
-    record_start(&out, buf, sizeof buf, version);
-    record_put_i64(&out, now_s);
+    record_start(&out, buf, sizeof buf,
+                 l->state == LINK_DELETED ? LINK_DELETED_VERSION : has_version);
+    record_put_i64(&out, l->when_s);
+    if (has_type)
+        record_put_text(&out, l->media_type);
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_LINKS, key, link_key(n, d, key), buf, out.len);
 }
 
-static int link_decode(struct db_value value, enum link_state *state, int64_t *when_s)
+static int link_decode(struct db_value value, struct link *l)
 {
     uint8_t version = value.size > 0 ? *(const uint8_t *)value.data : 0;
     struct record_in in;
 
-    *state = version == LINK_DELETED_VERSION ? LINK_DELETED : LINK_HAS;
-    record_open(&in, value, *state == LINK_DELETED ? LINK_DELETED_VERSION : LINK_HAS_VERSION);
-    *when_s = record_get_i64(&in);
+    l->state = version == LINK_DELETED_VERSION ? LINK_DELETED : LINK_HAS;
+    record_open(&in, value, version);
+    record_require(&in, version >= LINK_HAS_VERSION && version <= LINK_MANIFEST_VERSION);
+    l->when_s = record_get_i64(&in);
+    l->media_type = version == LINK_MANIFEST_VERSION ? record_get_text(&in) : "";
+    record_require(&in, strlen(l->media_type) < LINK_TYPE_MAX);
     return record_close(&in);
 }
 
-int link_put(struct db_txn *txn, const struct name *n, const struct digest *d, int64_t now_s)
+static int link_read(struct db_txn *txn, const struct name *n, const struct digest *d,
+                     struct link *l)
 {
     uint8_t key[NAMED_KEY_MAX];
-    int err = link_write(txn, n, d, LINK_HAS_VERSION, now_s);
+    struct db_value value;
+    int err = db_get(txn, DB_LINKS, key, link_key(n, d, key), &value);
+
+    return err == 0 ? link_decode(value, l) : err;
+}
+
+static int put_link(struct db_txn *txn, const struct name *n, const struct digest *d,
+                    const struct link *l)
+{
+    uint8_t key[NAMED_KEY_MAX];
+    int err = link_write(txn, n, d, l);
 
     if (err == 0 && name_is_local(n))
         err = db_put(txn, DB_HOLDERS, key, digest_name_key(d, n, key), "", 0);
     return err;
 }
 
+int link_put(struct db_txn *txn, const struct name *n, const struct digest *d, int64_t now_s)
+{
+    struct link l;
+    char media_type[LINK_TYPE_MAX] = "";
+
+    /* A copy, since what is in the map may move when it is written over. */
+    if (link_read(txn, n, d, &l) == 0)
+        memcpy(media_type, l.media_type, strlen(l.media_type) + 1);
+    l = (struct link){LINK_HAS, now_s, media_type};
+    return put_link(txn, n, d, &l);
+}
+
+int link_put_manifest(struct db_txn *txn, const struct name *n, const struct digest *d,
+                      const char *media_type, int64_t now_s)
+{
+    const struct link l = {LINK_HAS, now_s, media_type};
+
+    CHECK(strlen(media_type) < LINK_TYPE_MAX);
+    return put_link(txn, n, d, &l);
+}
+
 int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d, int64_t now_s)
 {
     uint8_t key[NAMED_KEY_MAX];
-    int err = link_write(txn, n, d, LINK_DELETED_VERSION, now_s);
+    const struct link l = {LINK_DELETED, now_s, ""};
+    int err = link_write(txn, n, d, &l);
 
     if (err != 0)
         return err;
@@ -82,15 +132,23 @@ int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d
 int link_get_state(struct db_txn *txn, const struct name *n, const struct digest *d,
                    enum link_state *state)
 {
-    uint8_t key[NAMED_KEY_MAX];
-    struct db_value value;
-    int64_t when_s;
-    int err = db_get(txn, DB_LINKS, key, link_key(n, d, key), &value);
+    struct link l;
+    int err = link_read(txn, n, d, &l);
 
-    *state = LINK_NONE;
+    *state = err == 0 ? l.state : LINK_NONE;
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int link_get_media_type(struct db_txn *txn, const struct name *n, const struct digest *d,
+                        const char **media_type)
+{
+    struct link l;
+    int err = link_read(txn, n, d, &l);
+
     if (err != 0)
-        return err == ERR_NOT_FOUND ? 0 : err;
-    return link_decode(value, state, &when_s);
+        return err;
+    *media_type = l.media_type;
+    return l.media_type[0] != '\0' ? 0 : ERR_NOT_FOUND;
 }
 
 int link_get(struct db_txn *txn, const struct name *n, const struct digest *d)
@@ -114,13 +172,12 @@ static int visit_link(void *arg, struct db_value key, struct db_value value)
     const struct walk *w = arg;
     const uint8_t *rest = (const uint8_t *)key.data + w->prefix_len;
     struct digest d;
-    enum link_state state;
-    int64_t seen_at_s;
+    struct link l;
 
-    if (link_decode(value, &state, &seen_at_s) != 0 || state != LINK_HAS ||
+    if (link_decode(value, &l) != 0 || l.state != LINK_HAS ||
         digest_from_key(&d, rest, key.size - w->prefix_len) < 0)
         return 0;
-    return w->visit(w->arg, &d, seen_at_s);
+    return w->visit(w->arg, &d, l.when_s);
 }
 
 int link_walk(struct db_txn *txn, const struct name *n, link_visit *visit, void *arg)
@@ -191,6 +248,13 @@ int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
     *size_bytes = record_get_u64(&in);
     record_require(&in, *size_bytes <= INT64_MAX);
     return record_close(&in);
+}
+
+int source_forget(struct db_txn *txn, const struct digest *d, const struct name *n)
+{
+    uint8_t key[NAMED_KEY_MAX];
+
+    return db_delete(txn, DB_SOURCES, key, digest_name_key(d, n, key));
 }
 
 int source_walk(struct db_txn *txn, const struct digest *d, holder_visit *visit, void *arg)

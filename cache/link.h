@@ -25,6 +25,14 @@ enum link_state {
 /* Links: repository `n` was seen to have this content, or got it by a push or a mount. */
 MUST_CHECK int link_put(struct db_txn *txn, const struct name *n, const struct digest *d,
                         int64_t now_s);
+/* The same of a manifest, with the media type that the repository gave it; link_put leaves
+ * that as it is. The bytes alone do not say it, and repositories may disagree. */
+MUST_CHECK int link_put_manifest(struct db_txn *txn, const struct name *n, const struct digest *d,
+                                 const char *media_type, int64_t now_s);
+/* ERR_NOT_FOUND when there is no link, or it says no type. `media_type` is in the map: valid
+ * until the next write or the end of the transaction. */
+MUST_CHECK int link_get_media_type(struct db_txn *txn, const struct name *n, const struct digest *d,
+                                   const char **media_type);
 /* A client deleted it there; a later link_put takes that back. */
 MUST_CHECK int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d,
                            int64_t now_s);
@@ -49,6 +57,8 @@ MUST_CHECK int source_put(struct db_txn *txn, const struct digest *d, const stru
                           uint64_t size_bytes);
 MUST_CHECK int source_get(struct db_txn *txn, const struct digest *d, const struct name *n,
                           uint64_t *size_bytes);
+/* ERR_NOT_FOUND when there was none. */
+MUST_CHECK int source_forget(struct db_txn *txn, const struct digest *d, const struct name *n);
 /* Visit the repositories whose manifests name it, local ones too, in byte order; a result
  * other than 0 ends the walk and is returned. */
 MUST_CHECK int source_walk(struct db_txn *txn, const struct digest *d, holder_visit *visit,

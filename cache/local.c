@@ -37,7 +37,7 @@ int local_find_manifest(struct db_txn *txn, const struct name *n, const struct d
     int err = link_get(txn, n, d);
 
     if (err == 0)
-        err = manifest_get(txn, d, r);
+        err = manifest_get_in(txn, n, d, r);
     return absent_if_damaged(err);
 }
 
@@ -208,13 +208,16 @@ static int delete_content(struct db_txn *txn, const struct name *n, const struct
 {
     struct manifest_record r;
     int err = local_find_manifest(txn, n, d, &r);
+    bool is_manifest = err == 0;
 
     CHECK(name_is_local(n));
-    if (err == 0)
+    if (is_manifest)
         err = forget_ways(txn, n, d, &r);
     else if (err == ERR_NOT_FOUND)
         err = 0;
-    return err == 0 ? link_delete(txn, n, d, now_s) : err;
+    if (err == 0)
+        err = link_delete(txn, n, d, now_s);
+    return err == 0 && is_manifest ? manifest_forget(txn, n, d) : err;
 }
 
 int local_delete_blob(struct db_txn *txn, const struct name *n, const struct digest *d,

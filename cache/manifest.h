@@ -84,13 +84,25 @@ struct manifest_record {
 
 MUST_CHECK int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_record *r);
 
+/* The same of a manifest in a repository, which may have given it another media type than
+ * others did. Whether it has it is the caller's matter. */
+MUST_CHECK int manifest_get_in(struct db_txn *txn, const struct name *n, const struct digest *d,
+                               struct manifest_record *r);
+
 /* Record a manifest that repository `n` has, whose blob is published already:
  * blob record (of this origin, see blob_put), manifest record with children,
  * link (n -> digest), a source for each child (n and size), the urls of foreign
- * layers, a referrer when it has a subject, and its children's parent. */
+ * layers (of a local repository two each), a referrer when it has a subject, and its
+ * children's parent. What was pushed (BLOB_PUSHED) changes nothing of the record of a
+ * manifest with another media type, as whoever may push knows many bytes: its link says
+ * how it is to be taken there. */
 MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
                             const struct manifest *m, enum blob_origin origin, uint64_t size_bytes,
                             int64_t now_s);
+
+/* The local repository `n` has it no longer: forget what it said of its children, as far
+ * as no other manifest says the same, and its record when nobody else has it. */
+MUST_CHECK int manifest_forget(struct db_txn *txn, const struct name *n, const struct digest *d);
 
 /* Where else than at the registry a foreign layer is kept, as manifests of `registry`
  * say; each url once. ERR_NOT_FOUND when none says so. Cleared by the caller. */

@@ -16,6 +16,8 @@
 /* Version 1 has no subject. */
 #define MANIFEST_RECORD_VERSION 2
 #define URL_RECORD_VERSION 1
+/* Whoever may push names any. */
+#define LOCAL_URLS_MAX 2
 #define URL_KEY_MAX (DIGEST_KEY_MAX + NAME_MAX_SIZE + 1)
 
 #define PLATFORM_MAX sizeof(((struct manifest_child *)0)->platform)
@@ -51,6 +53,19 @@ int manifest_get(struct db_txn *txn, const struct digest *d, struct manifest_rec
         return err;
     read_head(&in, value, r);
     return record_check(&in);
+}
+
+int manifest_get_in(struct db_txn *txn, const struct name *n, const struct digest *d,
+                    struct manifest_record *r)
+{
+    const char *media_type;
+    int err = manifest_get(txn, d, r);
+
+    if (err != 0)
+        return err;
+    if (link_get_media_type(txn, n, d, &media_type) == 0 && strlen(media_type) < MEDIA_TYPE_MAX)
+        memcpy(r->media_type, media_type, strlen(media_type) + 1);
+    return 0;
 }
 
 int manifest_walk(struct db_txn *txn, const struct digest *d, manifest_visit *visit, void *arg)
@@ -156,6 +171,17 @@ static int put_record(struct db_txn *txn, const struct digest *d, const struct m
     return err;
 }
 
+/* Whether the record that is there says as much as one of `m`: of a type that is unknown it
+ * does not. Children are the same, whichever of the known types they were read by. */
+static bool is_known_otherwise(struct db_txn *txn, const struct digest *d, const struct manifest *m)
+{
+    struct manifest_record r;
+
+    return manifest_get(txn, d, &r) == 0 && strcmp(r.media_type, manifest_media_type(m)) != 0 &&
+           (media_type_is_manifest(r.media_type) ||
+            !media_type_is_manifest(manifest_media_type(m)));
+}
+
 static int put_blob(struct db_txn *txn, const struct digest *d, enum blob_origin origin,
                     uint64_t size_bytes, int64_t now_s)
 {
@@ -191,9 +217,12 @@ static int put_urls(struct db_txn *txn, const struct name *n, const struct descr
     uint8_t buf[MANIFEST_URL_MAX + 16];
     size_t len = urls_key(n->registry, &d->digest, key);
     struct record_out out;
+    unsigned count = d->url_count;
     int err = 0;
 
-    for (unsigned i = 0; err == 0 && i < d->url_count; i++) {
+    if (name_is_local(n) && count > LOCAL_URLS_MAX)
+        count = LOCAL_URLS_MAX;
+    for (unsigned i = 0; err == 0 && i < count; i++) {
         key[len] = (uint8_t)i;
         record_start(&out, buf, sizeof buf, URL_RECORD_VERSION);
         record_put_text(&out, d->urls[i]);
@@ -263,13 +292,156 @@ int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *
 {
     int err = put_blob(txn, d, origin, size_bytes, now_s);
 
-    if (err == 0)
+    if (err == 0 && !(origin == BLOB_PUSHED && is_known_otherwise(txn, d, m)))
         err = put_record(txn, d, m, size_bytes);
     if (err == 0)
-        err = link_put(txn, n, d, now_s);
+        err = link_put_manifest(txn, n, d, manifest_media_type(m), now_s);
     if (err == 0 && manifest_subject(m) != NULL)
         err = referrer_put(txn, n, d, m, size_bytes);
     for (unsigned i = 0; err == 0 && i < manifest_child_count(m); i++)
         err = put_child(txn, n, d, manifest_child(m, i));
     return err;
+}
+
+/* --- forgetting --- */
+
+/* Looked at for one child: what has more than these is taken to need it, too. */
+#define USES_MAX 64
+
+static int absent_is_done(int err)
+{
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int forget_urls(struct db_txn *txn, const char *registry, const struct digest *d)
+{
+    uint8_t key[URL_KEY_MAX];
+    size_t len = urls_key(registry, d, key);
+    int err = 0;
+
+    for (unsigned i = 0; err == 0 && i < DESCRIPTOR_URLS_MAX; i++) {
+        key[len] = (uint8_t)i;
+        err = absent_is_done(db_delete(txn, DB_URLS, key, len + 1));
+    }
+    return err;
+}
+
+/* Who still needs what is known of a child. */
+struct uses {
+    struct db_txn *txn;
+    const struct name *name;
+    const struct digest *parent; /* that goes */
+    unsigned count;
+};
+
+static int find_parent(void *arg, const struct digest *parent, int role)
+{
+    struct uses *u = arg;
+
+    (void)role;
+    if (digest_equal(parent, u->parent))
+        return 0;
+    return ++u->count > USES_MAX || link_get(u->txn, u->name, parent) == 0;
+}
+
+static int find_local(void *arg, const struct name *n)
+{
+    struct uses *u = arg;
+
+    return ++u->count > USES_MAX || name_is_local(n);
+}
+
+static int find_holder(void *arg, const struct name *n)
+{
+    (void)arg;
+    (void)n;
+    return 1;
+}
+
+/* The urls are those of all local repositories. */
+static int forget_source(struct db_txn *txn, const struct name *n, const struct digest *d,
+                         const struct digest *child)
+{
+    struct uses parents = {.txn = txn, .name = n, .parent = d};
+    struct uses names = {.txn = txn};
+    int result = parent_walk(txn, child, find_parent, &parents);
+
+    if (result != 0)
+        return result < 0 ? result : 0;
+    int err = absent_is_done(source_forget(txn, child, n));
+
+    if (err != 0)
+        return err;
+    result = source_walk(txn, child, find_local, &names);
+    if (result != 0)
+        return result < 0 ? result : 0;
+    return forget_urls(txn, n->registry, child);
+}
+
+/* Of a walk, during which nothing may be written. */
+struct children {
+    struct manifest_child *list;
+    size_t count;
+    size_t room;
+};
+
+static int keep_child(void *arg, const struct manifest_child *child)
+{
+    struct children *c = arg;
+
+    if (c->count == c->room) {
+        c->room = c->room == 0 ? 16 : c->room * 2;
+        c->list = mem_resize(c->list, c->room * sizeof c->list[0]);
+    }
+    c->list[c->count++] = *child;
+    return 0;
+}
+
+/* What came from an upstream stays, for its other repositories' sake. */
+static int find_others(struct db_txn *txn, const struct digest *d, bool *has_others)
+{
+    struct blob_record r;
+    int err = blob_get(txn, d, &r);
+
+    *has_others = true;
+    if (err != 0 || r.origin != BLOB_PUSHED)
+        return err == ERR_DAMAGED ? 0 : absent_is_done(err);
+    int result = link_walk_holders(txn, d, find_holder, NULL);
+
+    *has_others = result != 0;
+    return result < 0 ? result : 0;
+}
+
+static int forget_children(struct db_txn *txn, const struct name *n, const struct digest *d,
+                           const struct children *c, bool has_others)
+{
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < c->count; i++) {
+        const struct manifest_child *child = &c->list[i];
+
+        if (!has_others)
+            err = absent_is_done(parent_forget(txn, &child->digest, d, child->role));
+        if (err == 0)
+            err = forget_source(txn, n, d, &child->digest);
+    }
+    return err;
+}
+
+int manifest_forget(struct db_txn *txn, const struct name *n, const struct digest *d)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    struct children c = {0};
+    bool has_others;
+    int err = find_others(txn, d, &has_others);
+
+    CHECK(name_is_local(n));
+    if (err == 0)
+        err = manifest_walk(txn, d, keep_child, &c);
+    if (err == 0)
+        err = forget_children(txn, n, d, &c, has_others);
+    if (err == 0 && !has_others)
+        err = absent_is_done(db_delete(txn, DB_MANIFESTS, key, digest_to_key(d, key)));
+    free(c.list);
+    return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
 }

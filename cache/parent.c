@@ -8,16 +8,32 @@
 #define PARENT_KEY_MAX (2 * DIGEST_KEY_MAX + 1)
 
 /* digest, digest of the parent, role */
+static size_t parent_key(const struct digest *child, const struct digest *parent, int role,
+                         uint8_t key[PARENT_KEY_MAX])
+{
+    size_t len = digest_to_key(child, key);
+
+    len += digest_to_key(parent, key + len);
+    key[len++] = (uint8_t)role;
+    return len;
+}
+
 int parent_put(struct db_txn *txn, const struct digest *child, const struct digest *parent,
                int role)
 {
     uint8_t key[PARENT_KEY_MAX];
     uint8_t version = PARENT_RECORD_VERSION;
-    size_t len = digest_to_key(child, key);
 
-    len += digest_to_key(parent, key + len);
-    key[len++] = (uint8_t)role;
-    return db_put(txn, DB_PARENTS, key, len, &version, sizeof version);
+    return db_put(txn, DB_PARENTS, key, parent_key(child, parent, role, key), &version,
+                  sizeof version);
+}
+
+int parent_forget(struct db_txn *txn, const struct digest *child, const struct digest *parent,
+                  int role)
+{
+    uint8_t key[PARENT_KEY_MAX];
+
+    return db_delete(txn, DB_PARENTS, key, parent_key(child, parent, role, key));
 }
 
 struct walk {

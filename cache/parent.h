@@ -16,6 +16,10 @@
 MUST_CHECK int parent_put(struct db_txn *txn, const struct digest *child,
                           const struct digest *parent, int role);
 
+/* ERR_NOT_FOUND when there was none. */
+MUST_CHECK int parent_forget(struct db_txn *txn, const struct digest *child,
+                             const struct digest *parent, int role);
+
 /* Visit the parents in the order of their digests, once for each role; a result other
  * than 0 ends the walk and is returned. The table must not be written to during it. */
 typedef int parent_visit(void *arg, const struct digest *parent, int role);

@@ -15,8 +15,8 @@
 #include "cache/record.h"
 #include "cache/tempfile.h"
 
-#define PARTIAL_RECORD_VERSION 1
-#define PARTIAL_RECORD_MAX (1 + 8 + 8 + 2 + 16 * EXTENTS_MAX)
+#define PARTIAL_RECORD_VERSION 2
+#define PARTIAL_RECORD_MAX (1 + 2 + NAME_MAX_SIZE + 1 + 1 + 8 + 8 + 2 + 16 * EXTENTS_MAX)
 
 struct partial {
     struct store *store;
@@ -139,12 +139,44 @@ void partial_discard(struct partial **p)
 
 /* --- the record --- */
 
+bool partial_owner_admits(const struct partial_owner *kept, const struct partial_owner *now)
+{
+    if (kept->is_elsewhere != now->is_elsewhere || (kept->is_private && !now->is_private))
+        return false;
+    return (!kept->is_private && !kept->is_elsewhere) || name_equal(&kept->name, &now->name);
+}
+
+static void get_owner(struct record_in *in, struct partial_owner *o)
+{
+    const char *key = record_get_text(in);
+    char canonical[NAME_MAX_SIZE];
+
+    record_require(in, name_from_key(&o->name, key, strlen(key)) == 0);
+    if (!in->bad) {
+        name_key(&o->name, canonical);
+        record_require(in, strcmp(canonical, key) == 0);
+    }
+    o->is_private = record_get_flag(in);
+    o->is_elsewhere = record_get_flag(in);
+}
+
+static void put_owner(struct record_out *out, const struct partial_owner *o)
+{
+    char key[NAME_MAX_SIZE];
+
+    name_key(&o->name, key);
+    record_put_text(out, key);
+    record_put_u8(out, o->is_private);
+    record_put_u8(out, o->is_elsewhere);
+}
+
 static int record_decode(struct db_value value, struct partial_record *r)
 {
     struct record_in in;
     uint64_t covered_to = 0;
 
     record_open(&in, value, PARTIAL_RECORD_VERSION);
+    get_owner(&in, &r->owner);
     r->size_bytes = record_get_u64(&in);
     r->started_at_s = record_get_i64(&in);
     r->extents.count = record_get_u16(&in);
@@ -178,6 +210,7 @@ int partial_put(struct db_txn *txn, const struct digest *d, const struct partial
 
     CHECK(r->extents.count <= EXTENTS_MAX);
     record_start(&out, buf, sizeof buf, PARTIAL_RECORD_VERSION);
+    put_owner(&out, &r->owner);
     record_put_u64(&out, r->size_bytes);
     record_put_i64(&out, r->started_at_s);
     record_put_u16(&out, (uint16_t)r->extents.count);
@@ -313,12 +346,24 @@ static bool is_recorded(struct db_txn *txn, const char *name)
     return digest_parse(&d, text, len) == 0 && partial_get(txn, &d, &r) == 0;
 }
 
+/* An import may run beside the daemon, or be taken up again. */
+static bool is_import_under_way(const struct sweep *sweep, const char *name)
+{
+    struct stat st;
+    int64_t age_s;
+
+    return strncmp(name, STORE_IMPORT_PREFIX, sizeof STORE_IMPORT_PREFIX - 1) == 0 &&
+           fstatat(store_partial_fd(sweep->store), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           !__builtin_sub_overflow(sweep->now_s, st.st_mtim.tv_sec, &age_s) &&
+           age_s <= sweep->older_than_s;
+}
+
 static int sweep_file(void *arg, const char *name)
 {
     struct sweep *sweep = arg;
     bool is_upload = strncmp(name, STORE_UPLOAD_PREFIX, sizeof STORE_UPLOAD_PREFIX - 1) == 0;
 
-    if (is_upload || is_recorded(sweep->txn, name))
+    if (is_upload || is_recorded(sweep->txn, name) || is_import_under_way(sweep, name))
         return 0;
     if (unlinkat(store_partial_fd(sweep->store), name, 0) == 0)
         sweep->removed++;

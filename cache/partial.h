@@ -13,6 +13,7 @@
 #include "cache/db.h"
 #include "cache/digest.h"
 #include "cache/extent.h"
+#include "cache/name.h"
 #include "cache/store.h"
 
 /* A file in partial/ that becomes a blob. One at a time for a digest. */
@@ -43,8 +44,23 @@ void partial_close(struct partial **p);
 /* Close and remove the file. NULL is legal. */
 void partial_discard(struct partial **p);
 
-/* What the index says of a partial: enough to go on after a restart. */
+/* Whose the bytes of a partial are. They are not verified, and the first of them are sent
+ * before they are: who does not own them must not have them. */
+struct partial_owner {
+    struct name name;  /* of the fetch that brought them */
+    bool is_private;   /* for those alone who may read that repository */
+    bool is_elsewhere; /* from the urls of its manifests, not from its registry */
+};
+
+/* Whether a fetch of `now` may go on with what `kept` left. Public bytes of a registry are
+ * for everybody; private ones for their repository, and what came from elsewhere too, as
+ * whoever wrote the manifest chose it. */
+bool partial_owner_admits(const struct partial_owner *kept, const struct partial_owner *now);
+
+/* What the index says of a partial: enough to go on after a restart. One of an earlier
+ * version does not say whose it is, and counts as damaged. */
 struct partial_record {
+    struct partial_owner owner;
     uint64_t size_bytes;
     int64_t started_at_s;
     struct extents extents; /* on disk */
@@ -63,8 +79,8 @@ MUST_CHECK int partial_walk_files(struct store *s, partial_visit *visit, void *a
 
 /* Start-up: remove from partial/ every file that no partial record names, or
  * that is older than `older_than_s`, with its record; files of upload sessions are
- * upload_sweep's. Returns the number removed in `*removed`. Runs inside the write
- * transaction. */
+ * upload_sweep's, those of imports go only when they are that old. Returns the number
+ * removed in `*removed`. Runs inside the write transaction. */
 MUST_CHECK int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s,
                              int64_t older_than_s, unsigned *removed);
 

@@ -202,7 +202,7 @@ static int add_listed(struct referrers *r, struct db_txn *txn, const struct name
     int err = link_get(txn, n, &listed->digest);
 
     if (err == 0)
-        err = manifest_get(txn, &listed->digest, &held);
+        err = manifest_get_in(txn, n, &listed->digest, &held);
     if (err != 0)
         return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
     char *annotations = descriptor_annotations(listed);

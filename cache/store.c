@@ -236,9 +236,27 @@ static int dirs_open(struct store *s, const struct why *why)
     return err;
 }
 
+/* A command's superuser may be the first to open an index that was restored or copied
+ * without LMDB's file of readers: the daemon must be able to open it, too. */
+static int give_index(const struct store *s, int db_fd, const struct why *why)
+{
+    static const char *const files[] = {"lock.mdb", "data.mdb"};
+    struct stat st;
+
+    if (s->mode != STORE_ADD || geteuid() != 0)
+        return 0;
+    if (fstat(db_fd, &st) != 0)
+        return refuse_errno(why, "look at", s->path, "db");
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        if (fchownat(db_fd, files[i], st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
+            return refuse_errno(why, "give to its owner", s->path, files[i]);
+    }
+    return 0;
+}
+
 static int index_open(struct store *s, size_t map_bytes, const struct why *why)
 {
-    int fd;
+    int fd = -1;
     int err = dir_open(s, s->root_fd, "db", &fd, why);
 
     if (err != 0)
@@ -260,6 +278,8 @@ static int index_open(struct store *s, size_t map_bytes, const struct why *why)
     /* LMDB creates its files and leaves the folder to us. */
     if (err == 0 && s->mode == STORE_OWN && (fsync(fd) != 0 || fsync(s->root_fd) != 0))
         err = refuse_errno(why, "sync", path, "");
+    if (err == 0)
+        err = give_index(s, fd, why);
     free(path);
     close(fd);
     return err;
@@ -269,7 +289,7 @@ static int contents_open(struct store *s, size_t map_bytes, const struct why *wh
 {
     int layout = check_layout(s, why);
 
-    if (layout == ERR_NOT_FOUND && s->mode == STORE_READ)
+    if (layout == ERR_NOT_FOUND && s->mode != STORE_OWN)
         return refuse(why, ERR_NOT_FOUND, "%s is not a cache: it has no %s", s->path, layout_file);
     int err = layout == ERR_NOT_FOUND ? check_not_foreign(s, why) : layout;
 

@@ -7,6 +7,7 @@
  *   <cache>/blobs/sha256/<hex>  blobs/sha512/<hex>   immutable, published whole
  *   <cache>/partial/<alg>-<hex>                      fetches in progress
  *   <cache>/partial/upload-<id>                      upload sessions
+ *   <cache>/partial/import-<alg>-<hex>               verified, of an import under way
  *   <cache>/db/                                      the index
  *   <cache>/lock                                     held by the daemon
  *
@@ -27,12 +28,15 @@ struct store;
 enum store_mode {
     STORE_OWN,  /* the daemon: creates what is missing, holds the lock */
     STORE_READ, /* a command: reads beside a running daemon */
+    STORE_ADD,  /* a command: writes, too, beside a running daemon or without one */
 };
 
 /* Open the directory. In STORE_OWN mode it is created (0700) when missing,
  * refused when it is a symbolic link, owned by another user (ERR_DENIED), not
  * writable, locked by another daemon (ERR_BUSY) or holds foreign files and no
- * oci-layout (ERR_INVALID). On failure `why` has a sentence for a person: what,
+ * oci-layout (ERR_INVALID). In the other modes it must be a cache
+ * already. What a superuser writes in STORE_ADD mode belongs to the owner of its folder,
+ * so that the daemon can read it. On failure `why` has a sentence for a person: what,
  * why, what to do. */
 MUST_CHECK int store_open(struct store **s, const char *path, enum store_mode mode,
                           size_t map_bytes, char *why, size_t why_size);
@@ -49,6 +53,8 @@ int store_partial_fd(const struct store *s);
 
 /* In store_partial_fd an upload session's file is this and the id of the session. */
 #define STORE_UPLOAD_PREFIX "upload-"
+/* What an import wrote; older than a while, nobody will come back for it. */
+#define STORE_IMPORT_PREFIX "import-"
 
 /* The name of a digest's file in store_blobs_fd ("<hex>") and in store_partial_fd
  * ("<alg>-<hex>"); both return `out`. */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/err.h"
@@ -21,7 +22,13 @@ int tempfile_open(struct tempfile *t, int dir_fd)
         snprintf(t->name, sizeof t->name, "tmp-%016" PRIx64, number);
         t->fd = openat(dir_fd, t->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     } while (t->fd < 0 && errno == EEXIST);
-    return t->fd >= 0 ? 0 : err_from_errno(errno);
+    if (t->fd < 0)
+        return err_from_errno(errno);
+    int err = file_give(t->fd, dir_fd);
+
+    if (err != 0)
+        tempfile_discard(t);
+    return err;
 }
 
 int tempfile_publish(struct tempfile *t, int dir_fd, const char *name)
@@ -44,6 +51,19 @@ void tempfile_discard(struct tempfile *t)
     close(t->fd);
     t->fd = -1;
     unlinkat(t->dir_fd, t->name, 0);
+}
+
+int file_give(int fd, int dir_fd)
+{
+    struct stat st;
+
+    if (geteuid() != 0)
+        return 0;
+    if (fstat(dir_fd, &st) != 0)
+        return err_from_errno(errno);
+    if (st.st_uid == 0 && st.st_gid == 0)
+        return 0;
+    return fchown(fd, st.st_uid, st.st_gid) == 0 ? 0 : err_from_errno(errno);
 }
 
 int file_write(int fd, const void *data, size_t len, off_t offset)

@@ -27,6 +27,9 @@ void tempfile_discard(struct tempfile *t);
  * clean, so that a later fsync would tell a lie (the caller stops writing). */
 MUST_CHECK int file_sync(int fd);
 
+/* A file that a superuser made belongs to the owner of its folder. */
+MUST_CHECK int file_give(int fd, int dir_fd);
+
 /* Write all of the buffer at the offset. */
 MUST_CHECK int file_write(int fd, const void *data, size_t len, off_t offset);
 

@@ -55,6 +55,28 @@ static int refuse(const char **why, const char *what)
     return ERR_INVALID;
 }
 
+static unsigned rights_of(const struct json_t *access)
+{
+    static const struct {
+        const char *action;
+        unsigned rights;
+    } actions[] = {
+        {"pull", RIGHT_PULL}, {"push", RIGHT_PUSH}, {"delete", RIGHT_DELETE}, {"*", RIGHTS_ALL}};
+    unsigned rights = 0;
+
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        if (json_member_has_text(access, "actions", actions[i].action))
+            rights |= actions[i].rights;
+    }
+    return rights;
+}
+
+/* Upstreams' may be pulled from, whatever a token server thinks. */
+static unsigned limit_rights(unsigned rights, const struct name *repository)
+{
+    return repository == NULL || !name_is_local(repository) ? rights & RIGHT_PULL : rights;
+}
+
 /* What a claim of access is looked through for. */
 struct wanted {
     const char *type, *name;
@@ -63,21 +85,12 @@ struct wanted {
 
 static void take_access(void *arg, const struct json_t *access)
 {
-    static const struct {
-        const char *action;
-        unsigned rights;
-    } actions[] = {
-        {"pull", RIGHT_PULL}, {"push", RIGHT_PUSH}, {"delete", RIGHT_DELETE}, {"*", RIGHTS_ALL}};
     struct wanted *w = arg;
     const char *type = json_member_text(access, "type");
     const char *name = json_member_text(access, "name");
 
-    if (type == NULL || name == NULL || strcmp(type, w->type) != 0 || strcmp(name, w->name) != 0)
-        return;
-    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
-        if (json_member_has_text(access, "actions", actions[i].action))
-            w->grants |= actions[i].rights;
-    }
+    if (type != NULL && name != NULL && strcmp(type, w->type) == 0 && strcmp(name, w->name) == 0)
+        w->grants |= rights_of(access);
 }
 
 static unsigned grants_of(const struct json_t *claims, const struct name *repository)
@@ -88,8 +101,7 @@ static unsigned grants_of(const struct json_t *claims, const struct name *reposi
     if (repository != NULL)
         name_text(repository, text);
     json_member_walk(claims, "access", take_access, &w);
-    /* Upstreams' may be pulled from, whatever a token server thinks. */
-    return repository == NULL || !name_is_local(repository) ? w.grants & RIGHT_PULL : w.grants;
+    return limit_rights(w.grants, repository);
 }
 
 /* For the log; what is not of visible ASCII shows as '?'. */
@@ -132,21 +144,36 @@ static int check_claims(const struct bearer_policy *p, const struct json_t *clai
     return check_times(claims, now_s, why);
 }
 
+/* The claims, once they are good; to be wiped. */
+static int open_claims(const struct bearer_policy *p, const char *json, size_t len, int64_t now_s,
+                       struct json_t **claims, const char **why)
+{
+    char unsaid[256]; /* it may quote the token */
+
+    if (json_parse(claims, json, len, unsaid, sizeof unsaid) != 0)
+        return refuse(why, "the token's claims are not a JSON object");
+    int err = check_claims(p, *claims, now_s, why);
+    if (err != 0)
+        json_wipe(claims);
+    return err;
+}
+
+static void take_claims(struct json_t *claims, const struct name *repository, struct bearer *b)
+{
+    take_subject(claims, b->subject);
+    b->grants = grants_of(claims, repository);
+    json_wipe(&claims);
+}
+
 int bearer_read_claims(const struct bearer_policy *p, const char *json, size_t len, int64_t now_s,
                        const struct name *repository, struct bearer *b, const char **why)
 {
     struct json_t *claims;
-    char unsaid[256]; /* it may quote the token */
 
     *b = (struct bearer){.grants = 0};
-    if (json_parse(&claims, json, len, unsaid, sizeof unsaid) != 0)
-        return refuse(why, "the token's claims are not a JSON object");
-    int err = check_claims(p, claims, now_s, why);
-    if (err == 0) {
-        take_subject(claims, b->subject);
-        b->grants = grants_of(claims, repository);
-    }
-    json_wipe(&claims);
+    int err = open_claims(p, json, len, now_s, &claims, why);
+    if (err == 0)
+        take_claims(claims, repository, b);
     return err;
 }
 
@@ -215,13 +242,12 @@ static bool is_signed_by(const struct bearer_policy *p, const struct parts *part
     return is;
 }
 
-int bearer_check(const struct bearer_policy *p, const char *token, size_t len, int64_t now_s,
-                 const struct name *repository, struct bearer *b, const char **why)
+static int open_token(const struct bearer_policy *p, const char *token, size_t len, int64_t now_s,
+                      struct json_t **claims, const char **why)
 {
     struct parts parts;
-    size_t claims_len;
+    size_t text_len;
 
-    *b = (struct bearer){.grants = 0};
     if (len > BEARER_TEXT_MAX)
         return refuse(why, "the token is longer than 16 KiB");
     if (!cut(&parts, token, len))
@@ -231,11 +257,112 @@ int bearer_check(const struct bearer_policy *p, const char *token, size_t len, i
         return err;
     if (!is_signed_by(p, &parts))
         return refuse(why, "the token's signature is not of the key");
-    uint8_t *claims = decode(parts.claims, &claims_len);
-    if (claims == NULL)
+    uint8_t *text = decode(parts.claims, &text_len);
+    if (text == NULL)
         return refuse(why, "it is not a JSON Web Token");
-    err = bearer_read_claims(p, (const char *)claims, claims_len, now_s, repository, b, why);
-    explicit_bzero(claims, claims_len);
-    free(claims);
+    err = open_claims(p, (const char *)text, text_len, now_s, claims, why);
+    explicit_bzero(text, text_len);
+    free(text);
     return err;
+}
+
+int bearer_check(const struct bearer_policy *p, const char *token, size_t len, int64_t now_s,
+                 const struct name *repository, struct bearer *b, const char **why)
+{
+    struct json_t *claims;
+
+    *b = (struct bearer){.grants = 0};
+    int err = open_token(p, token, len, now_s, &claims, why);
+    if (err == 0)
+        take_claims(claims, repository, b);
+    return err;
+}
+
+/* --- all that it grants --- */
+
+struct grant {
+    char *name;
+    unsigned rights;
+};
+
+/* By name; those of one name side by side. */
+struct bearer_grants {
+    size_t count, size;
+    struct grant *rows;
+};
+
+static void add_grant(void *arg, const struct json_t *access)
+{
+    struct bearer_grants *g = arg;
+    const char *type = json_member_text(access, "type");
+    const char *name = json_member_text(access, "name");
+
+    if (type == NULL || name == NULL || strcmp(type, "repository") != 0)
+        return;
+    if (g->count == g->size) {
+        g->size = 2 * g->size + 8;
+        g->rows = mem_resize(g->rows, g->size * sizeof *g->rows);
+    }
+    g->rows[g->count++] = (struct grant){mem_copy(name, strlen(name)), rights_of(access)};
+}
+
+static int compare_grants(const void *a, const void *b)
+{
+    return strcmp(((const struct grant *)a)->name, ((const struct grant *)b)->name);
+}
+
+int bearer_grants_read(const struct bearer_policy *p, const char *token, size_t len, int64_t now_s,
+                       struct bearer_grants **g, const char **why)
+{
+    struct json_t *claims;
+
+    int err = open_token(p, token, len, now_s, &claims, why);
+    if (err != 0)
+        return err;
+    *g = mem_new(sizeof **g);
+    json_member_walk(claims, "access", add_grant, *g);
+    json_wipe(&claims);
+    if ((*g)->count > 0)
+        qsort((*g)->rows, (*g)->count, sizeof *(*g)->rows, compare_grants);
+    return 0;
+}
+
+/* The first row whose name is not less. */
+static size_t first_row(const struct bearer_grants *g, const char *name)
+{
+    size_t from = 0, to = g->count;
+
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (strcmp(g->rows[middle].name, name) < 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+unsigned bearer_grants_for(const struct bearer_grants *g, const struct name *repository)
+{
+    char name[NAME_MAX_SIZE];
+    unsigned rights = 0;
+
+    name_text(repository, name);
+    for (size_t i = first_row(g, name); i < g->count && strcmp(g->rows[i].name, name) == 0; i++)
+        rights |= g->rows[i].rights;
+    return limit_rights(rights, repository);
+}
+
+void bearer_grants_free(struct bearer_grants **gp)
+{
+    struct bearer_grants *g = *gp;
+
+    if (g == NULL)
+        return;
+    *gp = NULL;
+    for (size_t i = 0; i < g->count; i++)
+        free(g->rows[i].name);
+    free(g->rows);
+    free(g);
 }

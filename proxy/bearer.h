@@ -44,6 +44,17 @@ MUST_CHECK int bearer_check(const struct bearer_policy *p, const char *token, si
                             int64_t now_s, const struct name *repository, struct bearer *b,
                             const char **why);
 
+/* All that a token grants for repositories, for who has many to ask about. */
+struct bearer_grants;
+
+/* As bearer_check; owned by the caller. */
+MUST_CHECK int bearer_grants_read(const struct bearer_policy *p, const char *token, size_t len,
+                                  int64_t now_s, struct bearer_grants **g, const char **why);
+/* Of enum right: what bearer_check says of that repository. */
+unsigned bearer_grants_for(const struct bearer_grants *g, const struct name *repository);
+/* NULL is legal; leaves NULL. */
+void bearer_grants_free(struct bearer_grants **g);
+
 /* The claims alone, for tests: what bearer_check does once the signature is found good. */
 MUST_CHECK int bearer_read_claims(const struct bearer_policy *p, const char *json, size_t len,
                                   int64_t now_s, const struct name *repository, struct bearer *b,

@@ -3,7 +3,7 @@
  * From ini files to a configuration.
  *
  * Sources are read in order: the shipped upstreams, then the files, then the
- * shipped listeners if there are none yet, and the shipped rule of access too. In one
+ * shipped listeners if there are none yet, the shipped rule of access and prefetch too. In one
  * source an option may be set once (lists add up); a later source sets it anew.
  */
 #include "proxy/config.h"
@@ -49,6 +49,8 @@ static const char shipped_listeners[] = "[listener registry]\n"
                                         "address = 3128\n";
 
 static const char shipped_access[] = "[access everybody]\n";
+
+static const char shipped_prefetch[] = "[prefetch images]\n";
 
 static void load_text(struct loader *l, const char *text)
 {
@@ -117,6 +119,8 @@ static int end(struct loader *l, struct config **c)
         load_text(l, shipped_listeners);
     if (l->config->access_count == 0)
         load_text(l, shipped_access);
+    if (l->config->prefetch_count == 0)
+        load_text(l, shipped_prefetch);
     loader_check(l);
     for (unsigned s = 0; s < l->seen_count; s++)
         free(l->seen[s].where);
@@ -185,12 +189,19 @@ void config_unref(struct config **c)
         clear_section(gone, SECTION_ACCESS, i);
         free(gone->access[i].name);
     }
+    for (unsigned i = 0; i < gone->prefetch_count; i++) {
+        clear_section(gone, SECTION_PREFETCH, i);
+        free(gone->prefetches[i].name);
+        zone_free(&gone->prefetches[i].zone);
+    }
     passwords_free(&gone->auth.passwords);
     signature_key_free(&gone->auth.key);
     free(gone->ca_pem);
+    free(gone->ca_sha256);
     free(gone->listeners);
     free(gone->upstreams);
     free(gone->access);
+    free(gone->prefetches);
     free(gone);
 }
 
@@ -227,4 +238,6 @@ void config_dump(const struct config *c, FILE *out)
         dump_section(c, SECTION_UPSTREAM, i, c->upstreams[i].registry, out);
     for (unsigned i = 0; i < c->access_count; i++)
         dump_section(c, SECTION_ACCESS, i, c->access[i].name, out);
+    for (unsigned i = 0; i < c->prefetch_count; i++)
+        dump_section(c, SECTION_PREFETCH, i, c->prefetches[i].name, out);
 }

@@ -18,6 +18,7 @@
 #include "cache/check.h"
 #include "proxy/config_access.h"
 #include "proxy/config_listener.h"
+#include "proxy/config_prefetch.h"
 #include "proxy/log.h"
 #include "proxy/rate.h"
 
@@ -80,9 +81,10 @@ struct config {
     int64_t index_size_bytes;
     int64_t workers; /* 0: one a processor */
     int64_t drain_timeout_ms;
-    int64_t upload_ttl_s; /* of an upload that nobody goes on with */
-    bool offline;         /* no upstream is asked */
-    struct rate rate;     /* of all upstreams together */
+    int64_t upload_ttl_s;  /* of an upload that nobody goes on with */
+    bool offline;          /* no upstream is asked */
+    char *import_key_path; /* for the cachalot command, which reads it itself; NULL: none */
+    struct rate rate;      /* of all upstreams together */
     struct rate background_rate;
     /* [log] */
     char *log_file; /* NULL: standard error */
@@ -95,7 +97,8 @@ struct config {
     char *ca_path; /* directory of the certificate authority */
     char *tunnel_hosts[CONFIG_HOSTS_MAX];
     unsigned tunnel_host_count;
-    char *ca_pem; /* set by identity_prepare, or NULL */
+    char *ca_pem; /* with its SHA-256, set by identity_prepare, or NULL */
+    char *ca_sha256;
 
     struct config_auth auth;
     struct config_listener *listeners;
@@ -104,12 +107,15 @@ struct config {
     unsigned upstream_count;
     struct config_access *access; /* at least one */
     unsigned access_count;
+    struct config_prefetch *prefetches; /* at least one */
+    unsigned prefetch_count;
 };
 
 /* Read `path` and every *.ini of `conf.d` beside it, in order of their names. A
  * `path` of NULL gives the defaults: the shipped listeners and upstreams. A file
- * that names a listener section replaces the shipped listeners, and one with an access
- * section the shipped rule; upstream sections add to, or change, the shipped upstreams.
+ * that names a listener section replaces the shipped listeners, one with an access section
+ * the shipped rule, and one with a prefetch section the shipped one; upstream sections add
+ * to, or change, the shipped upstreams.
  * On failure, as of a password file of no use, the reasons go to `errors`, one a line,
  * "file:line: section.option: what is wrong; accepted: ..."; ERR_INVALID or ERR_NOT_FOUND. */
 MUST_CHECK int config_load(struct config **c, const char *path, FILE *errors);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/prefetch.h"
 #include "proxy/credential.h"
 
 /* The last source that sets an option of a section; 0 when none does. */
@@ -179,6 +180,27 @@ static void check_access(struct loader *l, const struct seen *seen)
                         seen->where, a->name);
 }
 
+static void check_prefetch(struct loader *l, const struct seen *seen)
+{
+    const struct config_prefetch *p = &l->config->prefetches[seen->i];
+    char tags[CONFIG_TAGS_SIZE];
+    struct reference r;
+    if (strlen(p->name) >= PREFETCH_NAME_MAX)
+        loader_complain(l,
+                        "%s: [prefetch %s]: the name is too long; accepted: at most %d characters",
+                        seen->where, p->name, PREFETCH_NAME_MAX - 1);
+    for (unsigned i = 0; i < p->reference_count; i++) {
+        CHECK(config_reference(p->references[i], &r, tags) == 0);
+        if (config_find_upstream(l->config, r.name.registry) == NULL)
+            loader_complain(
+                l,
+                "%s: prefetch.references: the upstream of %.120s is not configured; add "
+                "a section [upstream %.80s]",
+                seen->where, p->references[i], r.name.registry);
+    }
+    loader_load_zone(l, seen);
+}
+
 static void check_socket(struct loader *l)
 {
     struct config *c = l->config;
@@ -206,6 +228,8 @@ void loader_check(struct loader *l)
             check_upstream(l, seen);
         if (seen->kind == SECTION_ACCESS)
             check_access(l, seen);
+        if (seen->kind == SECTION_PREFETCH)
+            check_prefetch(l, seen);
         if (seen->kind == SECTION_AUTH)
             loader_check_auth(l, seen);
         if (seen->kind == SECTION_LISTENER) {

@@ -52,3 +52,14 @@ void loader_check_auth(struct loader *l, const struct seen *seen)
                         "key, or a certificate, of RSA with 2048 bits or more, or of P-256",
                         seen->where, why);
 }
+
+void loader_load_zone(struct loader *l, const struct seen *seen)
+{
+    struct config_prefetch *p = &l->config->prefetches[seen->i];
+    char why[256];
+    if (l->opens_files && zone_load(&p->zone, p->zone_name, why, sizeof why) != 0)
+        loader_complain(l,
+                        "%s: prefetch.zone: [prefetch %s]: %s; accepted: name of a time zone, e.g. "
+                        "Europe/Berlin, or empty for the system's",
+                        seen->where, p->name, why);
+}

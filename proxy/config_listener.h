@@ -31,6 +31,7 @@ struct config_listener {
     char *key;
     char *names[CONFIG_HOSTS_MAX];
     unsigned name_count;
+    bool is_admin;               /* the Unix socket of the cachalot command */
     struct tls_server *identity; /* set by identity_prepare; NULL: no TLS */
 };
 

@@ -9,7 +9,7 @@
 /* A section that has been seen, and which source set which of its options. */
 struct seen {
     enum section kind;
-    unsigned i;  /* of the listener, upstream or rule of access */
+    unsigned i;  /* of the listener, upstream, rule of access or prefetch */
     char *where; /* "file:line" of its first heading in the last source that has it */
     unsigned where_source;
     unsigned source[OPTION_ROWS_MAX];
@@ -49,6 +49,9 @@ void loader_check(struct loader *l);
 
 /* Of the section [auth]: read its files too, and complain of those that are of no use. */
 void loader_check_auth(struct loader *l, const struct seen *seen);
+
+/* Of a section [prefetch NAME]: read its time zone, and complain of one that is not there. */
+void loader_load_zone(struct loader *l, const struct seen *seen);
 
 /* The structure that the options of a section are fields of. */
 void *section_base(struct config *c, enum section kind, unsigned i);

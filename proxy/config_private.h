@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* Options and their values: config_table.c has the options, config_value.c how their values
  * are read, kept, written and freed, config_host.c addresses, urls and hosts,
- * config_pattern.c users and patterns of repositories. */
+ * config_pattern.c users and patterns of repositories, config_prefetch.c references and
+ * platforms. */
 #ifndef PROXY_CONFIG_PRIVATE_H
 #define PROXY_CONFIG_PRIVATE_H
 
@@ -25,32 +26,37 @@ enum section {
     SECTION_LISTENER,
     SECTION_UPSTREAM,
     SECTION_ACCESS,
+    SECTION_PREFETCH,
     SECTION_COUNT,
 };
 
 enum option_type {
-    OPTION_PATH,     /* char *: absolute, or NULL when it may be empty */
-    OPTION_SOCKET,   /* char *: absolute path, "none", or NULL: to be resolved */
-    OPTION_REGISTRY, /* char *: canonical */
-    OPTION_USERNAME, /* char *: without a colon, or NULL */
-    OPTION_TEXT,     /* char *: printable ASCII, or NULL */
-    OPTION_REALM,    /* char *: a url, or NULL */
-    OPTION_PROXY,    /* char *: http://HOST:PORT, or NULL */
-    OPTION_SIZE,     /* int64_t, bytes */
-    OPTION_MS,       /* int64_t, milliseconds */
-    OPTION_SECONDS,  /* int64_t, whole seconds */
-    OPTION_COUNT,    /* int64_t */
-    OPTION_BOOL,     /* bool */
-    OPTION_WORD,     /* an enum whose values are the places in `words` */
-    OPTION_ADDRESS,  /* char *[CONFIG_ADDRESSES_MAX] and its count */
-    OPTION_URL,      /* char *[CONFIG_URLS_MAX] and its count */
-    OPTION_HOSTS,    /* char *[CONFIG_HOSTS_MAX] and its count: patterns */
-    OPTION_NAMES,    /* the same: host names and addresses */
-    OPTION_RANGES,   /* char *[CONFIG_RANGES_MAX] and its count */
-    OPTION_USERS,    /* char *[CONFIG_USERS_MAX] and its count: names, or "*" */
-    OPTION_PATTERNS, /* char *[CONFIG_PATTERNS_MAX] and its count: of repositories */
-    OPTION_FLAGS,    /* unsigned: the bits 1 << i of the places in `words` */
-    OPTION_RATE,     /* struct rate */
+    OPTION_PATH,       /* char *: absolute, or NULL when it may be empty */
+    OPTION_SOCKET,     /* char *: absolute path, "none", or NULL: to be resolved */
+    OPTION_REGISTRY,   /* char *: canonical */
+    OPTION_USERNAME,   /* char *: without a colon, or NULL */
+    OPTION_TEXT,       /* char *: printable ASCII, or NULL */
+    OPTION_REALM,      /* char *: a url, or NULL */
+    OPTION_PROXY,      /* char *: http://HOST:PORT, or NULL */
+    OPTION_SIZE,       /* int64_t, bytes */
+    OPTION_MS,         /* int64_t, milliseconds */
+    OPTION_SECONDS,    /* int64_t, whole seconds */
+    OPTION_COUNT,      /* int64_t */
+    OPTION_BOOL,       /* bool */
+    OPTION_WORD,       /* an enum whose values are the places in `words` */
+    OPTION_ADDRESS,    /* char *[CONFIG_ADDRESSES_MAX] and its count */
+    OPTION_URL,        /* char *[CONFIG_URLS_MAX] and its count */
+    OPTION_HOSTS,      /* char *[CONFIG_HOSTS_MAX] and its count: patterns */
+    OPTION_NAMES,      /* the same: host names and addresses */
+    OPTION_RANGES,     /* char *[CONFIG_RANGES_MAX] and its count */
+    OPTION_USERS,      /* char *[CONFIG_USERS_MAX] and its count: names, or "*" */
+    OPTION_PATTERNS,   /* char *[CONFIG_PATTERNS_MAX] and its count: of repositories */
+    OPTION_FLAGS,      /* unsigned: the bits 1 << i of the places in `words` */
+    OPTION_RATE,       /* struct rate */
+    OPTION_REFERENCES, /* char *[CONFIG_REFERENCES_MAX] and its count */
+    OPTION_PLATFORMS,  /* char *[CONFIG_PLATFORMS_MAX] and its count */
+    OPTION_SCHEDULE,   /* struct schedule */
+    OPTION_ZONE,       /* char *: the name of a time zone, or NULL */
 };
 
 struct option_row {
@@ -97,6 +103,9 @@ MUST_CHECK int read_host(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_name(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_range(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_user(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_reference(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_platform(const char *text, char **value, char why[WHY_SIZE]);
+MUST_CHECK int read_zone(const char *text, char **value, char why[WHY_SIZE]);
 MUST_CHECK int read_pattern(const char *text, char **value, char why[WHY_SIZE]);
 
 /* ERR_INVALID, and `why` is "TEXT" and what is wrong with it. */

@@ -44,6 +44,8 @@ void *section_base(struct config *c, enum section kind, unsigned i)
         return &c->upstreams[i];
     if (kind == SECTION_ACCESS)
         return &c->access[i];
+    if (kind == SECTION_PREFETCH)
+        return &c->prefetches[i];
     return c;
 }
 
@@ -85,6 +87,15 @@ static unsigned add_access(struct config *c, const char *name)
     return i;
 }
 
+static unsigned add_prefetch(struct config *c, const char *name)
+{
+    unsigned i = c->prefetch_count++;
+    c->prefetches = mem_resize(c->prefetches, c->prefetch_count * sizeof c->prefetches[0]);
+    c->prefetches[i] = (struct config_prefetch){.name = mem_copy(name, strlen(name))};
+    section_set_defaults(c, SECTION_PREFETCH, i);
+    return i;
+}
+
 /* What follows the kind in the heading. */
 static const char *title_of(const struct config *c, const struct seen *seen)
 {
@@ -94,6 +105,8 @@ static const char *title_of(const struct config *c, const struct seen *seen)
         return c->upstreams[seen->i].registry;
     if (seen->kind == SECTION_ACCESS)
         return c->access[seen->i].name;
+    if (seen->kind == SECTION_PREFETCH)
+        return c->prefetches[seen->i].name;
     return "";
 }
 
@@ -120,6 +133,8 @@ static int see(struct loader *l, enum section kind, const char *name)
         new.i = add_upstream(c, name);
     else if (kind == SECTION_ACCESS)
         new.i = add_access(c, name);
+    else if (kind == SECTION_PREFETCH)
+        new.i = add_prefetch(c, name);
     l->seen = mem_resize(l->seen, (l->seen_count + 1) * sizeof l->seen[0]);
     l->seen[l->seen_count] = new;
     return (int)l->seen_count++;
@@ -179,6 +194,8 @@ static int read_heading(struct loader *l, char *line)
         return see_named(l, SECTION_LISTENER, "listener", name);
     if (strcmp(kind, section_name(SECTION_ACCESS)) == 0)
         return see_named(l, SECTION_ACCESS, "rule of access", name);
+    if (strcmp(kind, section_name(SECTION_PREFETCH)) == 0)
+        return see_named(l, SECTION_PREFETCH, "prefetch", name);
     if (strcmp(kind, section_name(SECTION_UPSTREAM)) == 0)
         return see_upstream(l, name);
     for (enum section s = SECTION_CACHE; s < SECTION_LISTENER; s++) {
@@ -187,7 +204,8 @@ static int read_heading(struct loader *l, char *line)
     }
     loader_complain(l,
                     "%s:%u: [%s%s%s]: unknown section; accepted: [cache], [log], [admin], "
-                    "[intercept], [auth], [listener NAME], [upstream HOST], [access NAME]",
+                    "[intercept], [auth], [listener NAME], [upstream HOST], [access NAME], "
+                    "[prefetch NAME]",
                     l->file, l->line, kind, *name == '\0' ? "" : " ", name);
     return -1;
 }

@@ -2,6 +2,8 @@
 /* The table of options: one row each. */
 #include "proxy/config_private.h"
 
+#include "cache/prefetch.h"
+
 /* LMDB maps the whole index: what the address space has room for. */
 #if SIZE_MAX > UINT32_MAX
 #define INDEX_SIZE "8GiB"
@@ -37,7 +39,7 @@ _Static_assert(RIGHT_PULL == 1 << 0 && RIGHT_PUSH == 1 << 1 && RIGHT_DELETE == 1
 static const char *const section_names[SECTION_COUNT] = {
     [SECTION_CACHE] = "cache",         [SECTION_LOG] = "log",       [SECTION_ADMIN] = "admin",
     [SECTION_INTERCEPT] = "intercept", [SECTION_AUTH] = "auth",     [SECTION_LISTENER] = "listener",
-    [SECTION_UPSTREAM] = "upstream",   [SECTION_ACCESS] = "access",
+    [SECTION_UPSTREAM] = "upstream",   [SECTION_ACCESS] = "access", [SECTION_PREFETCH] = "prefetch",
 };
 
 /* clang-format off */
@@ -51,6 +53,7 @@ static const char *const section_names[SECTION_COUNT] = {
 #define LISTENER(field) .section = SECTION_LISTENER, .offset = offsetof(struct config_listener, field)
 #define UPSTREAM(field) .section = SECTION_UPSTREAM, .offset = offsetof(struct config_upstream, field)
 #define ACCESS(field) .section = SECTION_ACCESS, .offset = offsetof(struct config_access, field)
+#define PREFETCH(field) .section = SECTION_PREFETCH, .offset = offsetof(struct config_prefetch, field)
 
 static const struct option_row rows[] = {
     {{"cache", "path", "/var/lib/cachalot", "absolute path",
@@ -77,6 +80,9 @@ static const struct option_row rows[] = {
     {{"cache", "background-rate", "", RATE_FORM,
       "The same for work that no client waits for; it counts for rate too."},
      CACHE(background_rate), .type = OPTION_RATE},
+    {{"cache", "require-signature", "", "absolute path, or empty for none",
+      "PEM file of the public Ed25519 key that must have signed what is imported."},
+     CACHE(import_key_path), .type = OPTION_PATH},
 
     {{"log", "file", "", "absolute path, or empty for standard error",
       "Where the log goes; SIGHUP opens the file again after a rotation."},
@@ -267,6 +273,25 @@ static const struct option_row rows[] = {
     {{"access", "allow", "pull", "list of pull, push and delete",
       "What the rule lets them do."},
      ACCESS(allow), .type = OPTION_FLAGS, .words = right_words},
+
+    {{"prefetch", "references", "", "list of at most 64 [HOST/]REPOSITORY[:TAG], the tag with * and ? if need be",
+      "The images that are fetched; nothing is when there are none."},
+     PREFETCH(references), .type = OPTION_REFERENCES,
+     .count_offset = offsetof(struct config_prefetch, reference_count)},
+    {{"prefetch", "platforms", "", "list of at most 16 OS/ARCH[/VARIANT][:OS.VERSION], e.g. windows/amd64:10.0.20348",
+      "The platforms that are fetched of an image for several; all when empty."},
+     PREFETCH(platforms), .type = OPTION_PLATFORMS,
+     .count_offset = offsetof(struct config_prefetch, platform_count)},
+    {{"prefetch", "schedule", "daily 03:00",
+      "daily HH:MM, weekly DAY HH:MM, every TIME, or patch-tuesday HH:MM[+TIME]",
+      "When they are fetched; a time that was missed is made up for at the start."},
+     PREFETCH(schedule), .type = OPTION_SCHEDULE},
+    {{"prefetch", "zone", "", "name of a time zone, e.g. Europe/Berlin, or empty for the system's",
+      "The time zone of the schedule."},
+     PREFETCH(zone_name), .type = OPTION_ZONE},
+    {{"prefetch", "keep", "0", "number from 0 to 31",
+      "How many builds before the newest of each image stay pinned."},
+     PREFETCH(keep), .type = OPTION_COUNT, .min = 0, .max = PREFETCH_KEEP_MAX},
 };
 /* clang-format on */
 

@@ -175,6 +175,10 @@ static struct list_type list_type(enum option_type type)
         return (struct list_type){CONFIG_RANGES_MAX, read_range};
     if (type == OPTION_USERS)
         return (struct list_type){CONFIG_USERS_MAX, read_user};
+    if (type == OPTION_REFERENCES)
+        return (struct list_type){CONFIG_REFERENCES_MAX, read_reference};
+    if (type == OPTION_PLATFORMS)
+        return (struct list_type){CONFIG_PLATFORMS_MAX, read_platform};
     if (type == OPTION_PATTERNS)
         return (struct list_type){CONFIG_PATTERNS_MAX, read_pattern};
     CHECK(type == OPTION_ADDRESS);
@@ -242,6 +246,16 @@ static int set_rate(struct rate *field, const char *text, char *why)
     return rate_add(field, text, &what) == 0 ? 0 : refuse(why, what, text);
 }
 
+static int set_schedule(struct schedule *field, const char *text, char *why)
+{
+    struct schedule value;
+    const char *what;
+    if (schedule_parse(&value, text, &what) != 0)
+        return refuse(why, what, text);
+    *field = value;
+    return 0;
+}
+
 bool option_adds_up(const struct option_row *row)
 {
     return row->count_offset != 0 || row->type == OPTION_RATE || row->type == OPTION_FLAGS;
@@ -280,10 +294,16 @@ int option_set(const struct option_row *row, void *base, const char *text, char 
     case OPTION_RANGES:
     case OPTION_USERS:
     case OPTION_PATTERNS:
+    case OPTION_REFERENCES:
+    case OPTION_PLATFORMS:
     case OPTION_FLAGS:
         return set_list(row, base, text, why);
     case OPTION_RATE:
         return set_rate(field, text, why);
+    case OPTION_SCHEDULE:
+        return set_schedule(field, text, why);
+    case OPTION_ZONE:
+        return set_canonical(field, text, why, read_zone);
     }
     return ERR_INVALID;
 }
@@ -299,6 +319,7 @@ void option_clear(const struct option_row *row, void *base)
     case OPTION_TEXT:
     case OPTION_REALM:
     case OPTION_PROXY:
+    case OPTION_ZONE:
         replace(field, NULL);
         break;
     case OPTION_ADDRESS:
@@ -307,7 +328,9 @@ void option_clear(const struct option_row *row, void *base)
     case OPTION_NAMES:
     case OPTION_RANGES:
     case OPTION_USERS:
-    case OPTION_PATTERNS: {
+    case OPTION_PATTERNS:
+    case OPTION_REFERENCES:
+    case OPTION_PLATFORMS: {
         char **list = field;
         unsigned *count = (unsigned *)((char *)base + row->count_offset);
         while (*count > 0)
@@ -326,6 +349,7 @@ void option_clear(const struct option_row *row, void *base)
     case OPTION_COUNT:
     case OPTION_BOOL:
     case OPTION_WORD:
+    case OPTION_SCHEDULE:
         break;
     }
 }
@@ -380,6 +404,13 @@ static void write_rate(const char *name, const struct rate *rate, FILE *out)
     }
 }
 
+static void write_schedule(const char *name, const struct schedule *schedule, FILE *out)
+{
+    char text[SCHEDULE_TEXT_SIZE];
+    schedule_text(schedule, text);
+    write_text(name, text, out);
+}
+
 void option_write(const struct option_row *row, const void *base, FILE *out)
 {
     const void *field = (const char *)base + row->offset;
@@ -392,6 +423,7 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
     case OPTION_TEXT:
     case OPTION_REALM:
     case OPTION_PROXY:
+    case OPTION_ZONE:
         if (*(char *const *)field != NULL)
             write_text(name, *(char *const *)field, out);
         else if (row->type == OPTION_SOCKET)
@@ -422,6 +454,8 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
     case OPTION_RANGES:
     case OPTION_USERS:
     case OPTION_PATTERNS:
+    case OPTION_REFERENCES:
+    case OPTION_PLATFORMS:
         write_list(row, base, out);
         break;
     case OPTION_FLAGS:
@@ -429,6 +463,9 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
         break;
     case OPTION_RATE:
         write_rate(name, field, out);
+        break;
+    case OPTION_SCHEDULE:
+        write_schedule(name, field, out);
         break;
     }
 }

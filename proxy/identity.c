@@ -81,7 +81,11 @@ static int prepare_authority(struct config *c, struct log *log, char *why, size_
     int err = open_authority(&ca, c, names, count, log, why, why_size);
 
     if (err == 0) {
+        char fingerprint[CA_FINGERPRINT_SIZE];
+
         c->ca_pem = mem_copy(ca_pem(ca), strlen(ca_pem(ca)));
+        ca_fingerprint(ca, fingerprint);
+        c->ca_sha256 = mem_copy(fingerprint, strlen(fingerprint));
         introduce(ca, log);
         warn_uncovered(ca, names, count, log);
     }

@@ -75,7 +75,7 @@ static void post_order(struct intake *i, void (*run)(struct msg *, void *),
 }
 
 struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *n,
-                          const struct intake_calls *calls, void *arg)
+                          bool is_elsewhere, const struct intake_calls *calls, void *arg)
 {
     struct intake *i = mem_new(sizeof *i);
 
@@ -83,7 +83,8 @@ struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *
     i->fetch = fetch_ref(f);
     i->calls = calls;
     i->arg = arg;
-    i->name = *n;
+    CHECK(fetch_admits(f, n));
+    i->owner = (struct partial_owner){*n, fetch_is_private(f), is_elsewhere};
     i->hash = hash_new((enum digest_alg)fetch_digest(f)->alg);
     h->intake_count++;
     STATS_ADD(h->stats, fetches, 1);
@@ -95,6 +96,11 @@ struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *
 void intake_reset(struct intake *i)
 {
     post_order(i, writer_reset, &(struct order){0});
+}
+
+void intake_go_elsewhere(struct intake *i)
+{
+    post_order(i, writer_go_elsewhere, &(struct order){0});
 }
 
 void intake_size(struct intake *i, uint64_t size_bytes)
@@ -198,7 +204,7 @@ void intake_opened(struct msg *m, void *owner)
 
     (void)owner;
     if (!i->ending)
-        i->calls->opened(i->arg, o->err, o->kept);
+        i->calls->opened(i->arg, o->err, o->kept, o->kept_elsewhere);
     free(o->kept);
     free(o);
 }

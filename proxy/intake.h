@@ -49,9 +49,10 @@ void hasher_stop(struct hasher **h);
 
 struct intake_calls {
     /* The partial is open, and an earlier run left these bytes in it, not verified.
-     * Or err != 0: it could not be opened, and the fetch has failed with it; what
-     * remains is intake_abandon. */
-    void (*opened)(void *arg, int err, const struct extents *kept);
+     * `is_elsewhere`: they are of use after intake_go_elsewhere alone; intake_reset
+     * before anything of the registry's. Or err != 0: it could not be opened, and the
+     * fetch has failed with it; what remains is intake_abandon. */
+    void (*opened)(void *arg, int err, const struct extents *kept, bool is_elsewhere);
     /* `bytes` of what was appended are written and hashed: staging has room again. */
     void (*drained)(void *arg, uint64_t bytes);
     /* A write failed; the fetch has failed with it. End the transfer; what remains
@@ -63,9 +64,16 @@ struct intake_calls {
 };
 
 /* Begin: open the partial of the fetch's digest, keep what is there if a record
- * agrees. The intake takes a reference of the fetch. */
+ * agrees and it is for those whom the fetch admits (partial_owner_admits).
+ * `is_elsewhere`: the bytes will come from urls of manifests. The intake takes a
+ * reference of the fetch. */
 struct intake *intake_new(struct hasher *h, struct fetch *f, const struct name *n,
-                          const struct intake_calls *calls, void *arg);
+                          bool is_elsewhere, const struct intake_calls *calls, void *arg);
+
+/* From here on the bytes come from urls of manifests. Call intake_reset first if any of
+ * the registry's are there, unless the size was said: then what came of both is of no
+ * use to a later fetch. */
+void intake_go_elsewhere(struct intake *i);
 
 /* Forget what was kept or written, and begin again from nothing. Before
  * intake_size: what readers were promised cannot be taken back. */

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "cache/err.h"
+
 /* Each also makes the disk begin with what the fsync at the end would find. */
 #define CHECKPOINT_PERIOD_MS 2000
 /* Of the blob, so that a fast line does not lose much more than a slow one. */
@@ -16,17 +18,22 @@
 /* What a fetch adds of itself, a gap before each lane, must fit too. */
 #define EXTENTS_KEPT_MAX (EXTENTS_MAX - 4 * INTAKE_LANES_MAX)
 
-void checkpoint_load(struct intake *i, uint64_t file_bytes)
+static int get_record(struct intake *i, struct partial_record *r)
+{
+    struct db_txn *txn;
+    int err = db_read(i->hasher->reader, &txn);
+
+    if (err != 0)
+        return err;
+    err = partial_get(txn, fetch_digest(i->fetch), r);
+    db_read_end(i->hasher->reader);
+    return err;
+}
+
+static void take_extents(struct intake *i, uint64_t file_bytes)
 {
     struct partial_record *r = &i->checkpoint.record;
-    struct db_txn *txn;
 
-    if (db_read(i->hasher->reader, &txn) != 0)
-        return;
-    int err = partial_get(txn, fetch_digest(i->fetch), r);
-    db_read_end(i->hasher->reader);
-    if (err != 0)
-        return;
     i->is_recorded = true;
     i->started_at_s = r->started_at_s;
     if (r->size_bytes <= INTAKE_IN_ORDER_MAX) {
@@ -39,6 +46,68 @@ void checkpoint_load(struct intake *i, uint64_t file_bytes)
         i->extents.count = EXTENTS_KEPT_MAX;
     extents_cut(&i->extents, file_bytes);
     r->extents = i->extents;
+}
+
+bool checkpoint_load(struct intake *i, uint64_t file_bytes)
+{
+    struct partial_record *r = &i->checkpoint.record;
+    int err = get_record(i, r);
+
+    if (err != 0)
+        return err != ERR_NOT_FOUND;
+    /* The registry is asked first, as ever. */
+    struct partial_owner later = i->owner;
+    later.is_elsewhere |= r->owner.is_elsewhere;
+    if (!partial_owner_admits(&r->owner, &later))
+        return true;
+    take_extents(i, file_bytes);
+    i->kept_elsewhere = r->owner.is_elsewhere && !i->owner.is_elsewhere;
+    return i->owner.is_private && !r->owner.is_private;
+}
+
+/* In the storage thread. */
+static int claim_apply(struct storage_job *j, struct db_txn *txn)
+{
+    struct checkpoint *c = (struct checkpoint *)j;
+    const struct digest *d = fetch_digest(c->intake->fetch);
+
+    return c->intake->is_recorded ? partial_put(txn, d, &c->record) : partial_forget(txn, d);
+}
+
+static void claim_over(struct msg *m, void *owner)
+{
+    struct checkpoint *c = (struct checkpoint *)m;
+    struct order *opening = c->opening;
+
+    (void)owner;
+    c->opening = NULL;
+    c->pending = false;
+    intake_answer_opening(c->intake, opening, c->err);
+    intake_settle(c->intake);
+}
+
+/* In the storage thread. */
+static void claim_done(struct storage_job *j, int err)
+{
+    struct checkpoint *c = (struct checkpoint *)j;
+
+    c->err = err;
+    j->msg.run = claim_over;
+    queue_post(c->intake->hasher->to_write, &j->msg);
+}
+
+void checkpoint_claim(struct intake *i, struct order *opening)
+{
+    struct checkpoint *c = &i->checkpoint;
+
+    c->pending = true;
+    c->intake = i;
+    c->opening = opening;
+    c->record.owner.name = i->owner.name;
+    c->record.owner.is_private = i->owner.is_private;
+    c->job.apply = claim_apply;
+    c->job.done = claim_done;
+    storage_post(i->hasher->storage, &c->job);
 }
 
 /* In the storage thread, or the slow one beside it. */
@@ -83,6 +152,7 @@ static void post(struct intake *i, int64_t now_ms, bool synced)
     c->at_ms = now_ms;
     c->fresh_bytes = 0;
     c->intake = i;
+    c->record.owner = i->owner;
     c->record.size_bytes = i->size_bytes;
     c->record.started_at_s = i->started_at_s;
     c->job.prepare = synced ? checkpoint_prepare : NULL;
@@ -115,7 +185,7 @@ void checkpoint_in_time(struct intake *i, size_t len, int64_t now_ms)
     uint64_t share = i->size_bytes / CHECKPOINT_SHARE;
 
     c->fresh_bytes += len;
-    if (c->pending || i->size_bytes < RECORD_MIN_BYTES)
+    if (c->pending || i->discard || i->size_bytes < RECORD_MIN_BYTES)
         return;
     if (now_ms - c->at_ms >= CHECKPOINT_PERIOD_MS ||
         (i->size_bytes > INTAKE_IN_ORDER_MAX && c->fresh_bytes >= share))

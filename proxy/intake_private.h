@@ -41,6 +41,7 @@ struct order {
     struct intake *intake;
     uint64_t bytes;       /* the size; to the hash thread, how far there is no gap */
     struct extents *kept; /* in the answer of an opening; owned */
+    bool kept_elsewhere;  /* and whether they wait for intake_go_elsewhere */
     bool verify;          /* of an end: false when abandoned */
     struct digest digest; /* what the hash thread found, to verify */
     bool discard;
@@ -80,8 +81,10 @@ struct checkpoint {
     struct storage_job job;
     struct intake *intake;
     bool pending;
-    int64_t at_ms;        /* the last one */
-    uint64_t fresh_bytes; /* written since */
+    struct order *opening; /* it waits for this one */
+    int err;               /* of that */
+    int64_t at_ms;         /* the last one */
+    uint64_t fresh_bytes;  /* written since */
     struct partial_record record;
 };
 
@@ -101,12 +104,13 @@ struct intake {
     bool ending;
 
     /* Of the write thread. */
-    struct name name;
+    struct partial_owner owner;
     enum intake_state state;
     struct partial *partial; /* the hash thread reads it from the size to the end */
     uint64_t size_bytes;
     bool is_begun;          /* the size is known */
     struct extents extents; /* written */
+    bool kept_elsewhere;    /* all of them, and the fetch has not gone there */
     uint64_t told_bytes;    /* to the readers */
     int64_t told_at_ms;
     bool is_lagging;

@@ -15,6 +15,7 @@
 
 struct publish {
     struct storage_job job;
+    struct store *store; /* from prepare on */
     struct storage *storage;
     struct fetch_table *fetches;
     struct twice *twice;
@@ -30,7 +31,7 @@ static int publish_prepare(struct storage_job *j, struct store *s)
 {
     struct publish *p = (struct publish *)j;
 
-    (void)s;
+    p->store = s;
     return partial_publish(p->partial);
 }
 
@@ -39,7 +40,10 @@ static int publish_apply(struct storage_job *j, struct db_txn *txn)
     struct publish *p = (struct publish *)j;
     const struct digest *d = fetch_digest(p->fetch);
 
-    int err = blob_put(txn, d, &p->record);
+    /* Another that failed to record the same blob may have removed the file meanwhile. */
+    int err = blob_check(p->store, d, p->record.size_bytes);
+    if (err == 0)
+        err = blob_put(txn, d, &p->record);
     if (err == 0)
         err = link_put(txn, &p->name, d, p->record.stored_at_s);
     if (err == 0)

@@ -153,7 +153,7 @@ void intake_settle(struct intake *i)
     if (i->state == INTAKE_FAILED && checkpoint_last(i))
         return;
     if (i->state == INTAKE_VERIFIED) {
-        publish_post(i->hasher, i->partial, i->fetch, &i->name, i->size_bytes);
+        publish_post(i->hasher, i->partial, i->fetch, &i->owner.name, i->size_bytes);
         i->partial = NULL;
         i->fetch = NULL;
     } else {
@@ -179,10 +179,10 @@ static void verify(struct intake *i, const struct digest *got)
     }
     STATS_ADD(i->hasher->stats, verify_failures, 1);
     log_event(i->hasher->log, LOG_ERROR, "%s sent wrong content for %s of %s: its digest is %s",
-              i->name.registry, digest_text(want, want_text), i->name.repository,
+              i->owner.name.registry, digest_text(want, want_text), i->owner.name.repository,
               digest_text(got, got_text));
-    snprintf(why.text, sizeof why.text, "%.80s sent content whose digest is %s", i->name.registry,
-             got_text);
+    snprintf(why.text, sizeof why.text, "%.80s sent content whose digest is %s",
+             i->owner.name.registry, got_text);
     i->discard = true;
     fail(i, &why);
 }
@@ -227,7 +227,7 @@ void writer_unread(struct msg *m, void *owner)
 
 /* --- opening --- */
 
-static int open_partial(struct intake *i)
+static int open_partial(struct intake *i, bool *must_claim)
 {
     const struct digest *d = fetch_digest(i->fetch);
     uint64_t file_bytes;
@@ -238,24 +238,48 @@ static int open_partial(struct intake *i)
     if (err != 0)
         return err;
     i->started_at_s = time(NULL);
-    checkpoint_load(i, file_bytes);
+    *must_claim = checkpoint_load(i, file_bytes);
     uint64_t end = extents_end(&i->extents);
     return end < file_bytes ? partial_truncate(i->partial, end) : 0;
+}
+
+void intake_answer_opening(struct intake *i, struct order *o, int err)
+{
+    o->err = err;
+    if (err != 0)
+        fail_store(i, err);
+    o->kept = mem_new(sizeof *o->kept);
+    *o->kept = i->extents;
+    o->kept_elsewhere = i->kept_elsewhere;
+    o->msg.run = intake_opened;
+    queue_post(i->hasher->answers, &o->msg);
 }
 
 void writer_open(struct msg *m, void *owner)
 {
     struct order *o = (struct order *)m;
     struct intake *i = o->intake;
+    bool must_claim = false;
+    int err = open_partial(i, &must_claim);
 
     (void)owner;
-    o->err = open_partial(i);
-    if (o->err != 0)
-        fail_store(i, o->err);
-    o->kept = mem_new(sizeof *o->kept);
-    *o->kept = i->extents;
-    o->msg.run = intake_opened;
-    queue_post(i->hasher->answers, &o->msg);
+    if (err == 0 && must_claim)
+        checkpoint_claim(i, o);
+    else
+        intake_answer_opening(i, o, err);
+}
+
+void writer_go_elsewhere(struct msg *m, void *owner)
+{
+    struct order *o = (struct order *)m;
+    struct intake *i = o->intake;
+
+    (void)owner;
+    CHECK(i->state != INTAKE_OPEN || i->is_begun || i->kept_elsewhere || i->extents.count == 0);
+    i->kept_elsewhere = false;
+    i->owner.is_elsewhere = true;
+    i->discard |= i->is_begun;
+    free(o);
 }
 
 void writer_reset(struct msg *m, void *owner)
@@ -266,6 +290,7 @@ void writer_reset(struct msg *m, void *owner)
     CHECK(!i->is_begun);
     if (i->state == INTAKE_OPEN) {
         i->extents.count = 0;
+        i->kept_elsewhere = false;
         i->checkpoint.record.extents.count = 0;
         int err = partial_truncate(i->partial, 0);
         if (err != 0)
@@ -284,7 +309,7 @@ void writer_size(struct msg *m, void *owner)
     (void)owner;
     CHECK(!i->is_begun);
     if (i->state == INTAKE_OPEN) {
-        CHECK(extents_end(&i->extents) <= o->bytes);
+        CHECK(extents_end(&i->extents) <= o->bytes && !i->kept_elsewhere);
         i->size_bytes = o->bytes;
         i->is_begun = true;
         i->told_bytes = extents_front(&i->extents);

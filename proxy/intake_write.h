@@ -9,6 +9,7 @@
 void *writer_run(void *arg);
 void writer_open(struct msg *m, void *owner);
 void writer_reset(struct msg *m, void *owner);
+void writer_go_elsewhere(struct msg *m, void *owner);
 void writer_size(struct msg *m, void *owner);
 void writer_block(struct msg *m, void *owner);
 void writer_end(struct msg *m, void *owner);
@@ -18,12 +19,19 @@ void writer_stop(struct msg *m, void *owner);
 void writer_unread(struct msg *m, void *owner);
 void writer_conclude(struct msg *m, void *owner);
 
+/* The answer to an opening. */
+void intake_answer_opening(struct intake *i, struct order *o, int err);
 /* The end of an intake, once nothing else works with the partial. */
 void intake_settle(struct intake *i);
 
 /* intake_checkpoint.c */
-/* Into i->extents: what an earlier run left in the file, by the index. */
-void checkpoint_load(struct intake *i, uint64_t file_bytes);
+/* Into i->extents: what an earlier run left in the file, by the index, as far as it is for
+ * those whom this fetch admits. True when the record must not stay as it is. */
+bool checkpoint_load(struct intake *i, uint64_t file_bytes);
+/* Then: forget the record, or make it this fetch's; the opening is answered after the
+ * commit, so that whatever befalls us, no byte is in the file that its record gives to
+ * others. */
+void checkpoint_claim(struct intake *i, struct order *opening);
 /* The size is known: the index says from now on that there is a partial. */
 void checkpoint_first(struct intake *i);
 /* Bytes were written: maybe it is time for one. */

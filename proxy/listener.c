@@ -142,6 +142,7 @@ struct listeners *listeners_new(struct event_base *base, struct log *log,
     ls->admin = (struct config_listener){
         .name = (char *)"admin",
         .role = ROLE_REGISTRY,
+        .is_admin = true,
         .head_timeout_ms = 10000,
         .idle_timeout_ms = 90000,
         .stall_timeout_ms = 60000,

@@ -56,6 +56,8 @@ static void refuse_method(struct request *r)
 
 /* --- the head --- */
 
+#define TEXT_TYPE "the Content-Type of a manifest cannot be text"
+
 static void keep_content_type(struct local *l, struct span value)
 {
     if (!value.p)
@@ -68,6 +70,13 @@ static void keep_content_type(struct local *l, struct span value)
         return;
     memcpy(l->content_type, type.p, type.len);
     l->content_type[type.len] = '\0';
+}
+
+/* A manifest is served as what it was pushed as, and to browsers too: as what they would show
+ * it is not taken. Whether it is a media type at all is seen when it is read. */
+static bool is_text(const char *type)
+{
+    return strncasecmp(type, "text/", 5) == 0;
 }
 
 static bool keep_content_range(struct local *l, struct span value)
@@ -89,6 +98,8 @@ static enum outcome keep_head(struct request *r, const struct http_head *h)
     l->content_length = h->chunked ? -1 : h->content_length < 0 ? 0 : h->content_length;
     if (is_upload && !keep_content_range(l, h->content_range))
         return OUT_UPLOAD_INVALID;
+    if (e == ENDPOINT_MANIFEST && h->method == HTTP_PUT && is_text(l->content_type))
+        return OUT_MANIFEST_INVALID;
     return is_upload || h->method == HTTP_PUT ? route_parse_push(&l->push, h->target) : OUT_LOCAL;
 }
 
@@ -111,7 +122,7 @@ void local_begin(struct request *r, const struct http_head *h)
     r->local->operation = o;
     enum outcome why = keep_head(r, h);
     if (why != OUT_LOCAL)
-        request_error(r, why, NULL, 0);
+        request_error(r, why, why == OUT_MANIFEST_INVALID ? TEXT_TYPE : NULL, 0);
     else if (o->endpoint == ENDPOINT_UPLOAD)
         begin_operation(r);
     else
@@ -141,6 +152,7 @@ void local_end(struct request *r)
     local_upload_end(r);
     if (l->job)
         local_job_abandon(l->job);
+    STATS_SUB(r->worker->parts.stats, manifest_bytes, l->body_claim);
     free(l->body);
     free(l);
     r->local = NULL;

@@ -2,7 +2,6 @@
 #include "proxy/local_private.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "cache/err.h"
 
@@ -20,6 +19,7 @@ static void job_done(struct storage_job *s, int err)
 void local_job_free(struct local_job *j)
 {
     manifest_free(&j->manifest);
+    STATS_SUB(j->worker->parts.stats, manifest_bytes, j->body_claim);
     free(j->body);
     free(j->from);
     free(j);
@@ -71,13 +71,9 @@ void local_job_abandon(struct local_job *j)
 bool local_has_file(const struct local_job *j, struct db_txn *txn, const struct digest *d)
 {
     struct blob_record record;
-    int fd;
 
-    if (blob_get(txn, d, &record) != 0 ||
-        blob_open(j->worker->parts.store, d, record.size_bytes, &fd) != 0)
-        return false;
-    close(fd);
-    return true;
+    return blob_get(txn, d, &record) == 0 &&
+           blob_check(j->worker->parts.store, d, record.size_bytes) == 0;
 }
 
 void local_send_failure(struct request *r, int err)

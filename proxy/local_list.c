@@ -15,6 +15,11 @@
 
 /* Entries in one answer, whatever a client asks for; the Link leads on. */
 #define PAGE_MAX 10000u
+/* Repositories that a catalog passes over, for one page, because the client may not pull
+ * from them: its Link leads on then too, and names the last of so many. */
+#define PASSED_MAX 20000u
+/* An index under a fallback tag is parsed while other clients of the worker wait. */
+#define FALLBACK_BYTES_MAX (256u * 1024)
 #define LINK_MAX 1024
 #define LAST_MAX 512
 
@@ -23,7 +28,7 @@
 /* A JSON document as it grows. Names and tags need no escapes. */
 struct page {
     struct request *request;
-    unsigned count, room;
+    unsigned count, room, passed;
     bool has_more;
     size_t len, size;
     char *text;
@@ -131,7 +136,12 @@ static int add_repository(void *arg, const struct name *n)
 {
     struct page *p = arg;
 
-    return request_may(p->request, n, RIGHT_PULL) ? add_entry(p, n->repository) : 0;
+    if (request_may(p->request, n, RIGHT_PULL))
+        return add_entry(p, n->repository);
+    p->has_more = ++p->passed == PASSED_MAX;
+    if (p->has_more)
+        snprintf(p->last, sizeof p->last, "%s", n->repository);
+    return p->has_more;
 }
 
 void local_get_catalog(struct request *r)
@@ -174,7 +184,7 @@ static int add_fallback(struct request *r, struct db_txn *txn, struct referrers 
     fallback_tag(&r->target.digest, tag);
     if (tag_get(txn, n, tag, &record) != 0 ||
         local_find_manifest(txn, n, &record.digest, &manifest) != 0 ||
-        blob_get(txn, &record.digest, &blob) != 0 || blob.size_bytes > MANIFEST_SIZE_MAX ||
+        blob_get(txn, &record.digest, &blob) != 0 || blob.size_bytes > FALLBACK_BYTES_MAX ||
         !pull_take_visible(r, &record.digest, &blob, true))
         return 0;
     size_t len = (size_t)r->held->size_bytes;

@@ -6,7 +6,8 @@
  *
  * It is examined before anything is written, so that a manifest which is refused leaves no
  * file, and again in the transaction that records it, since blobs may have been deleted
- * meanwhile.
+ * meanwhile. So may its own file have been, by another job with the same bytes that was
+ * refused: it is written again there.
  */
 #include "proxy/local_private.h"
 
@@ -23,6 +24,11 @@
 /* A larger one would keep other clients of its worker waiting. */
 #define SMALL_BYTES (64u * 1024)
 #define FIRST_BYTES 4096u
+/* What all large ones together may hold, from their first byte to their answer. */
+#define LARGE_BYTES_MAX (64u << 20)
+#define CROWDED_RETRY_S 5
+/* Each costs the storage thread several records. */
+#define CHILDREN_MAX 4096u
 
 /* --- examine --- */
 
@@ -91,6 +97,11 @@ static int examine(struct local_job *j, struct db_txn *txn)
         j->refusal = err == ERR_TOO_LARGE ? OUT_MANIFEST_TOO_LARGE : OUT_MANIFEST_INVALID;
         return 0;
     }
+    if (manifest_child_count(j->manifest) > CHILDREN_MAX) {
+        refuse(j, OUT_MANIFEST_INVALID, "it has %u descriptors, more than the %u that are taken",
+               manifest_child_count(j->manifest), CHILDREN_MAX);
+        return 0;
+    }
     err = find_missing(j, txn);
     if (err == 0 && !j->refusal)
         find_lost(j, txn);
@@ -135,6 +146,9 @@ static int apply(struct storage_job *s, struct db_txn *txn)
         return 0;
     int err = find_missing(j, txn);
     if (err || j->refusal)
+        return err;
+    err = blob_restore(j->worker->parts.store, &j->digest, j->body, j->body_len);
+    if (err)
         return err;
     if (j->tag[0])
         tags[count++] = j->tag;
@@ -186,42 +200,91 @@ static void on_stored(struct request *r, struct local_job *j, int err)
 
 /* --- the body --- */
 
+static void refuse_crowded(struct request *r)
+{
+    request_error(r, OUT_OVERLOADED, "too many large manifests are under way", CROWDED_RETRY_S);
+}
+
+/* A client that says what it will send is told at once; room is claimed as the bytes come,
+ * so that those who only announce them keep nobody out. */
 void local_receive_manifest(struct request *r)
 {
     struct local *l = r->local;
+    uint64_t held_bytes = atomic_load(&r->worker->parts.stats->manifest_bytes);
 
     if (!l->content_type[0])
         request_error(r, OUT_MANIFEST_INVALID, "the field Content-Type is missing", 0);
     else if (l->content_length > (int64_t)MANIFEST_SIZE_MAX)
         request_error(r, OUT_MANIFEST_TOO_LARGE, NULL, 0);
+    else if (l->content_length > (int64_t)SMALL_BYTES &&
+             held_bytes + (uint64_t)l->content_length > LARGE_BYTES_MAX)
+        refuse_crowded(r);
     else
         conn_read_body(r->conn);
 }
 
-static void make_room(struct local *l, size_t len)
+static bool claim(struct request *r, size_t size)
 {
-    size_t size = l->body_size;
+    struct local *l = r->local;
+    struct stats *stats = r->worker->parts.stats;
 
-    if (l->body && len <= size)
-        return;
-    if (l->content_length > 0)
-        size = (size_t)l->content_length;
-    size = size < FIRST_BYTES ? FIRST_BYTES : size;
-    while (size < len)
-        size *= 2;
-    l->body = mem_resize(l->body, size);
-    l->body_size = size;
+    if (size <= SMALL_BYTES)
+        return true;
+    size_t more = size - l->body_claim;
+    if (STATS_ADD(stats, manifest_bytes, more) + more > LARGE_BYTES_MAX) {
+        STATS_SUB(stats, manifest_bytes, more);
+        return false;
+    }
+    l->body_claim = size;
+    return true;
 }
 
+/* False when too much is under way. */
+static bool make_room(struct request *r, size_t len)
+{
+    struct local *l = r->local;
+    size_t size = l->body_size < FIRST_BYTES ? FIRST_BYTES : l->body_size;
+
+    if (l->body && len <= l->body_size)
+        return true;
+    while (size < len)
+        size *= 2;
+    if (l->content_length >= (int64_t)len && size > (size_t)l->content_length)
+        size = (size_t)l->content_length;
+    if (!claim(r, size))
+        return false;
+    l->body = mem_resize(l->body, size);
+    l->body_size = size;
+    return true;
+}
+
+static void drop_body(struct request *r)
+{
+    struct local *l = r->local;
+
+    STATS_SUB(r->worker->parts.stats, manifest_bytes, l->body_claim);
+    l->body_claim = 0;
+    free(l->body);
+    l->body = NULL;
+    l->body_size = 0;
+}
+
+/* What cannot be taken is read to its end, and dropped. */
 bool local_manifest_body(struct request *r, const char *p, size_t len)
 {
     struct local *l = r->local;
 
-    /* What is too large is read to its end, and dropped. */
-    if (l->body_bytes > MANIFEST_SIZE_MAX)
+    if (l->is_crowded)
         return true;
-    make_room(l, (size_t)l->body_bytes);
-    memcpy(l->body + l->body_bytes - len, p, len);
+    if (l->body_bytes > MANIFEST_SIZE_MAX) {
+        drop_body(r);
+        return true;
+    }
+    l->is_crowded = !make_room(r, (size_t)l->body_bytes);
+    if (l->is_crowded)
+        drop_body(r);
+    else
+        memcpy(l->body + l->body_bytes - len, p, len);
     return true;
 }
 
@@ -238,7 +301,9 @@ static struct local_job *make_job(struct request *r)
     j->push = l->push;
     j->body = l->body;
     j->body_len = (size_t)l->body_bytes;
+    j->body_claim = l->body_claim;
     l->body = NULL;
+    l->body_claim = 0;
     j->job.prepare = prepare;
     j->job.apply = apply;
     return j;
@@ -252,10 +317,14 @@ void local_manifest_body_end(struct request *r)
         request_error(r, OUT_MANIFEST_TOO_LARGE, NULL, 0);
         return;
     }
+    if (r->local->is_crowded) {
+        refuse_crowded(r);
+        return;
+    }
     if (r->local->body_bytes > SMALL_BYTES) {
         struct local_job *j = make_job(r);
 
-        j->job.is_slow = true;
+        j->job.is_heavy = true;
         local_job_post(j, on_stored);
         return;
     }

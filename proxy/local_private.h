@@ -36,6 +36,8 @@ struct local {
     uint64_t body_bytes; /* received */
     char *body;          /* of a manifest */
     size_t body_size;    /* what there is room for */
+    size_t body_claim;   /* counted in stats->manifest_bytes */
+    bool is_crowded;     /* there was no room: the rest is dropped */
 };
 
 /* One row an operation: distribution-spec 1.1.1 "Endpoints". */
@@ -67,6 +69,7 @@ struct local_job {
     char media_type[MEDIA_TYPE_MAX];
     char *body;
     size_t body_len;
+    size_t body_claim; /* as in struct local */
     struct push_parameters push;
     char tag[NAME_TAG_MAX_SIZE]; /* or empty */
     bool is_written;             /* its file */

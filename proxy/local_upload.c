@@ -12,6 +12,7 @@
  */
 #include "proxy/local_private.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -19,11 +20,14 @@
 #include "cache/err.h"
 #include "cache/local.h"
 #include "cache/upload.h"
+#include "proxy/socket.h"
 #include "proxy/twice.h"
 
 #define LOCATION_MAX (NAME_MAX_SIZE + DIGEST_TEXT_MAX + 64)
-/* Local repositories that are looked through for a mount that names none. */
+/* Local repositories that are looked through for a mount that names none; and those that the
+ * client is asked about before. */
 #define MOUNT_HOLDERS_MAX 64u
+#define MOUNT_LOOKED_MAX 4096u
 
 static void on_answered(void *arg, int err)
 {
@@ -304,12 +308,32 @@ static void on_begun(struct request *r, int err)
         send_session(r, 202);
 }
 
+#define OWNER_MAX (SOCKET_PEER_MAX + CONFIG_USER_SIZE)
+
+/* Who has one address of an IPv6 network has all of them. */
+static const char *name_owner(const struct request *r, char out[OWNER_MAX])
+{
+    const char *user = request_user(r);
+    char peer[SOCKET_PEER_MAX];
+    struct in6_addr address;
+
+    snprintf(peer, sizeof peer, "%s", conn_peer(r->conn));
+    if (inet_pton(AF_INET6, peer, &address) == 1) {
+        memset(address.s6_addr + 8, 0, 8);
+        inet_ntop(AF_INET6, &address, peer, sizeof peer);
+    }
+    snprintf(out, OWNER_MAX, "%s %s", peer, user ? user : "");
+    return out;
+}
+
 static void begin_session(struct request *r)
 {
     struct upload_order order = order_of(r);
     const struct push_parameters *p = &r->local->push;
     enum digest_alg alg = p->algorithm ? p->algorithm : DIGEST_SHA256;
+    char owner[OWNER_MAX];
 
+    order.owner = name_owner(r, owner);
     if (p->has_digest)
         alg = p->digest.alg;
     await(r, on_begun);
@@ -346,6 +370,7 @@ static void on_mounted(struct request *r, struct local_job *j, int err)
 struct holders {
     struct request *request;
     struct local_job *job;
+    unsigned looked;
 };
 
 static int add_holder(void *arg, const struct name *n)
@@ -354,7 +379,7 @@ static int add_holder(void *arg, const struct name *n)
 
     if (request_may(h->request, n, RIGHT_PULL))
         h->job->from[h->job->from_count++] = *n;
-    return h->job->from_count == MOUNT_HOLDERS_MAX;
+    return ++h->looked == MOUNT_LOOKED_MAX || h->job->from_count == MOUNT_HOLDERS_MAX;
 }
 
 /* Where the blob may be taken from: only what the client may pull itself. What a public
@@ -362,7 +387,7 @@ static int add_holder(void *arg, const struct name *n)
 static void find_holders(struct request *r, struct local_job *j)
 {
     const struct push_parameters *p = &r->local->push;
-    struct holders h = {r, j};
+    struct holders h = {.request = r, .job = j};
     struct db_txn *txn;
 
     j->from = mem_new(MOUNT_HOLDERS_MAX * sizeof *j->from);

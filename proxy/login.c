@@ -397,10 +397,16 @@ static struct login_check *begin_basic(struct logins *l, const struct login_orde
 
 /* --- tokens --- */
 
+static struct bearer_policy policy_of(const struct config *c)
+{
+    const struct config_auth *a = &c->auth;
+
+    return (struct bearer_policy){a->key, a->token_issuer, a->token_service};
+}
+
 static void check_token(const struct login_order *o, struct span text, struct login *now)
 {
-    const struct config_auth *a = &o->config->auth;
-    const struct bearer_policy policy = {a->key, a->token_issuer, a->token_service};
+    const struct bearer_policy policy = policy_of(o->config);
     struct bearer b;
     const char *why;
 
@@ -459,18 +465,27 @@ static void check_pass(const struct logins *l, const struct login_order *o, stru
 
 /* --- all of them --- */
 
+/* What follows the scheme, which is left in `scheme`; without a `p` when nothing does. */
+static struct span cut_scheme(const struct login_order *o, struct span *scheme)
+{
+    struct span text = {o->authorization, strlen(o->authorization)};
+
+    *scheme = span_cut(&text, ' ');
+    while (text.p != NULL && text.len > 0 && text.p[0] == ' ')
+        text = span_from(text, 1);
+    return text;
+}
+
 struct login_check *login_begin(struct logins *l, const struct login_order *o, struct login *now)
 {
     const struct config_auth *a = &o->config->auth;
+    struct span scheme;
 
     *now = (struct login){.result = LOGIN_ANONYMOUS};
     /* Clients send what they once were told to; with nothing to check it by, nobody is wrong. */
     if (o->authorization == NULL || (a->passwords == NULL && a->key == NULL))
         return NULL;
-    struct span text = {o->authorization, strlen(o->authorization)};
-    struct span scheme = span_cut(&text, ' ');
-    while (text.p != NULL && text.len > 0 && text.p[0] == ' ')
-        text = span_from(text, 1);
+    struct span text = cut_scheme(o, &scheme);
     if (text.p != NULL && span_equal_fold(scheme, "Basic"))
         return begin_basic(l, o, text, now);
     if (text.p == NULL || !span_equal_fold(scheme, "Bearer"))
@@ -480,6 +495,23 @@ struct login_check *login_begin(struct logins *l, const struct login_order *o, s
     else
         check_pass(l, o, text, now);
     return NULL;
+}
+
+struct bearer_grants *login_grants(const struct login_order *o)
+{
+    const struct bearer_policy policy = policy_of(o->config);
+    struct bearer_grants *g = NULL;
+    struct span scheme;
+    const char *why;
+
+    CHECK(o->authorization != NULL);
+    if (policy.key == NULL)
+        return NULL;
+    struct span text = cut_scheme(o, &scheme);
+    if (text.p == NULL || !span_equal_fold(scheme, "Bearer") ||
+        bearer_grants_read(&policy, text.p, text.len, (int64_t)time(NULL), &g, &why) != 0)
+        return NULL;
+    return g;
 }
 
 bool login_allows(const struct login *l, const struct config *c, const char *peer,

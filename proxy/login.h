@@ -62,8 +62,8 @@ struct login_order {
     const struct config *config; /* not used after login_begin */
     const char *authorization;   /* the field's value, or NULL; not used after login_begin */
     const char *peer;            /* the client's address; the same */
-    /* Whose grants a token is read for, or NULL for the list of repositories; the same. A
-     * request that is about two (a mount) asks twice: the second answer is there at once. */
+    /* Whose grants a token is read for, or NULL for the list of repositories; the same. Who
+     * asks about more than one has login_grants too. */
     const struct name *repository;
     struct queue *answers;
     /* Run by the queue's thread, once, unless login_cancel came first; never before
@@ -79,6 +79,12 @@ struct login_check *login_begin(struct logins *l, const struct login_order *o, s
 /* The thread of `answers`: `done` is not called any more. Its message may be in the queue
  * already, which must be run once more before it is freed. NULL is legal; leaves NULL. */
 void login_cancel(struct login_check **c);
+
+struct bearer_grants;
+
+/* All that the token grants which the order has; NULL when it is not good any more. Owned by
+ * the caller. Checks the signature once more: to be kept while there is more to ask. */
+struct bearer_grants *login_grants(const struct login_order *o);
 
 /* A pass for the client that gave a password, or nothing: LOGIN_KNOWN or LOGIN_ANONYMOUS. */
 void login_give_pass(const struct logins *l, const struct login *who, char out[PASS_TEXT_SIZE]);

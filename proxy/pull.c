@@ -85,7 +85,7 @@ static bool send_held_manifest(struct request *r, struct db_txn *txn, const stru
 {
     struct manifest_record record;
 
-    if (manifest_get(txn, d, &record) != 0 || !pull_take_held(r, txn, d, true))
+    if (manifest_get_in(txn, &r->target.name, d, &record) != 0 || !pull_take_held(r, txn, d, true))
         return false;
     db_read_end(r->worker->reader);
     request_held(r, o, record.media_type, d, false);
@@ -394,6 +394,10 @@ static void pull_step(struct request *r)
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
+    case ENDPOINT_SETUP:
+    case ENDPOINT_FETCHES:
+    case ENDPOINT_ORDERS:
+    case ENDPOINT_PREFETCH:
     case ENDPOINT_TOKEN:
     case ENDPOINT_UPLOADS:
     case ENDPOINT_UPLOAD:

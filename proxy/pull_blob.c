@@ -136,7 +136,7 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
     struct behalf b = pull_behalf(r);
     bool created;
 
-    if (answer_absent(r) || send_published(r))
+    if (answer_absent(r) || (!r->has_lost && send_published(r)))
         return;
     struct fetch *f = fetch_join(p->fetches, &r->target.digest, only_for, &created);
 

@@ -176,7 +176,8 @@ static bool take_file(struct request *r, const struct digest *d, const struct bl
 {
     int err = shelf_take(r->worker->shelf, d, record, in_memory, &r->held);
 
-    if (err == ERR_MISMATCH)
+    r->has_lost = err == ERR_MISMATCH;
+    if (r->has_lost)
         forget_blob(r, d);
     return err == 0;
 }

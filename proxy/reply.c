@@ -60,10 +60,16 @@ static void append(struct reply *r, const char *text, size_t len)
     r->len += len;
 }
 
-/* Room is kept for what reply_end writes. */
-static bool has_room(const struct reply *r, size_t len)
+/* What reply_length writes at most, and reply_end. */
+#define LENGTH_ROOM (sizeof "Content-Length: 18446744073709551615\r\n" - 1)
+#define END_ROOM (sizeof "Connection: keep-alive\r\n\r\n" - 1)
+
+static void append_field(struct reply *r, const char *name, const char *value, size_t value_len)
 {
-    return len + 32 <= REPLY_HEAD_MAX - r->len;
+    append(r, name, strlen(name));
+    append(r, ": ", 2);
+    append(r, value, value_len);
+    append(r, "\r\n", 2);
 }
 
 void reply_begin(struct reply *r, int status, const char *date)
@@ -83,28 +89,26 @@ void reply_field(struct reply *r, const char *name, const char *value)
     size_t value_len = strcspn(value, "\r\n");
 
     CHECK(value[value_len] == '\0');
-    if (!has_room(r, name_len + value_len + 4))
-        return;
-    append(r, name, name_len);
-    append(r, ": ", 2);
-    append(r, value, value_len);
-    append(r, "\r\n", 2);
+    if (name_len + value_len + 4 + LENGTH_ROOM + END_ROOM <= REPLY_HEAD_MAX - r->len)
+        append_field(r, name, value, value_len);
 }
 
-void reply_field_number(struct reply *r, const char *name, uint64_t value)
+void reply_length(struct reply *r, uint64_t size_bytes)
 {
     char text[24];
     char *p = text + sizeof text;
 
     *--p = '\0';
     do
-        *--p = (char)('0' + value % 10);
-    while ((value /= 10) != 0);
-    reply_field(r, name, p);
+        *--p = (char)('0' + size_bytes % 10);
+    while ((size_bytes /= 10) != 0);
+    CHECK(r->len + LENGTH_ROOM + END_ROOM <= REPLY_HEAD_MAX);
+    append_field(r, "Content-Length", p, strlen(p));
 }
 
 void reply_end(struct reply *r, bool keep_alive, bool is_old)
 {
+    CHECK(r->len + END_ROOM <= REPLY_HEAD_MAX);
     if (!keep_alive)
         append(r, "Connection: close\r\n", 19);
     else if (is_old)

@@ -9,11 +9,12 @@
 
 #include "proxy/outcome.h"
 
-#define REPLY_HEAD_MAX 4096
+#define REPLY_HEAD_MAX 8192
 #define REPLY_ERROR_MAX 2048
 
 /* A response head being written. A field that does not fit is left out whole:
- * every length that can be long is bounded before. */
+ * every length that can be long is bounded before. For Content-Length and Connection
+ * there is always room. */
 struct reply {
     size_t len;
     char text[REPLY_HEAD_MAX];
@@ -23,7 +24,8 @@ struct reply {
 void reply_begin(struct reply *r, int status, const char *date);
 /* A field; the value must be free of CR, LF and NUL (CHECKed). */
 void reply_field(struct reply *r, const char *name, const char *value);
-void reply_field_number(struct reply *r, const char *name, uint64_t value);
+/* Content-Length, once. */
+void reply_length(struct reply *r, uint64_t size_bytes);
 /* Connection, unless it is the version's default (RFC 9112 section 9.3; `is_old`:
  * HTTP/1.0), and the empty line. */
 void reply_end(struct reply *r, bool keep_alive, bool is_old);

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "proxy/fetches.h"
 #include "proxy/login.h"
+#include "proxy/request_api.h"
 #include "proxy/request_intercept.h"
 #include "proxy/request_login.h"
 
@@ -235,6 +237,20 @@ static void send_ca(struct request *r)
         request_error(r, OUT_NO_ROUTE, "no listener needs a certificate authority", 0);
 }
 
+/* What is fetched for whom is not for every client to know. */
+static void send_fetches(struct request *r)
+{
+    size_t len;
+
+    if (!conn_listener(r->conn)->is_admin) {
+        request_error(r, OUT_NO_ROUTE, "only the socket of the cachalot command has this", 0);
+        return;
+    }
+    char *text = fetches_format(r->worker->parts.fetches, r->worker->now_ms, &len);
+    request_text(r, "application/json", text, len);
+    free(text);
+}
+
 static bool has_repository(const struct request *r)
 {
     return r->target.name.repository[0] != '\0';
@@ -257,6 +273,10 @@ void request_own(struct request *r, const struct http_head *h)
         local_begin(r, h);
         return;
     }
+    if (r->target.endpoint == ENDPOINT_ORDERS || r->target.endpoint == ENDPOINT_PREFETCH) {
+        request_api(r, h);
+        return;
+    }
     if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
         conn_forbid_keep_alive(r->conn);
         request_error(r, has_repository(r) ? OUT_READ_ONLY : OUT_METHOD, NULL, 0);
@@ -277,6 +297,16 @@ void request_own(struct request *r, const struct http_head *h)
         break;
     case ENDPOINT_CA:
         send_ca(r);
+        break;
+    case ENDPOINT_SETUP:
+        request_setup(r, h);
+        break;
+    case ENDPOINT_FETCHES:
+        send_fetches(r);
+        break;
+    case ENDPOINT_ORDERS:
+    case ENDPOINT_PREFETCH:
+        CHECK(!"answered before");
         break;
     case ENDPOINT_TOKEN:
         request_give_pass(r);
@@ -362,13 +392,33 @@ static void request_check_time(struct request *r)
         pull_check_time(r);
 }
 
+#define ID_LOGGED 8
+
+/* Who has the id of an upload session has the session: of an id only the beginning is told. */
+static const char *hide_id(const struct request *r, char out[REQUEST_FIELD_MAX])
+{
+    static const char before[] = "/blobs/uploads/";
+
+    if (r->has_target && r->target.endpoint == ENDPOINT_UPLOAD) {
+        snprintf(out, REQUEST_FIELD_MAX, "%.*s", ID_LOGGED, r->target.tag);
+        return out;
+    }
+    const char *at = strstr(r->path, before);
+    if (!at || at[sizeof before - 1] == '?')
+        return r->path;
+    at += sizeof before - 1;
+    snprintf(out, REQUEST_FIELD_MAX, "%.*s", (int)(at - r->path) + (int)strnlen(at, ID_LOGGED),
+             r->path);
+    return out;
+}
+
 static void log_request(const struct request *r, uint64_t body_bytes)
 {
     if (!log_wants_access(r->worker->access))
         return;
 
     const struct target *t = &r->target;
-    char digest[DIGEST_TEXT_MAX] = "";
+    char digest[DIGEST_TEXT_MAX] = "", hidden[REQUEST_FIELD_MAX];
     struct access_line line = {
         .time_ms = r->started_ms,
         .client = conn_peer(r->conn),
@@ -379,7 +429,7 @@ static void log_request(const struct request *r, uint64_t body_bytes)
         .outcome = outcome_row(r->outcome)->word,
         .duration_us = monotonic_us() - r->started_us,
         .user_agent = r->user_agent,
-        .reference = r->path,
+        .reference = hide_id(r, hidden),
     };
 
     if (r->has_target) {
@@ -388,7 +438,7 @@ static void log_request(const struct request *r, uint64_t body_bytes)
         line.repository = t->name.repository;
         if (t->by_digest)
             line.reference = digest_text(&t->digest, digest);
-        else if (t->endpoint == ENDPOINT_MANIFEST || t->endpoint == ENDPOINT_UPLOAD)
+        else if (t->endpoint == ENDPOINT_MANIFEST)
             line.reference = t->tag;
     }
     log_access(r->worker->access, &line);

@@ -43,7 +43,7 @@ static void send_memory(struct request *r, struct reply *reply, const void *p, s
 {
     struct conn_body body = {.fd = -1};
 
-    reply_field_number(reply, "Content-Length", len);
+    reply_length(reply, len);
     if (r->method != HTTP_HEAD) {
         body.memory = p;
         body.memory_len = len;
@@ -102,7 +102,7 @@ void request_done(struct request *r, enum outcome o, int status, const struct re
     add_fields(&reply, fields);
     /* RFC 9110 section 8.6: 204 has no such field. */
     if (status != 204)
-        reply_field_number(&reply, "Content-Length", 0);
+        reply_length(&reply, 0);
     send_reply(r, &reply, &none);
 }
 
@@ -117,14 +117,21 @@ void request_established(struct request *r)
     conn_send(r->conn, head, strlen(head), &none);
 }
 
-void request_text(struct request *r, const char *media_type, const void *text, size_t len)
+void request_text_with(struct request *r, const char *media_type, const void *text, size_t len,
+                       const struct reply_extra *fields)
 {
     struct reply reply;
 
     r->outcome = OUT_LOCAL;
     begin_reply(r, &reply, 200);
     reply_field(&reply, "Content-Type", media_type);
+    add_fields(&reply, fields);
     send_memory(r, &reply, text, len);
+}
+
+void request_text(struct request *r, const char *media_type, const void *text, size_t len)
+{
+    request_text_with(r, media_type, text, len, NULL);
 }
 
 #define ETAG_MAX (DIGEST_TEXT_MAX + 2)
@@ -179,6 +186,9 @@ static void content_fields(struct request *r, struct reply *reply, const struct 
         warn_stale(r, reply);
     if (c->has_ranges)
         reply_field(reply, "Accept-Ranges", "bytes");
+    /* What was pushed is of the type that its pusher says, and of no other. */
+    if (r->local)
+        reply_field(reply, "X-Content-Type-Options", "nosniff");
     if (c->link)
         reply_field(reply, "Link", c->link);
     if (c->filters)
@@ -227,7 +237,7 @@ static void send_file(struct request *r, struct reply *reply, const struct conte
 {
     struct conn_body body = {.fd = -1};
 
-    reply_field_number(reply, "Content-Length", range.end - range.start);
+    reply_length(reply, range.end - range.start);
     if (r->method != HTTP_HEAD && range.end > range.start) {
         uint64_t limit = c->sendable_bytes < range.end ? c->sendable_bytes : range.end;
 

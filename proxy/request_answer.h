@@ -31,8 +31,10 @@ void request_challenge(struct request *r, enum outcome o, const char *challenge,
 void request_done(struct request *r, enum outcome o, int status, const struct reply_extra *fields);
 /* The answer to a CONNECT. */
 void request_established(struct request *r);
-/* A text of our own. */
+/* A text of our own; with more fields. */
 void request_text(struct request *r, const char *media_type, const void *text, size_t len);
+void request_text_with(struct request *r, const char *media_type, const void *text, size_t len,
+                       const struct reply_extra *fields);
 
 /* Content: a manifest or a list in memory, or a blob in a file. */
 struct content {

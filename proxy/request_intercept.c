@@ -23,6 +23,7 @@
 #include "proxy/greeting.h"
 #include "proxy/http_forward.h"
 #include "proxy/intercept.h"
+#include "proxy/setup.h"
 
 /* --- the host --- */
 
@@ -155,6 +156,10 @@ static bool is_pull(const struct request *r)
     case ENDPOINT_HEALTH:
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
+    case ENDPOINT_SETUP:
+    case ENDPOINT_FETCHES:
+    case ENDPOINT_ORDERS:
+    case ENDPOINT_PREFETCH:
     case ENDPOINT_TOKEN:
     case ENDPOINT_UPLOADS:
     case ENDPOINT_UPLOAD:
@@ -185,6 +190,14 @@ static bool is_write(const struct request *r)
            r->target.endpoint == ENDPOINT_MANIFEST && !r->target.by_digest;
 }
 
+/* The one path that is not the registry's: who asks is told that the registry's name leads to
+ * cachalot. No registry has anything below "/-/". */
+static bool is_doctor(const struct request *r, enum outcome o)
+{
+    return o == OUT_LOCAL && r->target.endpoint == ENDPOINT_SETUP &&
+           setup_is_doctor(r->target.tag) && (r->method == HTTP_GET || r->method == HTTP_HEAD);
+}
+
 static void begin_registry(struct request *r, const struct http_head *h, const char *host,
                            const struct config_upstream *u)
 {
@@ -194,6 +207,10 @@ static void begin_registry(struct request *r, const struct http_head *h, const c
     if (is_known && is_for_registry(r) && can_be_asked(r, u))
         is_known = false;
     r->has_target = true;
+    if (is_doctor(r, o)) {
+        request_setup(r, h);
+        return;
+    }
     r->target.door = DOOR_INTERCEPT;
     if (is_known && is_pull(r)) {
         request_pull(r);

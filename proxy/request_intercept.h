@@ -20,6 +20,11 @@ void intercept_begin(struct request *r, const struct http_head *h);
 /* The ask of a ping has come. */
 void intercept_ping_answered(struct request *r);
 
+/* --- request_setup.c --- */
+
+/* What is below /-/setup/: the page `target.tag`. */
+void request_setup(struct request *r, const struct http_head *h);
+
 /* --- request_relay.c --- */
 
 /* Pass the request on to port 443 of the host, as the upstream `u` is spoken to (NULL: no

@@ -7,14 +7,17 @@
 #include <time.h>
 
 #include "proxy/access.h"
+#include "proxy/bearer.h"
 #include "proxy/http_forward.h"
 #include "proxy/login.h"
 #include "proxy/request_private.h"
 
 struct guest {
     struct login login;
-    struct login_check *check; /* while it is under way */
-    enum right right;          /* that is asked for; 0: only who he is */
+    struct login_check *check;    /* while it is under way */
+    struct bearer_grants *grants; /* of his token; NULL: not read yet, or it is not good */
+    bool has_grants;
+    enum right right; /* that is asked for; 0: only who he is */
     void (*granted)(struct request *r);
 };
 
@@ -268,24 +271,27 @@ const char *request_user(const struct request *r)
     return r->guest && r->guest->login.user[0] ? r->guest->login.user : NULL;
 }
 
-/* A token says what it grants for one repository: it is read again for another. */
-bool request_may(struct request *r, const struct name *n, enum right right)
+/* Checked once, however many repositories are asked about. */
+static const struct bearer_grants *grants_of(struct request *r)
 {
-    struct login_order order = {
+    struct guest *g = r->guest;
+    const struct login_order order = {
         .config = r->worker->config,
         .authorization = credentials(r),
-        .peer = conn_peer(r->conn),
-        .repository = n,
-        .answers = r->worker->queue,
     };
-    struct login again;
 
+    if (!g->has_grants)
+        g->grants = login_grants(&order);
+    g->has_grants = true;
+    return g->grants;
+}
+
+bool request_may(struct request *r, const struct name *n, enum right right)
+{
     if (!r->guest->login.is_token)
         return may(r, n, right);
-    struct login_check *check = login_begin(r->worker->parts.logins, &order, &again);
-    login_cancel(&check);
-    return again.result == LOGIN_KNOWN &&
-           login_allows(&again, r->worker->config, conn_peer(r->conn), n, right);
+    const struct bearer_grants *grants = grants_of(r);
+    return grants && (bearer_grants_for(grants, n) & right);
 }
 
 void request_login_end(struct request *r)
@@ -293,6 +299,7 @@ void request_login_end(struct request *r)
     if (!r->guest)
         return;
     login_cancel(&r->guest->check);
+    bearer_grants_free(&r->guest->grants);
     free(r->guest);
     r->guest = NULL;
 }

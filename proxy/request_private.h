@@ -86,6 +86,7 @@ struct request {
     bool with_client;   /* asks go with the client's authorization */
     bool is_hidden;     /* held, but not for this client as far as is known */
     bool has_rejoined;  /* another's refusal was followed by a fetch anew */
+    bool has_lost;      /* the index had it, but no file that fits */
     bool is_granted;    /* the upstream said that the repository has this content */
     bool is_relay;      /* passed on, or a tunnel */
     bool writes_tag;    /* what is relayed may move the tag of the target */

@@ -152,6 +152,24 @@ static enum outcome parse_rest(struct target *t, struct span rest, enum role rol
     return OUT_LOCAL;
 }
 
+/* "/-/setup/<page>", where pages have names as tags have. */
+static bool parse_setup(struct target *t, struct span path)
+{
+    static const char folder[] = "/-/setup/";
+    const size_t len = sizeof folder - 1;
+
+    if (path.len < len || memcmp(path.p, folder, len) != 0)
+        return false;
+    struct span page = span_from(path, len);
+    if (page.len > 0 && !name_is_tag(page.p, page.len))
+        return false;
+    memcpy(t->tag, page.p, page.len);
+    t->tag[page.len] = '\0';
+    t->endpoint = ENDPOINT_SETUP;
+    t->door = DOOR_ADMIN;
+    return true;
+}
+
 static enum outcome parse_path(struct target *t, struct span path, enum role role,
                                struct shape *shape)
 {
@@ -159,10 +177,10 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
         const char *path;
         enum endpoint endpoint;
     } own[] = {
-        {"/-/healthz", ENDPOINT_HEALTH},
-        {"/-/metrics", ENDPOINT_METRICS},
-        {"/-/setup/ca.crt", ENDPOINT_CA},
-        {"/-/token", ENDPOINT_TOKEN},
+        {"/-/healthz", ENDPOINT_HEALTH},        {"/-/metrics", ENDPOINT_METRICS},
+        {"/-/setup/ca.crt", ENDPOINT_CA},       {"/-/api/fetches", ENDPOINT_FETCHES},
+        {"/-/token", ENDPOINT_TOKEN},           {"/-/api/fetch", ENDPOINT_ORDERS},
+        {"/-/api/prefetch", ENDPOINT_PREFETCH},
     };
     bool may_be_own = path.len > 2 && path.p[1] == '-';
     for (size_t i = 0; may_be_own && i < sizeof own / sizeof own[0]; i++) {
@@ -172,6 +190,8 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
             return OUT_LOCAL;
         }
     }
+    if (may_be_own && parse_setup(t, path))
+        return OUT_LOCAL;
     struct span rest = span_from(path, 1);
     struct span first = span_cut(&rest, '/');
     if (!span_equal(first, "v2")) {

@@ -29,6 +29,10 @@ enum endpoint {
     ENDPOINT_HEALTH,    /* /-/healthz */
     ENDPOINT_METRICS,   /* /-/metrics */
     ENDPOINT_CA,        /* /-/setup/ca.crt */
+    ENDPOINT_SETUP,     /* /-/setup/<tag>, empty for the list of what is there */
+    ENDPOINT_FETCHES,   /* /-/api/fetches */
+    ENDPOINT_ORDERS,    /* /-/api/fetch */
+    ENDPOINT_PREFETCH,  /* /-/api/prefetch */
     ENDPOINT_TOKEN,     /* /-/token */
 };
 
@@ -82,6 +86,10 @@ MUST_CHECK enum outcome route_parse(struct target *t, struct span target, enum r
 /* Copy the value of "n", "last" or "artifactType" out of `t->query`; false when it has none
  * or a longer one. */
 bool route_query_value(const struct target *t, const char *key, char *out, size_t size);
+
+/* Decode the escapes of a parameter's value into `out` of `max` bytes: its length, or -1 when
+ * one is broken or it is too long. A '+' is a '+'. */
+int route_decode(struct span value, char *out, size_t max);
 
 /* The parameters of a push, distribution-spec 1.1.1 "Pushing Blobs" and, for `tags` and
  * `algorithm`, of its main branch. */

@@ -23,9 +23,7 @@ int route_unescape(struct span s)
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
-/* Decode the escapes of a value into `out` of `max` bytes: its length, or -1 when an escape
- * is broken or it is too long. A '+' is a '+'. */
-static int decode_value(struct span value, char *out, size_t max)
+int route_decode(struct span value, char *out, size_t max)
 {
     size_t len = 0;
     for (size_t i = 0; i < value.len; i++) {
@@ -138,7 +136,7 @@ static bool has_broken_escape(struct span s)
 
 static enum outcome parse_ns(struct target *t, struct span value)
 {
-    int len = decode_value(value, t->ns, sizeof t->ns - 1);
+    int len = route_decode(value, t->ns, sizeof t->ns - 1);
     if (len < 0 || !name_is_registry(t->ns, (size_t)len)) {
         t->ns[0] = '\0';
         return OUT_NAME_INVALID;
@@ -156,7 +154,7 @@ enum outcome route_parse_query(struct target *t, struct span query)
         t->endpoint == ENDPOINT_CATALOG) {
         for (size_t i = PARAMETER_NS + 1; i < PARAMETER_COUNT; i++) {
             char text[TARGET_QUERY_MAX];
-            int len = values[i].p != NULL ? decode_value(values[i], text, sizeof text) : 0;
+            int len = values[i].p != NULL ? route_decode(values[i], text, sizeof text) : 0;
             if (len < 0 || (values[i].p != NULL &&
                             !parameters[i].add(t, parameters[i].key, text, (size_t)len)))
                 return OUT_BAD_REQUEST;
@@ -174,7 +172,7 @@ bool route_query_value(const struct target *t, const char *key, char *out, size_
         struct span name = span_cut(&value, '=');
 
         if (span_equal(name, key) && value.p != NULL) {
-            int len = decode_value(value, out, size - 1);
+            int len = route_decode(value, out, size - 1);
 
             out[len > 0 ? len : 0] = '\0';
             return len >= 0;
@@ -251,7 +249,7 @@ static enum outcome take_parameter(struct push_parameters *p, struct span key, s
     for (size_t i = 0; i < sizeof push_parameters / sizeof push_parameters[0]; i++) {
         if (!span_equal(key, push_parameters[i].key))
             continue;
-        int len = value.p != NULL ? decode_value(value, text, sizeof text) : 0;
+        int len = value.p != NULL ? route_decode(value, text, sizeof text) : 0;
         return len < 0 ? OUT_BAD_REQUEST : push_parameters[i].take(p, text, (size_t)len);
     }
     return OUT_LOCAL;

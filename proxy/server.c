@@ -22,6 +22,8 @@
 #include "proxy/identity.h"
 #include "proxy/listener.h"
 #include "proxy/login.h"
+#include "proxy/orders.h"
+#include "proxy/prefetch.h"
 #include "proxy/request.h"
 #include "proxy/sd.h"
 #include "proxy/twice.h"
@@ -156,6 +158,8 @@ static int reload(struct server *s)
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_set_config(s->workers[i], c);
     upstream_set_config(s->parts.upstream, c);
+    orders_set_config(s->parts.orders, c);
+    prefetch_set_config(s->parts.prefetch, c);
     uploads_set_ttl(s->parts.uploads, c->upload_ttl_s);
     say_access(s, c);
     config_unref(&s->config);
@@ -280,6 +284,24 @@ static unsigned upload_threads(const struct config *c)
     return n < 2 ? 2 : n > UPLOAD_THREADS_MAX ? UPLOAD_THREADS_MAX : n;
 }
 
+static void start_couriers(struct server *s)
+{
+    struct worker_parts *p = &s->parts;
+    struct courier_parts parts = {
+        .store = p->store,
+        .storage = p->storage,
+        .fetches = p->fetches,
+        .asks = p->asks,
+        .upstream = p->upstream,
+        .loop_id = p->loop_id,
+        .stats = p->stats,
+        .log = p->log,
+    };
+
+    p->orders = orders_start(&parts, s->config);
+    p->prefetch = prefetch_start(&parts, s->config);
+}
+
 static void start_threads(struct server *s)
 {
     struct worker_parts *p = &s->parts;
@@ -314,6 +336,7 @@ static void start_threads(struct server *s)
     p->uploads = uploads_start(p->store, p->storage, p->stats, s->log, upload_threads(s->config),
                                s->config->upload_ttl_s);
     p->logins = logins_start(LOGIN_THREADS);
+    start_couriers(s);
     s->worker_count = wanted_workers(s->config);
     for (unsigned i = 0; i < s->worker_count; i++)
         s->workers[i] = worker_start(p, s->config);
@@ -397,6 +420,8 @@ void server_stop(struct server **sp)
     listeners_free(&s->listeners);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
+    prefetch_stop(&s->parts.prefetch);
+    orders_stop(&s->parts.orders);
     logins_stop(&s->parts.logins);
     uploads_stop(&s->parts.uploads);
     dialer_stop(&s->parts.dialer);

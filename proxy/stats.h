@@ -32,6 +32,7 @@
     ROW(manifests_stored, "cachalot_manifests_stored_total", "counter", "Manifests published in the store.") \
     ROW(uploads, "cachalot_uploads", "gauge", "Upload sessions on disk.")                            \
     ROW(upload_bytes, "cachalot_upload_bytes_total", "counter", "Bytes of blobs received from clients.") \
+    ROW(manifest_bytes, "cachalot_manifest_body_bytes", "gauge", "Bytes held for large manifests that clients send.") \
     ROW(uploads_finished, "cachalot_uploads_finished_total", "counter", "Uploads that became blobs.")  \
     ROW(uploads_failed, "cachalot_uploads_failed_total", "counter", "Uploads of other content than named, and writes of uploads that failed.") \
     ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
@@ -41,6 +42,11 @@
     ROW(duplicate_blobs, "cachalot_duplicate_blobs_total", "counter", "Pushed layers whose content was held already, compressed differently.") \
     ROW(duplicate_bytes, "cachalot_duplicate_bytes_total", "counter", "Bytes of these layers.")      \
     ROW(unchecked_blobs, "cachalot_unchecked_duplicates_total", "counter", "Pushed layers and image configs not looked at for that: too many waited.") \
+    ROW(orders, "cachalot_orders_total", "counter", "Images that cachalot fetch was told to fetch.")  \
+    ROW(order_failures, "cachalot_order_failures_total", "counter", "Such images that could not be fetched whole.") \
+    ROW(prefetch_runs, "cachalot_prefetch_runs_total", "counter", "Runs of prefetches that have ended.") \
+    ROW(prefetch_failures, "cachalot_prefetch_failures_total", "counter", "Such runs in which something could not be fetched.") \
+    ROW(prefetch_bytes, "cachalot_prefetch_bytes_total", "counter", "Bytes that prefetches have fetched.") \
     ROW(reloads, "cachalot_reloads_total", "counter", "Configurations taken over by SIGHUP.")        \
     ROW(reload_failures, "cachalot_reload_failures_total", "counter", "Configurations refused at SIGHUP.")
 /* clang-format on */

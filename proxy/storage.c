@@ -3,7 +3,9 @@
  * The storage thread's loop: take what is queued as one batch, prepare each job,
  * apply all in one transaction, commit, tell each. While a commit waits for the
  * disk the next batch gathers, so its size follows the disk's latency by itself.
- * A slow job makes a detour by way of the slow thread and is taken when it returns.
+ * A slow job makes a detour by way of a slow thread and is taken when it returns. There is
+ * one for those that wait for the disk and one for those that compute, so that a queue of
+ * the one kind does not hold up the other.
  */
 #include "proxy/storage.h"
 
@@ -46,6 +48,15 @@ struct own_job {
     int64_t due_ms;
 };
 
+/* A thread that prepares jobs, one after the other. */
+struct lane {
+    struct storage *st;
+    pthread_t thread;
+    struct queue *queue;
+    struct msg stop;
+    bool stopping; /* its thread's */
+};
+
 struct storage {
     struct store *store;
     struct db *db;
@@ -57,11 +68,9 @@ struct storage {
     pthread_t thread;
     struct msg stop;
     bool stopping;
-    pthread_t slow_thread;
-    struct queue *slow_queue;
-    struct msg slow_stop;
-    bool slow_stopping; /* of the slow thread */
-    unsigned slow_jobs; /* of the storage thread: with the other, or on the way back */
+    struct lane disk_lane;    /* of jobs that are slow */
+    struct lane compute_lane; /* of those that are heavy */
+    unsigned slow_jobs;       /* of the storage thread: in a lane, or on the way back */
     _Atomic bool writable;
     _Atomic bool tags_changed;
 
@@ -137,6 +146,8 @@ static int apply_jobs(struct storage *st, struct job_list *batch, struct db_txn 
             if (!j->apply || (err = j->apply(j, *txn)) == 0)
                 continue;
             db_abort(txn);
+            if (err == ERR_IO)
+                return err;
             STAILQ_REMOVE(batch, j, storage_job, link);
             finish_job(st, j, err);
             break;
@@ -184,7 +195,7 @@ static void do_jobs(struct storage *st)
     }
 }
 
-/* --- the slow thread --- */
+/* --- the slow threads --- */
 
 static void slow_job_prepared(struct msg *m, void *owner)
 {
@@ -195,31 +206,46 @@ static void slow_job_prepared(struct msg *m, void *owner)
     STAILQ_INSERT_TAIL(&st->waiting, j, link);
 }
 
-/* In the slow thread. */
+/* In the lane's thread, as are the next two. */
 static void slow_job_taken(struct msg *m, void *owner)
 {
-    struct storage *st = owner;
+    struct storage *st = ((struct lane *)owner)->st;
 
     prepare(st, (struct storage_job *)m);
     m->run = slow_job_prepared;
     queue_post(st->queue, m);
 }
 
-static void slow_stop_taken(struct msg *m, void *owner)
+static void lane_stop_taken(struct msg *m, void *owner)
 {
     (void)m;
-    ((struct storage *)owner)->slow_stopping = true;
+    ((struct lane *)owner)->stopping = true;
 }
 
-static void *slow_run(void *arg)
+static void *lane_run(void *arg)
 {
-    struct storage *st = arg;
+    struct lane *l = arg;
 
-    while (!st->slow_stopping) {
-        queue_wait(st->slow_queue, -1);
-        queue_run(st->slow_queue, st);
+    while (!l->stopping) {
+        queue_wait(l->queue, -1);
+        queue_run(l->queue, l);
     }
     return NULL;
+}
+
+static void lane_start(struct lane *l, struct storage *st, const char *name)
+{
+    l->st = st;
+    l->queue = queue_new();
+    thread_start(&l->thread, name, lane_run, l);
+}
+
+static void lane_stop(struct lane *l)
+{
+    l->stop.run = lane_stop_taken;
+    queue_post(l->queue, &l->stop);
+    thread_join(l->thread);
+    queue_free(&l->queue);
 }
 
 static void job_taken(struct msg *m, void *owner)
@@ -230,13 +256,13 @@ static void job_taken(struct msg *m, void *owner)
 
     j->err = 0;
     j->is_prepared = false;
-    if (!j->is_slow) {
+    if (!j->is_slow && !j->is_heavy) {
         STAILQ_INSERT_TAIL(&st->waiting, j, link);
         return;
     }
     st->slow_jobs++;
     m->run = slow_job_taken;
-    queue_post(st->slow_queue, m);
+    queue_post(j->is_heavy ? st->compute_lane.queue : st->disk_lane.queue, m);
 }
 
 void storage_post(struct storage *st, struct storage_job *j)
@@ -501,8 +527,8 @@ struct storage *storage_start(struct store *s, struct stats *stats, struct log *
     st->index_due_ms = clock_now_ms() + INDEX_PERIOD_MS;
     CHECK(pthread_mutex_init(&st->touch_lock, NULL) == 0);
     CHECK(db_reader_new(st->db, &st->reader) == 0);
-    st->slow_queue = queue_new();
-    thread_start(&st->slow_thread, "storage-slow", slow_run, st);
+    lane_start(&st->disk_lane, st, "storage-slow");
+    lane_start(&st->compute_lane, st, "storage-heavy");
     thread_start(&st->thread, "storage", storage_run, st);
     return st;
 }
@@ -525,10 +551,8 @@ void storage_stop(struct storage **stp)
     st->stop.run = stop_taken;
     queue_post(st->queue, &st->stop);
     thread_join(st->thread);
-    st->slow_stop.run = slow_stop_taken;
-    queue_post(st->slow_queue, &st->slow_stop);
-    thread_join(st->slow_thread);
-    queue_free(&st->slow_queue);
+    lane_stop(&st->disk_lane);
+    lane_stop(&st->compute_lane);
     db_reader_free(&st->reader);
     queue_free(&st->queue);
     pthread_mutex_destroy(&st->touch_lock);

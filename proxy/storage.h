@@ -8,8 +8,9 @@
  * left out; when apply fails, the job alone is left out of the commit: the
  * transaction is begun again without it, so apply may be called several times.
  * done always comes, once, with the error or 0. apply and done run in the storage
- * thread; so does prepare, unless the job `is_slow`: then it runs in a thread beside
- * it, one after the other, so that no small job waits for the fsync of a large file.
+ * thread; so does prepare, unless the job `is_slow` or `is_heavy`: then it runs in a thread
+ * beside it, of which each kind has one, one after the other, so that no small job waits for
+ * the fsync of a large file, and neither waits for long computations.
  *
  * After a failed fsync or commit the daemon stops writing: later jobs are done
  * with ERR_IO, and the log says so once (the state of dirty pages is unknown).
@@ -28,7 +29,8 @@ struct storage;
 
 struct storage_job {
     struct msg msg; /* the storage thread's */
-    bool is_slow;
+    bool is_slow;   /* its prepare waits for the disk for long */
+    bool is_heavy;  /* its prepare computes for long */
     int (*prepare)(struct storage_job *j, struct store *s);  /* may be NULL */
     int (*apply)(struct storage_job *j, struct db_txn *txn); /* may be NULL */
     void (*done)(struct storage_job *j, int err);            /* owns and frees the job */

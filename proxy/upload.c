@@ -158,36 +158,84 @@ static struct upload *upload_new(struct uploads *up, const struct upload_order *
     return u;
 }
 
-/* Into memory, and to its thread. */
-static void session_new(struct upload *u, const struct name *n, enum session_state state)
+/* Into memory, and to its thread. Its user and its name are the caller's to set. */
+static struct session *session_new(struct uploads *up, const char *id, enum session_state state,
+                                   enum upload_task task)
 {
-    struct uploads *up = u->uploads;
     struct session *s = mem_new(sizeof *s);
 
     s->uploads = up;
     s->work.run = session_work;
-    memcpy(s->id, u->id, sizeof s->id);
-    s->name = *n;
+    memcpy(s->id, id, sizeof s->id);
     s->state = state;
-    s->task = u->asked;
-    s->user = u;
+    s->task = task;
     STAILQ_INIT(&s->blocks);
-    u->session = s;
     HASH_ADD(hh, up->sessions, id, UPLOAD_ID_SIZE, s);
     assign(s);
+    return s;
+}
+
+static void session_new_for(struct upload *u, const struct name *n, enum session_state state)
+{
+    struct session *s = session_new(u->uploads, u->id, state, u->asked);
+
+    s->name = *n;
+    s->user = u;
+    u->session = s;
+}
+
+/* From IDLE to its thread, with something to do. */
+static void wake_idle(struct session *s)
+{
+    struct uploads *up = s->uploads;
+
+    TAILQ_REMOVE(&up->idle, s, link);
+    up->idle_count--;
+    session_enter(s, SESSION_TAKING);
+    assign(s);
+}
+
+/* With the lock held: end a session of that owner (NULL: of any) that has no bytes. It still
+ * counts until it has ended, which is not waited for. */
+static bool evict(struct uploads *up, const char *owner)
+{
+    char id[UPLOAD_ID_SIZE];
+    struct session *s;
+
+    if (!upload_owners_take_empty(up->owners, owner, id))
+        return false;
+    HASH_FIND(hh, up->sessions, id, UPLOAD_ID_SIZE, s);
+    if (!s) {
+        session_new(up, id, SESSION_OPENING, TASK_CANCEL);
+        return true;
+    }
+    CHECK(!s->user && s->task == TASK_NONE);
+    s->task = TASK_CANCEL;
+    wake_idle(s);
+    return true;
+}
+
+/* With the lock held. */
+static bool has_room(struct uploads *up, const char *owner)
+{
+    if (upload_owners_resting(up->owners, owner) >= UPLOADS_RESTING_MAX)
+        return evict(up, owner);
+    return up->record_count < UPLOADS_MAX || evict(up, NULL);
 }
 
 struct upload *upload_begin(struct uploads *up, const struct upload_order *o, enum digest_alg alg)
 {
     struct upload *u = upload_new(up, o, TASK_BEGIN);
+    const char *owner = o->owner ? o->owner : "";
 
     upload_id_make(u->id);
     pthread_mutex_lock(&up->lock);
     CHECK(!up->is_stopping);
-    if (up->record_count < UPLOADS_MAX) {
+    if (has_room(up, owner)) {
         up->record_count++;
         STATS_ADD(up->stats, uploads, 1);
-        session_new(u, &o->name, SESSION_CREATING);
+        upload_owners_begin(up->owners, owner, u->id);
+        session_new_for(u, &o->name, SESSION_CREATING);
         u->session->alg = alg;
     } else {
         post_answer(u, ERR_BUSY);
@@ -199,10 +247,12 @@ struct upload *upload_begin(struct uploads *up, const struct upload_order *o, en
 /* Whether the session in memory may have a user of this repository. */
 static int may_join(const struct session *s, const struct name *n)
 {
+    if (s->state == SESSION_REMOVING || s->task == TASK_CANCEL)
+        return ERR_NOT_FOUND;
     /* Whether the name is the session's is not known yet. */
     if (s->state == SESSION_OPENING)
         return ERR_BUSY;
-    if (!name_equal(&s->name, n) || s->state == SESSION_REMOVING || s->task == TASK_CANCEL)
+    if (!name_equal(&s->name, n))
         return ERR_NOT_FOUND;
     if (s->user || s->task != TASK_NONE || s->state == SESSION_PUBLISHING)
         return ERR_BUSY;
@@ -211,20 +261,15 @@ static int may_join(const struct session *s, const struct name *n)
 
 static void join(struct upload *u, struct session *s)
 {
-    struct uploads *up = s->uploads;
-
     CHECK(s->state == SESSION_TAKING || s->state == SESSION_IDLE);
     s->user = u;
     s->task = TASK_OPEN;
     u->session = s;
-    if (s->state == SESSION_TAKING) {
+    upload_owners_use(s->uploads->owners, s->id);
+    if (s->state == SESSION_TAKING)
         session_schedule(s);
-        return;
-    }
-    TAILQ_REMOVE(&up->idle, s, link);
-    up->idle_count--;
-    session_enter(s, SESSION_TAKING);
-    assign(s);
+    else
+        wake_idle(s);
 }
 
 /* With the lock held. */
@@ -234,7 +279,8 @@ static int open_session(struct upload *u, const struct name *n)
 
     HASH_FIND(hh, u->uploads->sessions, u->id, UPLOAD_ID_SIZE, s);
     if (!s) {
-        session_new(u, n, SESSION_OPENING);
+        upload_owners_use(u->uploads->owners, u->id);
+        session_new_for(u, n, SESSION_OPENING);
         return 0;
     }
     int err = may_join(s, n);

@@ -33,8 +33,10 @@
 #include "proxy/storage.h"
 
 #define UPLOAD_THREADS_MAX 8
-/* Sessions on disk: one more is refused. */
+/* Sessions on disk: for one more, the one that has rested longest without a byte ends; else
+ * it is refused. Of one owner so many may rest, with which it is the same among his own. */
 #define UPLOADS_MAX 4096
+#define UPLOADS_RESTING_MAX 256
 #define UPLOAD_BLOCK_BYTES (512u * 1024)
 /* Staged and not yet in the file: above it an upload pauses. Of one, and of all together
  * (above that each may stage what one upload_write brings, when nothing else of it is). */
@@ -66,10 +68,12 @@ struct upload_order {
     struct queue *answers;
     const struct upload_calls *calls;
     void *arg;
+    const char *owner; /* of upload_begin, not used after it: whose it is, any text */
 };
 
 /* A new session. Answered 0 once it is on disk and recorded; ERR_BUSY when there are
- * UPLOADS_MAX, ERR_NO_SPACE, ERR_FULL, ERR_IO. */
+ * UPLOADS_MAX, or UPLOADS_RESTING_MAX of its owner, and no one had no bytes; ERR_NO_SPACE,
+ * ERR_FULL, ERR_IO. */
 struct upload *upload_begin(struct uploads *up, const struct upload_order *o, enum digest_alg alg);
 /* Go on with one. `id` is any text that a client sent. ERR_NOT_FOUND: unknown, ended, or of
  * another repository; ERR_BUSY: another request has it, or it is being finished. What an

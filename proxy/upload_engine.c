@@ -145,6 +145,7 @@ struct uploads *uploads_start(struct store *s, struct storage *st, struct stats 
     CHECK(pthread_cond_init(&up->quiet, NULL) == 0);
     TAILQ_INIT(&up->idle);
     STAILQ_INIT(&up->spare);
+    up->owners = upload_owners_new();
     count_records(up);
     uploads_sweep(up);
     up->sweep_due_ms = clock_now_ms() + sweep_period_ms(up);
@@ -188,6 +189,7 @@ void uploads_stop(struct uploads **upp)
         stop_thread(&up->threads[i]);
     forget_idle_since(up, INT64_MAX);
     CHECK(!up->sessions && up->staged_bytes == 0);
+    upload_owners_free(&up->owners);
     pthread_cond_destroy(&up->quiet);
     pthread_mutex_destroy(&up->lock);
     free(up);

@@ -11,6 +11,7 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/local.h"
+#include "proxy/thread.h"
 
 /* The fsync of a file as large as this is not for others to wait for. */
 #define SLOW_BYTES (1024u * 1024)
@@ -152,8 +153,10 @@ static void sweep_done(struct storage_job *j, int err)
     else if (sweep->removed > 0)
         log_event(up->log, LOG_INFO, "removed %u abandoned uploads", sweep->removed);
     pthread_mutex_lock(&up->lock);
-    if (err == 0)
+    if (err == 0) {
         uploads_forget(up, sweep->records_before - sweep->records_after);
+        upload_owners_expire(up->owners, clock_now_ms() - atomic_load(&up->ttl_s) * 1000);
+    }
     sweep->is_pending = false;
     if (!uploads_are_busy(up))
         pthread_cond_broadcast(&up->quiet);

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "proxy/upload.h"
+#include "proxy/upload_owner.h"
 #include "proxy/upload_session.h"
 
 /* Sessions that nobody uses and that stay in memory, with their file and their hash, so
@@ -73,6 +74,7 @@ struct uploads {
     pthread_cond_t quiet; /* nothing is under way */
     bool is_stopping;
     struct session *sessions;           /* in memory, by id */
+    struct upload_owners *owners;       /* of sessions in memory or not */
     unsigned busy_count;                /* of them, not idle */
     uint64_t record_count;              /* of all on disk, or about to be */
     TAILQ_HEAD(sessions, session) idle; /* the longest first */

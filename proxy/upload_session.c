@@ -44,6 +44,18 @@ static void not_busy(struct session *s)
         pthread_cond_broadcast(&up->quiet);
 }
 
+/* With the lock held. One that was opened in vain may be of another repository. */
+static void leave_owner(struct session *s, int err, bool is_forgotten)
+{
+    struct upload_owners *owners = s->uploads->owners;
+    bool is_over = err == 0 || err == ERR_NOT_FOUND || err == ERR_MISMATCH;
+
+    if (is_forgotten || (is_over && s->state != SESSION_OPENING))
+        upload_owners_end(owners, s->id);
+    else
+        upload_owners_rest(owners, s->id, s->written_bytes > 0, clock_now_ms());
+}
+
 /* It leaves the memory: with its record, or as it is on the disk. */
 static void end(struct session *s, int err, bool is_forgotten)
 {
@@ -52,6 +64,7 @@ static void end(struct session *s, int err, bool is_forgotten)
     upload_file_close(&s->file);
     pthread_mutex_lock(&up->lock);
     drop_staged(s);
+    leave_owner(s, err, is_forgotten);
     if (is_forgotten)
         uploads_forget(up, 1);
     HASH_DEL(up->sessions, s);
@@ -166,6 +179,9 @@ static int find_record(struct session *s)
         return err;
     err = upload_get(txn, s->id, &r);
     db_read_end(reader);
+    /* Without a user it is opened to be removed, whoever's it is. */
+    if (err == 0 && !s->name.repository[0])
+        s->name = r.name;
     if (err == ERR_DAMAGED || (err == 0 && !name_equal(&r.name, &s->name)))
         return ERR_NOT_FOUND;
     if (err == 0)
@@ -319,6 +335,7 @@ static struct session *rest(struct session *s)
     not_busy(s);
     s->thread = NULL;
     s->idle_since_ms = clock_now_ms();
+    upload_owners_rest(up->owners, s->id, s->written_bytes > 0, s->idle_since_ms);
     TAILQ_INSERT_TAIL(&up->idle, s, link);
     if (++up->idle_count > SESSIONS_KEPT_MAX) {
         oldest = TAILQ_FIRST(&up->idle);

@@ -55,6 +55,7 @@ struct download {
     uint64_t size_bytes; /* as a manifest or a head said, or SIZE_UNKNOWN */
     bool is_begun;       /* the intake was told the size */
     struct extents have; /* kept, and handed to the intake */
+    struct extents left; /* kept instead, of what came from elsewhere: until this does too */
     bool in_pieces;      /* each lane asks for a piece; else lane 0 for all the rest */
     bool may_split;      /* an answer to the whole said that it could be in pieces */
     bool is_proven;      /* the upstream has answered a range as it should */

@@ -18,6 +18,7 @@
 
 #include "cache/err.h"
 #include "proxy/piece.h"
+#include "proxy/thread.h"
 
 /* The only writer of the state. */
 static void download_enter(struct download *d, enum download_state next)
@@ -80,6 +81,8 @@ bool download_complete(struct download *d)
 
 void download_begin(struct download *d)
 {
+    if (d->left.count > 0)
+        download_reset(d);
     if (d->is_begun || d->size_bytes == SIZE_UNKNOWN)
         return;
     intake_size(d->intake, d->size_bytes);
@@ -95,12 +98,12 @@ void download_blame(struct download *d, unsigned url)
 void download_reset(struct download *d)
 {
     intake_reset(d->intake);
-    d->have.count = 0;
+    d->have.count = d->left.count = 0;
 }
 
 /* --- the intake's answers --- */
 
-static void on_opened(void *arg, int err, const struct extents *kept)
+static void on_opened(void *arg, int err, const struct extents *kept, bool is_elsewhere)
 {
     struct download *d = arg;
     struct failure f;
@@ -111,7 +114,7 @@ static void on_opened(void *arg, int err, const struct extents *kept)
         return;
     }
     download_enter(d, DOWNLOAD_GOING);
-    d->have = *kept;
+    *(is_elsewhere ? &d->left : &d->have) = *kept;
     if (extents_end(kept) > d->size_bytes)
         download_reset(d);
     if (download_complete(d))
@@ -259,7 +262,7 @@ static void begin(struct msg *m, void *owner)
     }
     d->look = event_new(u->base, -1, 0, look_now, d);
     CHECK(d->look);
-    d->intake = intake_new(u->hasher, d->fetch, &d->name, &intake_calls, d);
+    d->intake = intake_new(u->hasher, d->fetch, &d->name, d->is_elsewhere, &intake_calls, d);
 }
 
 void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, uint64_t size_bytes,
@@ -273,5 +276,6 @@ void upstream_fetch(struct upstream *u, struct fetch *f, const struct name *n, u
     d->size_bytes = size_bytes;
     d->behalf = behalf_copy(b);
     d->msg.run = begin;
+    fetch_describe(f, n, clock_now_ms());
     queue_post(u->queue, &d->msg);
 }

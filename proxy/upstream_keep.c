@@ -21,6 +21,7 @@
 
 struct keep {
     struct storage_job job;
+    struct store *store; /* from prepare on */
     struct upstream_parts parts;
     struct ask *ask;
     struct manifest *manifest;
@@ -104,6 +105,7 @@ static int keep_prepare(struct storage_job *j, struct store *s)
     struct keep *k = (struct keep *)j;
     const struct ask_result *r = ask_answer(k->ask);
 
+    k->store = s;
     judge(k);
     return k->manifest ? blob_write(s, &r->digest, r->body, r->body_len) : 0;
 }
@@ -136,7 +138,11 @@ static int apply_tag(struct keep *k, struct db_txn *txn, int64_t now_s)
 
     snprintf(record.media_type, sizeof record.media_type, "%s", r->media_type);
     int err = tag_put(txn, ask_name(k->ask), ask_reference(k->ask), &record);
-    return err == 0 ? link_put(txn, ask_name(k->ask), &r->digest, now_s) : err;
+    if (err != 0)
+        return err;
+    return media_type_is_manifest(r->media_type)
+               ? link_put_manifest(txn, ask_name(k->ask), &r->digest, r->media_type, now_s)
+               : link_put(txn, ask_name(k->ask), &r->digest, now_s);
 }
 
 /* Whether a client's own credentials opened it. */
@@ -173,6 +179,9 @@ static int keep_apply(struct storage_job *j, struct db_txn *txn)
     err = apply_visibility(k, txn, now_s);
     if (err == 0 && ask_kind(k->ask) == ASK_LIST)
         return apply_list(k, txn, now_s);
+    /* A push of the same bytes that was refused may have removed the file meanwhile. */
+    if (err == 0 && k->manifest)
+        err = blob_restore(k->store, &r->digest, r->body, r->body_len);
     if (err == 0 && k->manifest)
         err = manifest_put(txn, ask_name(k->ask), &r->digest, k->manifest,
                            is_private(k) || k->is_restricted ? BLOB_PRIVATE : BLOB_PUBLIC,

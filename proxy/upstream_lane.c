@@ -73,6 +73,13 @@ static void flow_goes(void *arg)
     lane_resume(arg);
 }
 
+static bool flow_is_background(void *arg)
+{
+    const struct lane *l = arg;
+
+    return fetch_is_background(l->download->fetch);
+}
+
 static void begin_attempts(struct lane *l)
 {
     struct download *d = l->download;
@@ -94,7 +101,7 @@ struct lane *lane_new(struct download *d)
     begin_attempts(l);
     l->retry = event_new(d->upstream->base, -1, 0, retry_now, l);
     CHECK(l->retry);
-    flow_init(&l->flow, d->upstream->throttle, d->name.registry, false, flow_goes, l);
+    flow_init(&l->flow, d->upstream->throttle, d->name.registry, flow_is_background, flow_goes, l);
     d->lanes[d->lane_count++] = l;
     return l;
 }
@@ -171,6 +178,12 @@ static bool go_elsewhere(struct lane *l)
         return false;
     d->registry_said = *f;
     d->is_elsewhere = true;
+    if (!d->is_begun && d->have.count > 0)
+        download_reset(d);
+    intake_go_elsewhere(d->intake);
+    if (d->left.count > 0)
+        d->have = d->left;
+    d->left.count = 0;
     for (unsigned i = 0; i < d->lane_count; i++)
         begin_attempts(d->lanes[i]);
     return true;
@@ -185,7 +198,8 @@ static void attempts_over(struct lane *l)
     if (!d->is_elsewhere && !l->has_head)
         attempts_report(&l->attempts, d->upstream, &d->behalf, HEALTH_BLOBS, f);
     if (go_elsewhere(l)) {
-        lane_go(l);
+        if (!download_complete(d))
+            lane_go(l);
         return;
     }
     struct failure last = d->is_elsewhere ? foreign_failure(&d->registry_said, f) : *f;

@@ -99,11 +99,12 @@ static struct meter *find_meter(struct throttle *t, const char *registry)
 static unsigned flow_buckets(const struct flow *f, struct bucket *out[BUCKETS_MAX])
 {
     struct meter *whole = f->throttle->whole;
+    bool is_background = f->is_background && f->is_background(f->arg);
     struct bucket *may_be[BUCKETS_MAX] = {
         &f->meter->all,
         &whole->all,
-        f->is_background ? &f->meter->background : NULL,
-        f->is_background ? &whole->background : NULL,
+        is_background ? &f->meter->background : NULL,
+        is_background ? &whole->background : NULL,
     };
     unsigned count = 0;
 
@@ -175,8 +176,8 @@ static void wait_in_row(struct flow *f, int64_t now_ms)
     f->is_waiting = true;
     f->turn_bytes = 0;
     TAILQ_INSERT_TAIL(&t->waiters, f, link);
-    if (!event_pending(t->timer, EV_TIMEOUT, NULL))
-        arm(t, now_ms);
+    /* Those who wait already may have long to wait. */
+    arm(t, now_ms);
 }
 
 /* Each that waits and may go on has its turn; who waits again does so at the end. */
@@ -206,8 +207,8 @@ static void timer_fired(evutil_socket_t s, short what, void *arg)
         arm(t, now_ms);
 }
 
-void flow_init(struct flow *f, struct throttle *t, const char *registry, bool is_background,
-               void (*go)(void *arg), void *arg)
+void flow_init(struct flow *f, struct throttle *t, const char *registry,
+               bool (*is_background)(void *arg), void (*go)(void *arg), void *arg)
 {
     *f = (struct flow){
         .throttle = t,

@@ -21,9 +21,9 @@ struct throttle;
 struct flow {
     struct throttle *throttle;
     struct meter *meter;
-    bool is_background;
     bool is_waiting;
     size_t turn_bytes; /* that it may take before others who wait */
+    bool (*is_background)(void *arg);
     void (*go)(void *arg);
     void *arg;
     TAILQ_ENTRY(flow) link; /* while it waits */
@@ -36,9 +36,10 @@ void throttle_free(struct throttle **t);
 void throttle_set_config(struct throttle *t, const struct config *c);
 
 /* A flow of content of this registry. `go` is called when flow_take, which said no,
- * is worth another try. `is_background`: nobody waits for it. */
-void flow_init(struct flow *f, struct throttle *t, const char *registry, bool is_background,
-               void (*go)(void *arg), void *arg);
+ * is worth another try. `is_background` is asked whether nobody waits for it, which may
+ * change; NULL: somebody does. */
+void flow_init(struct flow *f, struct throttle *t, const char *registry,
+               bool (*is_background)(void *arg), void (*go)(void *arg), void *arg);
 /* Whether so many bytes may be taken now; then they are counted. If not, `go` follows. */
 bool flow_take(struct flow *f, size_t len);
 /* It takes no more, or not soon. Legal at any time. */

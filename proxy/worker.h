@@ -36,6 +36,8 @@
 
 struct conn;
 struct logins;
+struct orders;
+struct prefetch;
 struct twice;
 struct uploads;
 struct worker;
@@ -69,6 +71,8 @@ struct worker_parts {
     struct uploads *uploads;
     struct logins *logins;
     struct twice *twice;
+    struct orders *orders;
+    struct prefetch *prefetch;
     const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;

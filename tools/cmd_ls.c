@@ -10,166 +10,43 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/manifest.h"
+#include "cache/survey.h"
 #include "cache/tag.h"
 #include "tools/command.h"
+#include "tools/content.h"
 #include "tools/output.h"
 
 #define SHORT_DIGEST 12
-/* An index of indexes is legal and rare; deeper ones are shown as not held. */
-#define DEPTH_MAX 3
 
-/* What a manifest leads to. A blob counts once however often it is named. */
-struct survey {
-    struct db_txn *txn;
-    uint64_t held_bytes;
-    uint64_t total_bytes;
-    unsigned held_count;
-    unsigned total_count;
-    struct digest *seen;
-    size_t seen_count;
-    /* Of an index. */
-    unsigned platforms;          /* that there are */
-    unsigned complete_platforms; /* that are held whole */
-    json_t *names;               /* of those that are held, whole or not */
+/* A tag that is listed. Its survey is complete when all tags were walked. */
+struct row {
+    struct reference reference;
+    struct digest digest;
+    int64_t changed_at_s;
+    int64_t checked_at_s; /* 0 when no upstream is asked */
+    int64_t used_at_s;    /* 0: never */
+    bool is_pinned;
+    bool has_moved; /* to a manifest that is not held; this is the one before */
+    const struct survey *survey;
 };
-
-/* One manifest within a survey. */
-struct visit {
-    struct survey *survey;
-    unsigned depth;
-    bool is_index;
-    unsigned held; /* of its own children, when it is not an index */
-    unsigned total;
-};
-
-static void add_content(struct survey *s, const struct digest *d, uint64_t size_bytes, bool held)
-{
-    for (size_t i = 0; i < s->seen_count; i++) {
-        if (digest_equal(&s->seen[i], d))
-            return;
-    }
-    s->seen = mem_resize(s->seen, (s->seen_count + 1) * sizeof s->seen[0]);
-    s->seen[s->seen_count++] = *d;
-    s->total_bytes += size_bytes;
-    s->total_count++;
-    if (held) {
-        s->held_bytes += size_bytes;
-        s->held_count++;
-    }
-}
-
-static bool is_held(struct db_txn *txn, const struct digest *d)
-{
-    struct blob_record r;
-    return blob_get(txn, d, &r) == 0;
-}
-
-static int visit_child(void *arg, const struct manifest_child *child);
-
-/* Survey what a held manifest names; its own counts stay in `v`. */
-static int survey_manifest(struct visit *v, const struct digest *d)
-{
-    struct manifest_record r;
-    int err = manifest_get(v->survey->txn, d, &r);
-    if (err != 0)
-        return err;
-    v->is_index = r.is_index;
-    return manifest_walk(v->survey->txn, d, visit_child, v);
-}
-
-/* What build tools attach to an index, like attestations, is of no platform. */
-static bool is_platform(const char *platform)
-{
-    return strncmp(platform, "unknown/", 8) != 0;
-}
-
-static int visit_platform(struct visit *parent, const struct manifest_child *child, bool held)
-{
-    struct survey *s = parent->survey;
-    struct visit v = {.survey = s, .depth = parent->depth + 1};
-    int err = held && v.depth < DEPTH_MAX ? survey_manifest(&v, &child->digest) : ERR_NOT_FOUND;
-    if (err != 0 && err != ERR_NOT_FOUND)
-        return err;
-    if (!is_platform(child->platform))
-        return 0;
-    s->platforms++;
-    bool complete = err == 0 && v.held == v.total;
-    s->complete_platforms += complete;
-    const char *name = *child->platform == '\0' ? "no platform" : child->platform;
-    if (complete)
-        json_array_append_new(s->names, json_string(name));
-    else if (v.held > 0)
-        json_array_append_new(s->names, json_sprintf("%s (%u of %u blobs)", name, v.held, v.total));
-    return 0;
-}
-
-static int visit_child(void *arg, const struct manifest_child *child)
-{
-    struct visit *v = arg;
-    bool held = is_held(v->survey->txn, &child->digest);
-    add_content(v->survey, &child->digest, child->size_bytes, held);
-    if (child->role == CHILD_MANIFEST)
-        return visit_platform(v, child, held);
-    v->total++;
-    v->held += held;
-    return 0;
-}
 
 struct listing {
     const struct options *options;
     struct db_txn *txn;
+    struct surveys *surveys;
     const char *pattern; /* or NULL */
-    struct table *table;
-    json_t *array;
-    int64_t now_s;
+    struct row *rows;
     size_t count;
+    size_t room;
+    int64_t now_s;
 };
 
-/* "complete", or what of it is held, for people. Owned by the caller. */
-static char *held_text(const struct survey *s, const struct visit *v)
-{
-    if (!v->is_index)
-        return v->held == v->total ? mem_format("complete")
-                                   : mem_format("%u of %u blobs", v->held, v->total);
-    if (s->complete_platforms == s->platforms)
-        return mem_format("complete, %u platforms", s->platforms);
-    if (json_array_size(s->names) == 0)
-        return mem_format("none of %u platforms", s->platforms);
-    char *text = mem_format("%s", "");
-    for (size_t i = 0; i < json_array_size(s->names); i++) {
-        char *longer = mem_format("%s%s%s", text, i == 0 ? "" : ", ",
-                                  json_string_value(json_array_get(s->names, i)));
-        free(text);
-        text = longer;
-    }
-    return text;
-}
+/* --- what there is --- */
 
-/* `checked_at_s` is 0 when no upstream is asked. */
-static void add_row(struct listing *l, const char *reference, const struct digest *d,
-                    const struct tag_record *tag, int64_t checked_at_s, int64_t used_at_s,
-                    const struct survey *s, const char *held)
+static bool is_held(struct db_txn *txn, const struct digest *d)
 {
-    char digest[DIGEST_TEXT_MAX], size[TEXT_MAX], age[TEXT_MAX], checked[TEXT_MAX], used[TEXT_MAX];
-    digest_text(d, digest);
-    if (l->options->format == FORMAT_JSON) {
-        json_array_append_new(
-            l->array,
-            json_pack("{ss ss ss sI sI si si sO sI sI sI}", "reference", reference, "digest",
-                      digest, "held", held, "held_bytes", (json_int_t)s->held_bytes, "total_bytes",
-                      (json_int_t)s->total_bytes, "held_blobs", (int)s->held_count, "total_blobs",
-                      (int)s->total_count, "platforms", s->names, "changed_at",
-                      (json_int_t)tag->changed_at_s, "checked_at", (json_int_t)checked_at_s,
-                      "used_at", (json_int_t)used_at_s));
-        return;
-    }
-    table_add(l->table, "%s", reference);
-    table_add(l->table, "%.*s", SHORT_DIGEST, strchr(digest, ':') + 1);
-    table_add(l->table, "%s", size_text(size, s->held_bytes));
-    table_add(l->table, "%s", held);
-    table_add(l->table, "%s", age_text(age, l->now_s - tag->changed_at_s));
-    table_add(l->table, "%s", checked_at_s > 0 ? age_text(checked, l->now_s - checked_at_s) : "-");
-    table_add(l->table, "%s", used_at_s == 0 ? "-" : age_text(used, l->now_s - used_at_s));
+    struct manifest_record r;
+    return manifest_get(txn, d, &r) == 0;
 }
 
 static bool matches(const char *pattern, const char *reference)
@@ -181,54 +58,179 @@ static bool matches(const char *pattern, const char *reference)
     return fnmatch(pattern, reference, 0) == 0;
 }
 
-/* Where the tag points to, or pointed to last when that is not held yet. */
-static const struct digest *shown_digest(struct db_txn *txn, const struct tag_record *tag)
+static void add_row(struct listing *l, const struct row *row)
 {
-    bool moved =
-        !is_held(txn, &tag->digest) && tag->previous.alg != 0 && is_held(txn, &tag->previous);
-    return moved ? &tag->previous : &tag->digest;
+    if (l->count == l->room) {
+        l->room = l->room == 0 ? 256 : l->room * 2;
+        l->rows = mem_resize(l->rows, l->room * sizeof l->rows[0]);
+    }
+    l->rows[l->count++] = *row;
 }
 
+/* Those that do not match are surveyed too: what they share is not the others' own. */
 static int list_tag(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
 {
     struct listing *l = arg;
-    char name[NAME_MAX_SIZE];
-    name_text(n, name);
-    char *reference = mem_format("%s:%s", name, tag);
-    int err = 0;
-    if (matches(l->pattern, reference)) {
-        const struct digest *d = shown_digest(l->txn, r);
-        struct survey s = {.txn = l->txn, .names = json_array()};
-        struct visit v = {.survey = &s};
-        struct blob_record blob = {0};
-        bool held = blob_get(l->txn, d, &blob) == 0;
-        add_content(&s, d, held ? blob.size_bytes : r->size_bytes, held);
-        err = survey_manifest(&v, d);
-        char *text = err == 0 ? held_text(&s, &v) : mem_format("not held");
-        if (err == ERR_NOT_FOUND)
-            err = 0;
-        add_row(l, reference, d, r, name_is_local(n) ? 0 : r->checked_at_s, blob.used_at_s, &s,
-                text);
-        l->count++;
-        free(text);
-        free(s.seen);
-        json_decref(s.names);
-    }
-    free(reference);
-    return err;
+    char text[REFERENCE_TEXT_MAX];
+    struct blob_record blob;
+    struct row row = {
+        .reference = {.name = *n},
+        .changed_at_s = r->changed_at_s,
+        .checked_at_s = name_is_local(n) ? 0 : r->checked_at_s,
+    };
+    row.has_moved =
+        !is_held(l->txn, &r->digest) && r->previous.alg != 0 && is_held(l->txn, &r->previous);
+    row.digest = row.has_moved ? r->previous : r->digest;
+    int err = surveys_add(l->surveys, &row.digest, r->size_bytes, &row.survey);
+    memcpy(row.reference.tag, tag, strlen(tag) + 1);
+    reference_text(&row.reference, text);
+    if (err != 0 || !matches(l->pattern, text))
+        return err;
+    if (blob_get(l->txn, &row.digest, &blob) == 0)
+        row.used_at_s = blob.used_at_s;
+    row.is_pinned = reference_is_pinned(l->txn, &row.reference, &row.digest);
+    add_row(l, &row);
+    return 0;
 }
 
-static enum exit_code print_listing(struct listing *l)
+/* --- for people --- */
+
+/* "complete", or what of it is held. Owned by the caller. */
+static char *held_text(const struct survey *s)
 {
+    char *text = NULL;
+    size_t len;
+    if (!s->is_held)
+        return mem_format("not held");
+    if (!s->is_index)
+        return s->own_held == s->own_total
+                   ? mem_format("complete")
+                   : mem_format("%u of %u blobs", s->own_held, s->own_total);
+    if (s->complete == s->platforms)
+        return s->platforms == 1 ? mem_format("complete")
+                                 : mem_format("complete, %u platforms", s->platforms);
+    if (s->some_count == 0)
+        return mem_format("none of %u platforms", s->platforms);
+    FILE *out = open_memstream(&text, &len);
+    CHECK(out != NULL);
+    for (unsigned i = 0; i < s->some_count; i++) {
+        const struct survey_platform *p = &s->some[i];
+        fprintf(out, "%s%s", i == 0 ? "" : ", ", p->name);
+        if (p->held_count < p->total_count)
+            fprintf(out, " (%u of %u blobs)", p->held_count, p->total_count);
+    }
+    CHECK(fclose(out) == 0);
+    return text;
+}
+
+static void add_age(struct table *t, int64_t now_s, int64_t at_s)
+{
+    char age[TEXT_MAX];
+    table_add(t, "%s", at_s == 0 ? "-" : age_text(age, now_s - at_s));
+}
+
+static void add_cells(struct table *t, const struct listing *l, const struct row *row)
+{
+    char reference[REFERENCE_TEXT_MAX], size[TEXT_MAX];
+    const struct survey *s = row->survey;
+    char *held = held_text(s);
+    reference_text(&row->reference, reference);
+    table_add(t, "%s", reference);
+    table_add(t, "%s", short_size_text(size, s->held_bytes));
+    table_add(t, "%s", short_size_text(size, s->own_bytes));
+    table_add(t, "%s", short_size_text(size, s->held_bytes - s->own_bytes));
+    add_age(t, l->now_s, row->used_at_s);
+    table_add(t, "%s", row->is_pinned ? "yes" : "-");
+    table_add(t, "%s%s", held, row->has_moved ? "; has moved to what is not held" : "");
+    free(held);
+}
+
+static void print_table(const struct listing *l)
+{
+    static const char *const heads[] = {"REFERENCE", "SIZE", "OWN", "SHARED",
+                                        "USED",      "PIN",  "HELD"};
+    struct table *t = table_new("mrrrrlw");
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        table_add(t, "%s", heads[i]);
+    for (size_t i = 0; i < l->count; i++)
+        add_cells(t, l, &l->rows[i]);
+    table_print(t);
+    table_free(&t);
+}
+
+static void print_names(const struct listing *l)
+{
+    char reference[REFERENCE_TEXT_MAX];
+    for (size_t i = 0; i < l->count; i++) {
+        reference_text(&l->rows[i].reference, reference);
+        puts(reference);
+    }
+}
+
+/* --- for programs --- */
+
+static json_t *time_json(int64_t at_s)
+{
+    return at_s == 0 ? json_null() : json_integer(at_s);
+}
+
+static json_t *platforms_json(const struct survey *s)
+{
+    json_t *all = json_array();
+    for (unsigned i = 0; i < s->some_count; i++) {
+        const struct survey_platform *p = &s->some[i];
+        if (p->held_count == p->total_count)
+            json_array_append_new(all, json_string(p->name));
+        else
+            json_array_append_new(
+                all, json_sprintf("%s (%u of %u blobs)", p->name, p->held_count, p->total_count));
+    }
+    return all;
+}
+
+static json_t *row_json(const struct row *row)
+{
+    char reference[REFERENCE_TEXT_MAX], digest[DIGEST_TEXT_MAX];
+    const struct survey *s = row->survey;
+    char *held = held_text(s);
+    reference_text(&row->reference, reference);
+    json_t *json = json_pack(
+        "{ss ss sb ss sb sI sI sI sI si si so sI so so sb sb}", "reference", reference, "digest",
+        digest_text(&row->digest, digest), "moved", row->has_moved, "held", held, "complete",
+        survey_is_complete(s), "held_bytes", (json_int_t)s->held_bytes, "total_bytes",
+        (json_int_t)s->total_bytes, "own_bytes", (json_int_t)s->own_bytes, "shared_bytes",
+        (json_int_t)(s->held_bytes - s->own_bytes), "held_blobs", (int)s->held_count, "total_blobs",
+        (int)s->total_count, "platforms", platforms_json(s), "changed_at",
+        (json_int_t)row->changed_at_s, "checked_at", time_json(row->checked_at_s), "used_at",
+        time_json(row->used_at_s), "pinned", row->is_pinned, "index", s->is_index);
+    free(held);
+    return json;
+}
+
+static void print_json(const struct listing *l)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < l->count; i++)
+        json_array_append_new(array, row_json(&l->rows[i]));
+    json_print(array);
+}
+
+static enum exit_code print_listing(const struct listing *l)
+{
+    bool names_only = option_is_given(l->options, "names");
     if (l->count == 0 && l->pattern != NULL)
         return complain(EXIT_ABSENT, "no tag matches \"%s\"; \"cachalot ls\" lists them all",
                         l->pattern);
-    if (l->options->format == FORMAT_JSON && !l->options->quiet)
-        json_print(json_incref(l->array));
-    else if (l->count == 0 && !l->options->quiet)
+    if (l->options->quiet)
+        return EXIT_DONE;
+    if (l->options->format == FORMAT_JSON)
+        print_json(l);
+    else if (names_only)
+        print_names(l);
+    else if (l->count == 0)
         puts("No tag is held yet; pull an image through cachalotd, or push one.");
-    else if (!l->options->quiet)
-        table_print(l->table);
+    else
+        print_table(l);
     return output_end();
 }
 
@@ -241,19 +243,15 @@ enum exit_code cmd_ls(const struct options *o, int argc, char **argv)
     struct listing l = {
         .options = o,
         .txn = cache.txn,
+        .surveys = surveys_new(cache.txn),
         .pattern = argc > 0 ? argv[0] : NULL,
-        .table = table_new("llrlrrr"),
-        .array = json_array(),
         .now_s = (int64_t)time(NULL),
     };
-    static const char *const heads[] = {"REFERENCE", "DIGEST",  "SIZE", "HELD",
-                                        "AGE",       "CHECKED", "USED"};
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        table_add(l.table, "%s", heads[i]);
     int err = tag_walk(cache.txn, list_tag, &l);
+    cache_end_read(&cache);
     code = err == 0 ? print_listing(&l) : cache_complain(o, err);
-    json_decref(l.array);
-    table_free(&l.table);
+    surveys_free(&l.surveys);
+    free(l.rows);
     cache_close(&cache);
     return code;
 }

@@ -2,18 +2,17 @@
 #include "tools/daemon.h"
 
 #include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "cache/err.h"
-
-#define ANSWER_MAX (4u * 1024 * 1024)
-#define TIMEOUT_S 5
+#include "tools/wire.h"
 
 static int refuse_errno(const char *doing, const char *path, int errnum, char *why, size_t why_size)
 {
@@ -30,7 +29,7 @@ static int refuse_errno(const char *doing, const char *path, int errnum, char *w
         return ERR_DENIED;
     case EAGAIN:
         snprintf(why, why_size, "cachalotd did not answer on %s within %d s; see its log", path,
-                 TIMEOUT_S);
+                 WIRE_TIMEOUT_S);
         return ERR_IO;
     default:
         snprintf(why, why_size, "%s on %s: %s", doing, path, strerror(errnum));
@@ -48,96 +47,79 @@ static int open_socket(const char *path, int *fd, char *why, size_t why_size)
         return ERR_INVALID;
     }
     memcpy(addr.sun_path, path, len);
-    struct timeval timeout = {.tv_sec = TIMEOUT_S};
     *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (*fd < 0)
         return refuse_errno("cannot make a socket", path, errno, why, why_size);
-    if (setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0 &&
-        setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0 &&
-        connect(*fd, (const struct sockaddr *)&addr, sizeof addr) == 0)
+    int errnum = wire_limit(*fd, WIRE_TIMEOUT_S);
+    if (errnum == 0 && connect(*fd, (const struct sockaddr *)&addr, sizeof addr) != 0)
+        errnum = errno;
+    if (errnum == 0)
         return 0;
-    int errnum = errno;
     close(*fd);
     return refuse_errno("cannot connect", path, errnum, why, why_size);
 }
 
-static int send_request(int fd, const char *path)
+/* What an error of cachalotd says, its detail rather than its name; false when it is none. */
+static bool error_text(const char *body, char *out, size_t size)
 {
-    char *request = mem_format("GET %s HTTP/1.1\r\n"
-                               "Host: cachalot\r\n"
-                               "Connection: close\r\n\r\n",
-                               path);
-    size_t len = strlen(request);
-    ssize_t n = send(fd, request, len, MSG_NOSIGNAL);
-    free(request);
-    if (n < 0)
-        return errno;
-    return (size_t)n == len ? 0 : EIO;
+    json_t *root = json_loads(body, 0, NULL);
+    const char *message = NULL, *detail = NULL;
+    int bad =
+        json_unpack(root, "{s[{s:s, s?:s}]}", "errors", "message", &message, "detail", &detail);
+    if (bad == 0)
+        snprintf(out, size, "%s", detail != NULL && *detail != '\0' ? detail : message);
+    json_decref(root);
+    return bad == 0;
 }
 
-/* Read until the other side closes; a string, owned by the caller. 0 or an errno. */
-static int read_answer(int fd, char **answer)
+static int take_answer(struct answer *answer, const char *socket_path, char **body, char *why,
+                       size_t why_size)
 {
-    size_t room = 65536;
-    size_t len = 0;
-    char *buf = mem_new(room);
-    ssize_t n;
-    do {
-        if (len + 1 == room) {
-            room *= 2;
-            buf = mem_resize(buf, room);
-        }
-        n = recv(fd, buf + len, room - len - 1, 0);
-        if (n > 0)
-            len += (size_t)n;
-    } while ((n > 0 && len < ANSWER_MAX) || (n < 0 && errno == EINTR));
-    if (n == 0) {
-        buf[len] = '\0';
-        *answer = buf;
+    if (answer->status == 200) {
+        *body = mem_copy(answer->body, strlen(answer->body));
         return 0;
     }
-    free(buf);
-    return n > 0 ? EMSGSIZE : errno;
+    if (answer->status == 0 || !error_text(answer->body, why, why_size))
+        snprintf(why, why_size, "what listens on %s answered \"%.*s\"; is it cachalotd?",
+                 socket_path, (int)strcspn(answer->head, "\r\n"), answer->head);
+    return answer->status == 404 ? ERR_MISMATCH : ERR_INVALID;
 }
 
-/* The content of an answer with status 200, or NULL. */
-static const char *find_content(const char *answer)
-{
-    const char *end = strstr(answer, "\r\n\r\n");
-    return strncmp(answer, "HTTP/1.1 200 ", 13) == 0 && end != NULL ? end + 4 : NULL;
-}
-
-static int ask(const char *socket_path, const char *path, char **body, char *why, size_t why_size)
+static int ask(const char *socket_path, bool is_post, const char *path, char **body, char *why,
+               size_t why_size)
 {
     int fd;
     int err = open_socket(socket_path, &fd, why, why_size);
     if (err != 0)
         return err;
-    char *answer = NULL;
-    int errnum = send_request(fd, path);
-    if (errnum == 0)
-        errnum = read_answer(fd, &answer);
+    struct answer answer;
+    int errnum = is_post ? wire_post(fd, "cachalot", path, &answer)
+                         : wire_get(fd, "cachalot", path, "", &answer);
     close(fd);
-    if (answer == NULL)
+    if (errnum != 0)
         return refuse_errno("cannot ask", socket_path, errnum, why, why_size);
-    const char *content = find_content(answer);
-    if (content != NULL) {
-        *body = mem_copy(content, strlen(content));
-    } else {
-        snprintf(why, why_size, "what listens on %s answered \"%.*s\"; is it cachalotd?",
-                 socket_path, (int)strcspn(answer, "\r\n"), answer);
-        err = ERR_INVALID;
-    }
-    free(answer);
+    err = take_answer(&answer, socket_path, body, why, why_size);
+    answer_clear(&answer);
+    return err;
+}
+
+static int ask_by_options(const struct options *o, bool is_post, const char *path, char **body,
+                          char *why, size_t why_size)
+{
+    if (o->socket_path != NULL)
+        return ask(o->socket_path, is_post, path, body, why, why_size);
+    char *socket_path = mem_format("%s/cachalot.sock", o->cache_path);
+    int err = ask(socket_path, is_post, path, body, why, why_size);
+    free(socket_path);
     return err;
 }
 
 int daemon_get(const struct options *o, const char *path, char **body, char *why, size_t why_size)
 {
-    if (o->socket_path != NULL)
-        return ask(o->socket_path, path, body, why, why_size);
-    char *socket_path = mem_format("%s/cachalot.sock", o->cache_path);
-    int err = ask(socket_path, path, body, why, why_size);
-    free(socket_path);
-    return err;
+    return ask_by_options(o, false, path, body, why, why_size);
+}
+
+int daemon_post(const struct options *o, const char *path, char **body, char *why, size_t why_size)
+{
+    return ask_by_options(o, true, path, body, why, why_size);
 }

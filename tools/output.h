@@ -4,6 +4,7 @@
 #define TOOLS_OUTPUT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tools/command.h"
@@ -12,19 +13,40 @@
 
 /* "0 B", "17.4 GiB"; returns `out`. */
 char *size_text(char out[TEXT_MAX], uint64_t size_bytes);
+/* The same in at most five characters, for narrow columns: "17.4G", "734M", "0B". */
+char *short_size_text(char out[TEXT_MAX], uint64_t size_bytes);
 /* Time that has passed, in the largest unit that fits: "5m", "3h", "12d". A time that
  * has not come yet is "0s". */
 char *age_text(char out[TEXT_MAX], int64_t age_s);
 
-/* Rows of text in columns that are as wide as their widest cell. */
+/* What a peer said, fit for a terminal: what is not printable ASCII becomes '?'. Owned by
+ * the caller. */
+char *printable(const char *text);
+
+#define BAR_MAX 64
+/* "[#####-----]", `width` characters wide in all; empty when that is less than 3 or too
+ * much. Returns `out`. */
+char *bar_text(char out[BAR_MAX], unsigned width, uint64_t done, uint64_t total);
+
+/* Rows of text in columns that are as wide as their widest cell. On a terminal that is too
+ * narrow for them they are cut or wrapped; elsewhere they are whole. */
 struct table;
 
-/* `sides` has one letter a column: 'l' or 'r' for the side that cells stand at. */
+/* `sides` has one letter a column: 'l' or 'r' for the side that cells stand at. When there
+ * is no room, an 'l' loses its end, an 'm', which stands at the left too, its middle, and
+ * an 'r' nothing; a 'w', which must be the last, goes on in further lines. */
 struct table *table_new(const char *sides);
 void table_free(struct table **t);
 /* The next cell; rows follow each other. */
 void table_add(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The first row, in bold where that can be, is the heading. */
+/* With the heading. */
+size_t table_rows(const struct table *t);
 void table_print(const struct table *t);
+/* The same of a table without a heading. */
+void table_print_plain(const struct table *t);
+/* The same as a text, owned by the caller, for a terminal of so many columns; 0: no limit. */
+char *table_text(const struct table *t, unsigned columns, bool has_style);
 
 /* Print the value and release it. */
 void json_print(json_t *value);

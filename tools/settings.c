@@ -37,6 +37,8 @@ static char **find_field(struct settings *s, const char *section, const char *na
 {
     if (strcmp(section, "[cache]") == 0 && strcmp(name, "path") == 0)
         return &s->cache_path;
+    if (strcmp(section, "[cache]") == 0 && strcmp(name, "require-signature") == 0)
+        return &s->import_key_path;
     if (strcmp(section, "[admin]") == 0 && strcmp(name, "socket") == 0)
         return &s->socket_path;
     if (strcmp(section, "[intercept]") == 0 && strcmp(name, "ca") == 0)
@@ -106,5 +108,6 @@ void settings_free(struct settings *s)
     free(s->cache_path);
     free(s->socket_path);
     free(s->ca_path);
+    free(s->import_key_path);
     *s = (struct settings){0};
 }

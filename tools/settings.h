@@ -6,9 +6,10 @@
 #include "cache/check.h"
 
 struct settings {
-    char *cache_path;  /* [cache] path; NULL when it is not set */
-    char *socket_path; /* [admin] socket; NULL when it is not set, or "none" */
-    char *ca_path;     /* [intercept] ca; NULL when it is not set */
+    char *cache_path;      /* [cache] path; NULL when it is not set */
+    char *socket_path;     /* [admin] socket; NULL when it is not set, or "none" */
+    char *ca_path;         /* [intercept] ca; NULL when it is not set */
+    char *import_key_path; /* [cache] require-signature; NULL when it is not set */
 };
 
 /* Read these from the file and from those in conf.d beside it, as cachalot.ini(5)

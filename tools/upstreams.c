@@ -12,6 +12,7 @@
 #include "tools/output.h"
 
 #define NOT_SAID (-1)
+#define OLD_S 3600 /* what was said longer ago is shown with its age */
 #define METRIC_PREFIX "cachalot_upstream_"
 
 /* Times are in seconds since 1970; NOT_SAID is what the daemon does not say. */
@@ -153,13 +154,23 @@ json_t *upstreams_json(const struct upstreams *u)
 
 /* --- for people --- */
 
+/* " since" then: the time of today, or the day. */
+static void since_text(char out[TEXT_MAX], int64_t at_s, int64_t now_s)
+{
+    time_t at = (time_t)at_s;
+    time_t now = (time_t)now_s;
+    struct tm then, today;
+    out[0] = '\0';
+    if (at_s == NOT_SAID || localtime_r(&at, &then) == NULL || localtime_r(&now, &today) == NULL)
+        return;
+    bool is_today = then.tm_year == today.tm_year && then.tm_yday == today.tm_yday;
+    strftime(out, TEXT_MAX, is_today ? " since %H:%M:%S" : " since %Y-%m-%d", &then);
+}
+
 static void add_state(struct table *t, const struct upstream_state *s, int64_t now_s)
 {
-    char since[TEXT_MAX] = "";
-    time_t changed_at = (time_t)s->changed_at_s;
-    struct tm tm;
-    if (s->changed_at_s != NOT_SAID && localtime_r(&changed_at, &tm) != NULL)
-        strftime(since, sizeof since, " since %Y-%m-%d %H:%M:%S", &tm);
+    char since[TEXT_MAX];
+    since_text(since, s->changed_at_s, now_s);
     if (s->up != 1)
         table_add(t, "down%s", since);
     else if (s->limited_until_s > now_s)
@@ -168,64 +179,81 @@ static void add_state(struct table *t, const struct upstream_state *s, int64_t n
         table_add(t, "up%s", since);
 }
 
-static void add_age(struct table *t, int64_t at_s, int64_t now_s, const char *before,
-                    const char *after)
-{
-    char age[TEXT_MAX];
-    table_add(t, "%s%s ago%s", before, age_text(age, now_s - at_s), after);
-}
-
 static void add_limit(struct table *t, const struct upstream_state *s, int64_t now_s)
 {
-    char window[TEXT_MAX];
+    char window[TEXT_MAX] = "", age[TEXT_MAX];
     if (s->limit == NOT_SAID) {
         table_add(t, "-");
         return;
     }
-    char *left = mem_format("%" PRId64 " of %" PRId64 " left", s->remaining, s->limit);
-    char *text = s->window_s == NOT_SAID
-                     ? mem_format("%s, ", left)
-                     : mem_format("%s (%s), ", left, age_text(window, s->window_s));
-    add_age(t, s->told_at_s, now_s, text, "");
-    free(text);
-    free(left);
+    if (s->window_s != NOT_SAID)
+        age_text(window, s->window_s);
+    age_text(age, now_s - s->told_at_s);
+    bool is_old = s->told_at_s != NOT_SAID && now_s - s->told_at_s >= OLD_S;
+    table_add(t, "%" PRId64 " of %" PRId64 " left%s%s%s%s%s%s", s->remaining, s->limit,
+              *window != '\0' ? " (" : "", window, *window != '\0' ? ")" : "", is_old ? ", " : "",
+              is_old ? age : "", is_old ? " ago" : "");
 }
 
 static void add_row(struct table *t, const struct upstream_state *s, int64_t now_s)
 {
+    char age[TEXT_MAX];
     table_add(t, "%s", s->registry);
     add_state(t, s, now_s);
     if (s->answered_at_s == NOT_SAID)
         table_add(t, "never");
     else
-        add_age(t, s->answered_at_s, now_s, "", "");
+        table_add(t, "%s ago", age_text(age, now_s - s->answered_at_s));
     add_limit(t, s, now_s);
-    if (s->failed_at_s == NOT_SAID) {
-        table_add(t, "-");
-        return;
-    }
-    char *text = mem_format(": %s", s->text != NULL ? s->text : "?");
-    add_age(t, s->failed_at_s, now_s, "", text);
-    free(text);
 }
 
-void upstreams_print(const struct upstreams *u, int64_t now_s)
+static struct table *make_states(const struct upstreams *u, int64_t now_s)
 {
-    static const char *const heads[] = {"UPSTREAM", "STATE", "ANSWERED", "RATE LIMIT",
-                                        "LAST FAILURE"};
-    struct table *t = table_new("lllll");
-    bool is_empty = true;
+    static const char *const heads[] = {"UPSTREAM", "STATE", "ANSWERED", "RATE LIMIT"};
+    struct table *t = table_new("mlll");
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         table_add(t, "%s", heads[i]);
     for (size_t i = 0; i < u->count; i++) {
-        if (!was_asked(&u->states[i]))
+        if (was_asked(&u->states[i]))
+            add_row(t, &u->states[i], now_s);
+    }
+    return t;
+}
+
+static struct table *make_failures(const struct upstreams *u, int64_t now_s)
+{
+    char age[TEXT_MAX];
+    struct table *t = table_new("mrw");
+    table_add(t, "FAILED LAST");
+    table_add(t, "AGO");
+    table_add(t, "WHY");
+    for (size_t i = 0; i < u->count; i++) {
+        const struct upstream_state *s = &u->states[i];
+        if (s->failed_at_s == NOT_SAID)
             continue;
-        add_row(t, &u->states[i], now_s);
-        is_empty = false;
+        table_add(t, "%s", s->registry);
+        table_add(t, "%s", age_text(age, now_s - s->failed_at_s));
+        table_add(t, "%s", s->text != NULL ? s->text : "?");
     }
-    if (!is_empty) {
-        putchar('\n');
-        table_print(t);
+    return t;
+}
+
+static void print_rows(FILE *out, struct table **t, const struct terminal_size *size,
+                       bool has_style)
+{
+    if (table_rows(*t) > 1) {
+        char *text = table_text(*t, size->columns, has_style);
+        fprintf(out, "\n%s", text);
+        free(text);
     }
-    table_free(&t);
+    table_free(t);
+}
+
+void upstreams_write(FILE *out, const struct upstreams *u, int64_t now_s,
+                     const struct terminal_size *size, bool has_style)
+{
+    struct table *states = make_states(u, now_s);
+    struct table *failures = make_failures(u, now_s);
+    print_rows(out, &states, size, has_style);
+    print_rows(out, &failures, size, has_style);
 }

@@ -4,8 +4,12 @@
 #define TOOLS_UPSTREAMS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+
+#include "tools/terminal.h"
 
 struct upstream_state;
 
@@ -21,8 +25,10 @@ void upstreams_clear(struct upstreams *u);
 
 /* An array with an object each; null is what is not known. */
 json_t *upstreams_json(const struct upstreams *u);
-/* A table of those that were asked since the daemon was started, after an empty line;
- * nothing when none was. */
-void upstreams_print(const struct upstreams *u, int64_t now_s);
+/* A table of those that were asked since the daemon was started, and one of their last
+ * failures, each after an empty line; nothing when there are none. For a terminal of that
+ * size; 0 columns: no limit. */
+void upstreams_write(FILE *out, const struct upstreams *u, int64_t now_s,
+                     const struct terminal_size *size, bool has_style);
 
 #endif

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import tempfile
 
+import cases_bundle
 import cases_push
 import cases_tls
 from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
@@ -417,5 +418,12 @@ def push(b):
     return cases_push.push_case(b, ports, b.static(), Row)
 
 
+# --- 9: bundles ---
+
+def bundle(b):
+    """Export and import, against cp and sha256sum of the same bytes."""
+    return cases_bundle.bundle_case(b, CACHALOT_PORT, b.static(), Row)
+
+
 CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "pieces": pieces,
-         "disk": disk, "memory": memory, "tls": tls, "push": push}
+         "disk": disk, "memory": memory, "tls": tls, "push": push, "bundle": bundle}

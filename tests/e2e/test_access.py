@@ -5,16 +5,18 @@ they are, by password, by a token of ours or by one of a token server."""
 import hashlib
 import hmac
 import json
+import os
 import re
 import ssl
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from lib import image, rawhttp
 from lib.access import ALICE, BOB, Client, PasswordFile, bearer, rule
 from lib.crowd import Crowd
-from lib.image import ACCEPT, digest_of, noise
+from lib.image import ACCEPT, OCI, digest_of, noise
 from lib.names import PUBLIC, add_public_address
 from lib.paths import HUB, blob, manifest
 from lib.process import free_port
@@ -417,6 +419,47 @@ def test_signed_tokens(signer, cachalot):
     assert holder(grant("team/app", "pull"), name=None).rights("team/app") == "lSD"
     assert holder().get("/v2/").status == 200
     assert Client(daemon.address, user=("ci", "pass")).get("/v2/").status == 401
+
+
+def cpu_s(daemon):
+    """What the daemon has taken of the processor so far."""
+    fields = Path(f"/proc/{daemon.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_signed_token_for_many(signer, cachalot):
+    """A token is checked once for all repositories that are looked through: by the catalog, and
+    by a mount that does not say from where. They have what it grants."""
+    daemon = cachalot({}, token_options(signer))
+    names = [f"r/{i:03}" for i in range(300)]
+    data = b'{"schemaVersion":2,"manifests":[]}'
+    layer = noise(1000, "in many")
+    few = [grant(n, "pull") for n in names[::30]]
+    catalog = {"type": "registry", "name": "catalog", "actions": ["*"]}
+
+    def holder(*granted):
+        return Client(daemon.address, token=signer.sign(signer.claims("ci", list(granted))))
+
+    for at in range(0, len(names), 100):
+        pushing = holder(*(grant(n, "pull", "push") for n in names[at:at + 100]))
+        for n in names[at:at + 100]:
+            kind = ("Content-Type", OCI["index"])
+            assert pushing.call("PUT", f"/v2/{n}/manifests/1", data, [kind]).status == 201
+            query = f"blobs/uploads/?digest={digest_of(layer)}"
+            assert pushing.call("POST", f"/v2/{n}/{query}", layer).status == 201
+    reader = holder(catalog, *few)
+    stranger = holder(grant("new", "push", "pull"))
+    before_s = cpu_s(daemon)
+    for _ in range(20):
+        got = reader.get("/v2/_catalog")
+        assert json.loads(got.body)["repositories"] == names[::30], got
+        got = stranger.call("POST", f"/v2/new/blobs/uploads/?mount={digest_of(layer)}")
+        assert got.status == 202, got
+    # 12,000 signatures take much longer.
+    assert cpu_s(daemon) - before_s < 0.3
+    mounting = holder(grant("new", "push", "pull"), *few)
+    got = mounting.call("POST", f"/v2/new/blobs/uploads/?mount={digest_of(layer)}")
+    assert got.status == 201, got
 
 
 def test_bad_signed_tokens(signer, cachalot, tmp_path):

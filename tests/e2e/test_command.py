@@ -119,7 +119,9 @@ def test_status_of_upstreams(hub, item, cachalot):
     assert daemon.status()["daemon"]["stale_answers"] == 1
 
     text = daemon.command("status").stdout
-    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    rows = {}
+    for line in filter(None, text.splitlines()):
+        rows[line.split()[0]] = rows.get(line.split()[0], "") + line
     assert "1 answers since its start were stale" in text
     assert "left alone for" in rows[HUB] and "7 of 100 left (6h)" in rows[HUB]
     assert "down since" in rows["down.test"] and "never" in rows["down.test"]

@@ -106,7 +106,7 @@ def test_identity_is_kept(daemon):
     item = daemon.hub.hold(image.image("same", (SIZE,), DOCKER), "library/base", "1")
     pull(daemon, item, "library/base", "1")
     p = Pusher(daemon.address, "team/base")
-    assert all(p.has_blob(b.digest) for b in item.blobs)
+    until("all is recorded", lambda: all(p.has_blob(b.digest) for b in item.blobs))
     assert p.put_manifest("1", item.data, item.media_type).status == 201
     assert duplicates(daemon)["contents"] == []
     assert daemon.metric("duplicate_blobs_total") == 0

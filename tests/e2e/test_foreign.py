@@ -9,8 +9,10 @@ import pytest
 from lib import image
 from lib.hub import Hub
 from lib.image import ACCEPT, DOCKER, Blob, Manifest, noise
-from lib.paths import MCR, blob, manifest
+from lib.paths import HUB, MCR, blob, manifest
 from lib.pki import Authority
+from lib.windows import foreign_layer
+from lib.windows import windows_image as foreign_image
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 REPOSITORY = "windows/nanoserver"
@@ -113,6 +115,65 @@ def test_resumed(world, store):
     daemon = world([url_in(store)], host_of(store))
     assert daemon.get(PATH).body == LAYER
     assert [r.range for r in store.requests] == [None, "bytes=150000-"]
+
+
+LARGE = noise(3_000_000, "large foreign layer")
+
+
+def large_world(hub, cachalot, urls):
+    """A layer that is worth keeping when the line breaks, named with this url by a manifest
+    of the same repository of each of these registries; returns the daemon and the layer's
+    path in each."""
+    digest = image.digest_of(LARGE)
+    upstreams = {}
+    for registry, (host, url) in urls.items():
+        item = foreign_image([foreign_layer(LARGE, [url])], "10.0.17763.1", registry)
+        hub.hold(item, REPOSITORY, registry)
+        del hub.blobs[REPOSITORY, digest]
+        upstreams[registry] = {"url": hub.url, "retries": 0, "foreign-hosts": host_of(host)}
+    daemon = cachalot(upstreams)
+    for registry in urls:
+        got = daemon.get(manifest(REPOSITORY, registry, registry), fields=ACCEPT)
+        assert got.status == 200
+    daemon.wait_idle()
+    return daemon, [blob(REPOSITORY, digest, registry) for registry in urls]
+
+
+def break_off(daemon, path):
+    assert not daemon.get(path).complete
+    daemon.wait_idle()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_left_half_way(hub, store, cachalot, restart):
+    """A later pull through the same repository goes on where the line broke, once the
+    registry has said again that it has it not."""
+    url = url_in(store, store.hold_blob("store", LARGE))
+    daemon, (path,) = large_world(hub, cachalot, {MCR: (store, url)})
+    store.fault("/blobs/", truncate_after=2_000_000, times=1)
+    break_off(daemon, path)
+    if restart:
+        daemon.stop()
+        daemon.start()
+    assert daemon.get(path).body == LARGE
+    assert [r.range for r in store.requests] == [None, "bytes=2000000-"]
+
+
+@pytest.mark.parametrize("registry_has_it", [False, True])
+def test_left_half_way_by_another(hub, store, cachalot, evil, registry_has_it):
+    """What a url of another repository's manifest left is not gone on with: it may be
+    anything. Nor does the registry, when it has the layer, finish what a url began."""
+    bad = evil.hold_blob("store", noise(len(LARGE), "not the layer"))
+    good = store.hold_blob("store", LARGE)
+    daemon, (theirs, ours) = large_world(hub, cachalot, {HUB: (evil, url_in(evil, bad)),
+                                                         MCR: (store, url_in(store, good))})
+    evil.fault("/blobs/", truncate_after=2_000_000)
+    break_off(daemon, theirs)
+    if registry_has_it:
+        hub.blobs[REPOSITORY, good] = LARGE
+    assert daemon.get(ours).body == LARGE
+    asked, = hub.asked("GET", "/blobs/")[-1:] if registry_has_it else store.requests
+    assert asked.range is None and daemon.metric("verify_failures_total") == 0
 
 
 def test_each_url_in_turn(world, store, closing):

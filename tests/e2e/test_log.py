@@ -7,6 +7,7 @@ import re
 from lib import image, rawhttp
 from lib.image import ACCEPT, noise
 from lib.paths import HUB, blob, manifest, tags
+from lib.pusher import EVERYBODY, Pusher
 
 DATA = noise(200_000, "log")
 
@@ -76,6 +77,24 @@ def test_one_line_whatever_is_sent(hub, cachalot):
     daemon.wait_access(3)
     for line in daemon.stderr_path.read_text().splitlines():
         json.loads(line)
+
+
+def test_upload_ids(cachalot):
+    """Who has the id of an upload session has the session: however a request with it ends, the
+    log has the beginning alone."""
+    daemon = cachalot({}, EVERYBODY)
+    p = Pusher(daemon.address, "team/app")
+    s = p.begin()
+    s.patch(b"abc")
+    s.status()
+    asked = [s.location, s.location + "?digest=nonsense", "/v2/UPPER/x/blobs/uploads/" + s.id,
+             s.location + "/more", s.location.replace("/v2/", "/v2/docker.io/")]
+    for path in asked:
+        for method in ("GET", "PUT", "HEAD", "POST"):
+            p.call(method, path)
+    daemon.wait_access(3 + 4 * len(asked))
+    said = daemon.stderr_path.read_text()
+    assert s.id[:9] not in said and s.id[:8] in said
 
 
 def test_client_left(hub, cachalot):

@@ -216,6 +216,61 @@ def test_under_way(hub, daemon, secret):
     assert c.read_response().body == layer_of(secret).data
 
 
+def common(a, b):
+    """How many bytes are the same from the front."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_left_half_way(hub, cachalot, closing, restart):
+    """What a broken pull of alice's leaves goes on for her alone. Whoever has an open
+    repository of which a manifest names her layer, with the url and the size of any other
+    file, is not sent her bytes, though they are not verified yet."""
+    hub.accepted[SECRET] = {ALICE[0][1]}
+    layer = layer_of(hub.hold(image.image("private", (6_000_000,)), SECRET, "1"))
+    store = closing(Hub("127.0.0.2"))
+    other = noise(7_000_000, "any file of an allowed host")
+    url = f"{store.url}/v2/store/blobs/{store.hold_blob('store', other)}"
+    bait = foreign_layer(other, [url])
+    bait.extra["digest"] = layer.digest
+    hub.hold(windows_image([bait], "10.0.17763.1"), "evil/app", "1")
+    del hub.blobs["evil/app", bait.digest]
+    daemon = cachalot({HUB: upstream_of(hub, **{"foreign-hosts": "%s:%d" % store.address,
+                                                "tag-ttl": "1h"})})
+    assert daemon.get(manifest("evil/app", "1"), fields=ACCEPT).status == 200
+    daemon.wait_idle()
+
+    hub.fault(SECRET + "/blobs/", truncate_after=4_000_000)
+    path = blob(SECRET, layer.digest)
+    assert not daemon.get(path, fields=ALICE).complete
+    daemon.wait_idle()
+    if restart:
+        daemon.stop()
+        daemon.start()
+    got = daemon.get(blob("evil/app", layer.digest))
+    assert common(got.body, layer.data) < 10
+    assert all(r.range is None for r in store.requests) and store.count() == 1
+    daemon.wait_idle()
+    hub.heal()
+    assert daemon.get(path, fields=ALICE).body == layer.data
+
+
+def test_goes_on_for_alice(hub, daemon):
+    """Her own next pull has the rest alone fetched."""
+    hub.accepted[SECRET] = {ALICE[0][1]}
+    layer = layer_of(hub.hold(image.image("private", (6_000_000,)), SECRET, "1"))
+    path = blob(SECRET, layer.digest)
+    hub.fault("/blobs/", truncate_after=4_000_000)
+    assert not daemon.get(path, fields=ALICE).complete
+    daemon.wait_idle()
+    hub.heal()
+    hub.forget()
+    assert daemon.get(path, fields=BOB).status == 401
+    assert daemon.get(path, fields=ALICE).body == layer.data
+    assert "bytes=4000000-" in [r.range for r in hub.asked("GET", layer.digest)]
+    assert hub.bytes_sent() < 2_010_000
+
+
 def test_no_credential_leaks(hub, daemon, secret):
     """No credential appears in the log, nor in the metrics."""
     pull(daemon, secret, ALICE)

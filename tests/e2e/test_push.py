@@ -635,7 +635,7 @@ def test_log_and_metrics(cachalot):
         ("POST", 400, "upload-digest"), ("POST", 201, "mounted"), ("DELETE", 202, "deleted"),
         ("HEAD", 404, "local-blob-unknown")}
     assert all(x["door"] == "local" and x["repository"] == "team/app" for x in lines.values())
-    assert lines["PATCH", 202, "accepted"]["reference"] == s.id
+    assert lines["PATCH", 202, "accepted"]["reference"] == s.id[:8]
     m = daemon.metrics()
     assert m["cachalot_upload_bytes_total"] == 2 * len(DATA) - 1
     assert m["cachalot_uploads"] == 0

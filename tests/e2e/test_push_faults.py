@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lib import image, rawhttp, tracer
+from lib.access import Client
 from lib.crowd import Crowd, together
 from lib.image import OCI, digest_of, noise
 from lib.paths import HUB
@@ -339,18 +340,43 @@ def test_abandoned(cachalot, tmp_path):
     assert daemon.stored() == {DIGEST} and other.stored() == set()
 
 
+def begin_many(c, p, count):
+    """So many sessions by one connection; their answers."""
+    for _ in range(count):
+        begin_request(c, "POST", p.path("blobs/uploads/"), 0)
+        got = read_answer(c)
+        assert got.status == 202
+        yield got
+
+
 @pytest.mark.slow
 def test_too_many_sessions(daemon, p):
-    """There may be 4,096 sessions: one more is 503 with Retry-After until one has ended."""
+    """One client begins more sessions than there may be: he goes on, at the cost of his own
+    that have no bytes, the oldest first; nobody else is refused."""
     with rawhttp.Connection(p.address) as c:
-        for _ in range(4096):
-            begin_request(c, "POST", p.path("blobs/uploads/"), 0)
-            got = read_answer(c)
-            assert got.status == 202
+        oldest = Session(p, next(begin_many(c, p, 1)))
+        used = p.begin()
+        used.patch(DATA[:1000])
+        last = [Session(p, got) for got in begin_many(c, p, 4200)][-1]
+    until("256 of them are left", lambda: daemon.metric("uploads") <= 258)
+    refused(oldest.status(), 404, "BLOB_UPLOAD_UNKNOWN")
+    assert used.put(DIGEST, DATA[1000:]).status == 201
+    assert last.put(DIGEST, DATA).status == 201
+    assert p.begin().put(DIGEST, DATA).status == 201
+
+
+def test_too_many_sessions_with_bytes(daemon, p):
+    """Of one client 256 sessions with bytes may rest: one more is 503 with Retry-After until
+    one of his has ended. A client at another address is let."""
+    sessions = [p.begin() for _ in range(256)]
+    for s in sessions:
+        assert s.patch(b"x").status == 202
+    until("another one is refused", lambda: p.post().status == 503)
     refused_one = p.post()
     refused(refused_one, 503, "UNKNOWN")
     assert int(refused_one["Retry-After"]) > 0
-    assert Session(p, got).cancel().status == 204
+    assert Client(p.address, source="127.0.0.2").begin_push(p.repository).status == 202
+    assert sessions[0].cancel().status == 204
     assert p.begin().put(DIGEST, DATA).status == 201
 
 
@@ -747,6 +773,20 @@ def test_sync_fails(daemon, p, what, call):
     daemon.start()
     assert p.push_blob(DATA) and put_index(p).status == 201
     assert p.blob(DIGEST).body == DATA and p.manifest("1").body == INDEX
+
+
+@traced
+def test_manifest_is_removed_meanwhile(daemon, p):
+    """Its file is written before it is recorded. Another push of the same bytes that is
+    refused in between takes the file away: what is answered with 201 is there all the same."""
+    path = daemon.blob_path(digest_of(INDEX))
+    with tracer.Tracer(daemon, "fsync", inject="delay_exit=1500000"):
+        crowd = Crowd().add(put_index, p)
+        until("the file is written", path.exists)
+        path.unlink()
+        assert [got.status for got in crowd.join()] == [201]
+    assert p.manifest("1").body == INDEX
+    assert path.read_bytes() == INDEX
 
 
 # --- drain ---

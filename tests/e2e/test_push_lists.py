@@ -8,10 +8,12 @@ import pytest
 
 from lib import rawhttp
 from lib.cachalot import Cachalot
+from lib.crowd import together
 from lib.hub import Hub
 from lib.image import ACCEPT, OCI, digest_of, image
 from lib.paths import HUB, manifest
-from lib.pusher import EVERYBODY, Pusher, next_page, pages, refused
+from lib.pusher import (EVERYBODY, Pusher, begin_request, next_page, pages, read_answer,
+                        refused)
 
 INDEX = b'{"schemaVersion":2,"manifests":[]}'
 TAGS = sorted(["1.0", "1.10", "1.2", "A", "Z", "_x", "a", "a-b", "a.b", "a_b", "latest", "z"])
@@ -212,6 +214,32 @@ def test_catalog_of_what_one_may_pull(team):
     answers = pages(team.address, "/v2/_catalog?n=2")
     assert [repositories(a) for a in answers] == [["a", "a/b"], ["b"]]
     assert next_page(team.get("/v2/_catalog?n=3")) is None
+
+
+@pytest.mark.slow
+def test_catalog_of_few_among_many(cachalot):
+    """However many one may not pull from, a page takes no longer than for 20,000 of them: it
+    ends early, and its Link leads on to the rest."""
+    daemon = cachalot({}, EVERYBODY)
+    hidden = [f"h/{i:05}" for i in range(20_500)]
+
+    def put(names):
+        with daemon.connect() as c:
+            for name in names:
+                begin_request(c, "PUT", f"/v2/{name}/manifests/1", len(INDEX),
+                              [("Content-Type", OCI["index"])])
+                c.send(INDEX)
+                assert read_answer(c).status == 201
+
+    together(16, lambda i: put(hidden[i::16]))
+    put(["a", "z"])
+    daemon.sections["access everybody"]["repositories"] = "a z"
+    daemon.write_config()
+    daemon.hup()
+    for query in ("", "?n=1", "?n=2"):
+        answers = pages(daemon.address, "/v2/_catalog" + query)
+        found = [repositories(a) for a in answers]
+        assert sum(found, []) == ["a", "z"] and 2 <= len(found) <= 3, found
 
 
 def test_catalog_of_nothing(cachalot):

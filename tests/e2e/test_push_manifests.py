@@ -13,7 +13,10 @@ from lib.cachalot import Cachalot
 from lib.clients import Skopeo, check_dir
 from lib.crowd import together
 from lib.image import ACCEPT, DOCKER, OCI, digest_of, noise
-from lib.pusher import EVERYBODY, Pusher, errors, pages, refused, values
+from lib.paths import HUB
+from lib.paths import manifest as manifest_of
+from lib.pusher import EVERYBODY, Pusher, begin_request, errors, pages, refused, values
+from lib.wait import until
 
 MANIFEST_MAX = 4 * 1024 * 1024
 FOREIGN = [
@@ -137,6 +140,16 @@ def test_with_tags(q):
         check_held(q, tag, data, OCI["manifest"])
 
 
+def test_with_many_long_tags(q):
+    """As many and as long as they may be: all are said, and how long the answer is."""
+    data = text(annotations={"many": "tags"})
+    tags = [f"t{i:02}" + "x" * 125 for i in range(32)]
+    query = "&".join(f"tag={t}" for t in tags)
+    made = q.put_manifest(f"{digest_of(data)}?{query}", data)
+    check_made(q, made, data, OCI["manifest"])
+    assert values(made, "OCI-Tag") == tags and made["Content-Length"] == "0"
+
+
 def test_tag_moves(q):
     """"Pushing Manifests": a tag that is pushed again leads to the new manifest; the old one
     stays under its digest."""
@@ -180,6 +193,44 @@ def test_without_media_type(q):
     check_made(q, made, data, OCI["manifest"])
 
 
+def test_type_of_others(daemon, q):
+    """Who pushes the same bytes under another type changes nothing for those that have them."""
+    data = json.dumps({k: v for k, v in document(annotations={"a": "b"}).items()
+                       if k != "mediaType"}).encode()
+    assert q.put_manifest("1", data, OCI["manifest"]).status == 201
+    other = some_repository(daemon)
+    other.push_blob(b"{}")
+    made = other.put_manifest("1", data, DOCKER["manifest"])
+    check_made(other, made, data, DOCKER["manifest"])
+    check_held(q, "1", data, OCI["manifest"])
+    check_held(q, digest_of(data), data, OCI["manifest"])
+    check_held(other, "1", data, DOCKER["manifest"])
+
+
+@pytest.mark.parametrize("pushed_first", [False, True], ids=["pulled", "pushed"])
+def test_type_of_an_upstream(hub, cachalot, pushed_first):
+    """Nor for those who pull them from a registry, whoever came first."""
+    config = image.Blob(OCI["config"], b'{"os":"linux"}')
+    data = json.dumps({"schemaVersion": 2, "config": config.descriptor(), "layers": []}).encode()
+    hub.hold(image.Manifest(OCI["manifest"], data, {}, [config]), "library/app", "1")
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}}, EVERYBODY)
+
+    def pull():
+        got = daemon.get(manifest_of("library/app", "1"), fields=ACCEPT)
+        assert got.status == 200 and got.body == data
+        assert got["Content-Type"] == OCI["manifest"]
+
+    if not pushed_first:
+        pull()
+    other = Pusher(daemon.address, "team/app")
+    other.push_blob(config.data)
+    made = other.put_manifest("1", data, DOCKER["manifest"])
+    check_made(other, made, data, DOCKER["manifest"])
+    pull()
+    pull()
+    check_held(other, "1", data, DOCKER["manifest"])
+
+
 @pytest.mark.parametrize("length", [3_900_000, MANIFEST_MAX - 1, MANIFEST_MAX])
 def test_large(q, length):
     """"Pushing Manifests": up to 4 MiB, by a whole body and a chunked one."""
@@ -189,6 +240,44 @@ def test_large(q, length):
     check_made(q, q.put_manifest("1", data), data, OCI["manifest"])
     chunks = [data[i:i + 100_000] for i in range(0, length, 100_000)]
     check_made(q, q.put_manifest("2", chunks), data, OCI["manifest"])
+
+
+@pytest.mark.parametrize("count", [4096, 4097])
+def test_many_descriptors(q, count):
+    """A manifest of this many layers is work for everybody who waits for the disk."""
+    layers = [{"mediaType": FOREIGN[0], "digest": digest_of(b"%d" % i), "size": 1}
+              for i in range(count - 1)]
+    got = q.put_manifest("1", text(layers=layers))
+    if count == 4096:
+        assert got.status == 201
+    else:
+        detail = refused(got, 400, "MANIFEST_INVALID")
+        assert "4097 descriptors" in detail and "4096" in detail
+
+
+def test_many_large_at_once(cachalot):
+    """All large ones that are under way have 64 MiB; above that clients come again later.
+    Small ones go on; so do large ones when there is room again."""
+    daemon = cachalot({}, EVERYBODY)
+    q = Pusher(daemon.address, "team/app")
+    q.push_blob(b"{}")
+    data = text(annotations={"x": "a" * 1_000_000})
+    path, fields = q.path("manifests/1"), [("Content-Type", OCI["manifest"])]
+    held = [daemon.connect() for _ in range(16)]
+    for c in held:
+        begin_request(c, "PUT", path, MANIFEST_MAX, fields)
+        c.send(bytes(MANIFEST_MAX - 1))
+    daemon.wait_metric("manifest_body_bytes", 16 * MANIFEST_MAX)
+    for body in (data, [data[:300_000], data[300_000:]]):
+        got = q.put_manifest("1", body)
+        refused(got, 503, "UNKNOWN")
+        assert int(got["Retry-After"]) > 0
+    assert q.put_manifest("1", text()).status == 201
+    for c in held:
+        c.close()
+    until("there is room", lambda: daemon.metric("manifest_body_bytes") == 0)
+    assert q.put_manifest("1", data).status == 201
+    until("nothing is held", lambda: daemon.metric("manifest_body_bytes") == 0)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
@@ -354,13 +443,27 @@ def test_ambiguous(q, media_type, members):
     assert q.manifest("1").status == 404
 
 
-@pytest.mark.parametrize("media_type", ["", "json", "application/", "text/plain\x01", "a" * 300])
+@pytest.mark.parametrize("media_type", [
+    "", "json", "application/", "/json", "application/a/b", "application/a b", "application/a,b/c",
+    "application/\"a\"", "application/a<script>", "*/*", "text/plain\x01",
+    "a" * 300, "text/html", "Text/HTML; charset=utf-8", "text/plain", "text/x"])
 def test_content_type(q, media_type):
-    """"Pushing Manifests": without a Content-Type that is one nobody could say later what
-    it is: 400."""
-    got = q.call("PUT", q.path("manifests/1"), text(), [("Content-Type", media_type)])
-    assert got.status == 400, got
-    assert q.manifest("1").status == 404
+    """"Pushing Manifests": without a Content-Type that is one (RFC 6838 section 4.2) nobody
+    could say later what it is; and none is a page for browsers: 400."""
+    for data in (text(), text(mediaType=None), b'{"schemaVersion":2,"x":"<script>"}'):
+        got = q.call("PUT", q.path("manifests/1"), data, [("Content-Type", media_type)])
+        assert got.status == 400, got
+        assert q.manifest("1").status == 404
+
+
+def test_no_sniffing(q):
+    """What was pushed is for browsers what it is said to be, and nothing else."""
+    data = text(annotations={"page": "<!doctype html><script>alert(1)</script>"})
+    assert q.put_manifest("1", data).status == 201
+    digest = q.push_blob(b"<!doctype html><script>alert(1)</script>")
+    for method in ("GET", "HEAD"):
+        for got in (q.manifest("1", method), q.blob(digest, method)):
+            assert got.status == 200 and got["X-Content-Type-Options"] == "nosniff", got
 
 
 def test_no_content_type(q):
@@ -508,6 +611,21 @@ def test_fallback_tag(q):
     assert all_listed(q, subject.digest, "?artifactType=t/noted") == [descriptor]
     assert q.remove(f"manifests/{tag}").status == 202
     assert all_listed(q, subject.digest) == [known]
+
+
+def test_large_fallback_tag(q):
+    """An index of more than 256 KiB under such a tag adds nothing: it would be parsed at each
+    request, while others wait."""
+    subject = small("large fallback")
+    noted = text(annotations={"of": "a large list"})
+    assert q.put_manifest(digest_of(noted), noted).status == 201
+    descriptor = image.Blob(OCI["manifest"], noted).descriptor()
+    tag = subject.digest.replace(":", "-")
+    for size, listed in ((200_000, [digest_of(noted)]), (270_000, [])):
+        data = json.dumps({"schemaVersion": 2, "mediaType": OCI["index"],
+                           "manifests": [descriptor], "annotations": {"x": "a" * size}}).encode()
+        assert q.put_manifest(tag, data, OCI["index"]).status == 201
+        assert [d["digest"] for d in all_listed(q, subject.digest)] == listed
 
 
 def test_fallback_tag_of_something_else(q):

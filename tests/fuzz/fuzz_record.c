@@ -129,6 +129,7 @@ static void check_links(const struct input *in, const uint8_t *digest_key, size_
     uint8_t key[KEY_MAX];
     uint64_t size_bytes;
     enum link_state state;
+    const char *type;
 
     memcpy(key, text, sizeof text);
     memcpy(key + sizeof text, digest_key, len);
@@ -136,6 +137,8 @@ static void check_links(const struct input *in, const uint8_t *digest_key, size_
     if (is_read(link_get_state(in->txn, &name, &in->digest, &state))) {
         CHECK(state == LINK_HAS || state == LINK_DELETED);
         CHECK(link_get(in->txn, &name, &in->digest) == (state == LINK_HAS ? 0 : ERR_NOT_FOUND));
+        if (link_get_media_type(in->txn, &name, &in->digest, &type) == 0)
+            CHECK(state == LINK_HAS && type[0] != '\0');
     }
 
     memcpy(key, digest_key, len);

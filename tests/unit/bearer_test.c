@@ -289,6 +289,67 @@ static void access_is_for_one_repository(void **state)
     }
 }
 
+/* Of a token that is read once, each name has what it has when the token is read for it. */
+static void all_grants_are_those_of_each(void **state)
+{
+    (void)state;
+    struct bed *b = bed_ec();
+
+    for (size_t i = 0; i < sizeof access_rows / sizeof access_rows[0]; i++) {
+        const struct access_row *r = &access_rows[i];
+        char *json = mem_format("{" WHO "," TIMES ",\"access\":%s}", r->access);
+        char *token = jwt_sign(b->pair, b->head, json);
+        struct bearer_grants *grants;
+        const char *why;
+
+        assert_int_equal(bearer_grants_read(&b->policy, token, strlen(token), NOW, &grants, &why),
+                         0);
+        if (r->name != NULL && bearer_grants_for(grants, r->name) != r->grants)
+            fail_msg("%s: %u", r->access, bearer_grants_for(grants, r->name));
+        bearer_grants_free(&grants);
+        assert_null(grants);
+        free(token);
+        free(json);
+    }
+    bed_free(b);
+}
+
+static void grants_are_found_among_many(void **state)
+{
+    (void)state;
+    struct bed *b = bed_ec();
+    char *list = mem_format(REPOSITORY("r/50", "[\"push\"]"));
+
+    for (unsigned i = 0; i < 100; i++) {
+        char *longer = mem_format("%s," REPOSITORY("r/%u", "[\"pull\"]"), list, i * 37 % 100);
+        free(list);
+        list = longer;
+    }
+    char *json = mem_format("{" WHO "," TIMES ",\"access\":[%s]}", list);
+    char *token = jwt_sign(b->pair, b->head, json);
+    struct bearer_grants *grants = NULL;
+    const char *why;
+    assert_int_equal(bearer_grants_read(&b->policy, token, strlen(token), NOW, &grants, &why), 0);
+    for (unsigned i = 0; i < 101; i++) {
+        struct name n = {"", ""};
+
+        snprintf(n.repository, sizeof n.repository, "r/%u", i);
+        unsigned expected = i == 50 ? RIGHT_PULL | RIGHT_PUSH : i < 100 ? RIGHT_PULL : 0;
+        assert_int_equal(bearer_grants_for(grants, &n), expected);
+    }
+    bearer_grants_free(&grants);
+
+    token[strlen(token) - 3] ^= 1;
+    assert_int_equal(bearer_grants_read(&b->policy, token, strlen(token), NOW, &grants, &why),
+                     ERR_INVALID);
+    assert_non_null(strstr(why, "signature"));
+    assert_null(grants);
+    free(token);
+    free(json);
+    free(list);
+    bed_free(b);
+}
+
 static void check_subject(const char *subject, const char *expected)
 {
     const struct bearer_policy policy = {.issuer = "me", .service = "here"};
@@ -323,6 +384,8 @@ int main(void)
         cmocka_unit_test(a_token_has_a_limit),
         cmocka_unit_test(claims_are_checked),
         cmocka_unit_test(access_is_for_one_repository),
+        cmocka_unit_test(all_grants_are_those_of_each),
+        cmocka_unit_test(grants_are_found_among_many),
         cmocka_unit_test(a_subject_can_be_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,6 +201,30 @@ static void test_a_write_that_fails(void **state)
     assert_int_equal(blob_open(s->store, &d, 2, &fd), ERR_MISMATCH);
 }
 
+/* What was removed meanwhile is written again, and only that. */
+static void test_restore(void **state)
+{
+    struct scratch *s = *state;
+    struct digest d = scratch_digest("hello");
+    struct digest other = scratch_digest("other");
+
+    assert_int_equal(blob_check(s->store, &d, 5), ERR_MISMATCH);
+    assert_int_equal(blob_restore(s->store, &d, "hello", 5), 0);
+    assert_int_equal(blob_check(s->store, &d, 5), 0);
+    assert_int_equal(blob_check(s->store, &d, 4), ERR_MISMATCH);
+    assert_int_equal(blob_check(s->store, &other, 5), ERR_MISMATCH);
+    assert_int_equal(blob_unlink(s->store, &d), 0);
+    assert_int_equal(blob_restore(s->store, &d, "hello", 5), 0);
+    assert_int_equal(blob_restore(s->store, &d, "HELLO", 5), 0);
+    int fd;
+    char bytes[5];
+
+    assert_int_equal(blob_open(s->store, &d, 5, &fd), 0);
+    assert_int_equal(read(fd, bytes, 5), 5);
+    assert_memory_equal(bytes, "hello", 5);
+    close(fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 
 int main(void)
@@ -213,6 +237,7 @@ int main(void)
         TEST(test_a_record_is_not_trusted_alone),
         TEST(test_each_sync_that_fails),
         TEST(test_a_write_that_fails),
+        TEST(test_restore),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,15 +111,15 @@ static void test_others_say_so_too(void **state)
 {
     struct bed *b = *state;
     const char *url = "https://go.microsoft.com/fwlink/?linkid=1";
-    struct name local, other;
+    struct name local, third;
     struct digest d;
     struct name n;
 
     assert_int_equal(name_set_local(&local, "team/app", 8), 0);
-    assert_int_equal(name_set(&other, "other.test", 10, "app", 3), 0);
+    assert_int_equal(name_set(&third, "third.test", 10, "app", 3), 0);
     put(b, url, "one", &app);
     put(b, url, "one", &local);
-    put(b, url, "one", &other);
+    put(b, url, "one", &third);
     put(b, url, "two", &local);
     assert_int_equal(claim_get(b->txn, "go.microsoft.com", "/fwlink/?linkid=1", 17, believe_one,
                                app.registry, &d, &n),

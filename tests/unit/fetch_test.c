@@ -161,6 +161,59 @@ static void test_wakes(void **state)
     assert_string_equal(got.text, "gone");
 }
 
+/* What nobody waits for is in the background, until somebody does. */
+static void test_background(void **state)
+{
+    struct fetch_table *t = fetch_table_new();
+    struct fetch *f, *same;
+    bool created;
+
+    (void)state;
+    f = fetch_join_background(t, &some_digest, NULL, &created);
+    assert_true(created && fetch_is_background(f));
+    same = fetch_join_background(t, &some_digest, NULL, &created);
+    assert_false(created);
+    assert_true(same == f && fetch_is_background(f));
+    fetch_unref(&same);
+    same = fetch_join(t, &some_digest, NULL, &created);
+    assert_false(created || fetch_is_background(f));
+    fetch_unref(&same);
+    same = fetch_join_background(t, &some_digest, NULL, &created);
+    assert_false(created || fetch_is_background(f));
+    fetch_unref(&same);
+    fetch_retire(t, f);
+    fetch_unref(&f);
+    f = fetch_join(t, &some_digest, NULL, &created);
+    assert_true(created && !fetch_is_background(f));
+    fetch_retire(t, f);
+    fetch_unref(&f);
+    fetch_table_free(&t);
+}
+
+static void test_wait_until_retired(void **state)
+{
+    struct fixture *f = *state;
+    struct waiter w = {.reader.wake = count_wake}, other = {.reader.wake = count_wake};
+    bool created;
+
+    assert_int_equal(fetch_begin(f->fetch, f->fd, SIZE, SIZE), 0);
+    fetch_verify(f->fetch);
+    assert_true(reader_wait_retired(&w.reader, f->fetch));
+    assert_true(reader_wait_retired(&other.reader, f->fetch));
+    reader_cancel(&other.reader);
+    assert_int_equal(w.wakes, 0);
+    struct fetch *old = fetch_ref(f->fetch);
+    fetch_retire(f->table, f->fetch);
+    fetch_unref(&f->fetch);
+    assert_int_equal(w.wakes, 1);
+    assert_int_equal(other.wakes, 0);
+    reader_cancel(&w.reader);
+    assert_false(reader_wait_retired(&w.reader, old));
+    fetch_unref(&old);
+    f->fetch = fetch_join(f->table, &some_digest, NULL, &created);
+    assert_true(created);
+}
+
 /* --- many readers in threads, as workers have them --- */
 
 #define READERS 8
@@ -241,6 +294,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hold_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_small_is_held_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wakes, setup, teardown),
+        cmocka_unit_test(test_background),
+        cmocka_unit_test_setup_teardown(test_wait_until_retired, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
     };
 

@@ -35,16 +35,18 @@ struct bed {
     int opened, opened_err, broken_err, ended, ended_err;
     uint64_t kept_bytes, drained_bytes;
     struct extents kept;
+    bool kept_elsewhere;
     uint64_t at; /* where append_raw goes on */
 };
 
-static inline void on_opened(void *arg, int err, const struct extents *kept)
+static inline void on_opened(void *arg, int err, const struct extents *kept, bool is_elsewhere)
 {
     struct bed *b = arg;
 
     b->opened++;
     b->opened_err = err;
     b->kept = *kept;
+    b->kept_elsewhere = is_elsewhere;
     b->kept_bytes = extents_front(kept);
     b->at = b->kept_bytes;
 }
@@ -131,18 +133,25 @@ static inline struct digest digest_of_data(const struct bed *b, enum digest_alg 
     return d;
 }
 
-static inline void begin(struct bed *b, const struct digest *d)
+static inline void begin_of(struct bed *b, const struct digest *d, const struct name *n,
+                            bool is_private, bool is_elsewhere)
 {
-    struct name n = scratch_name("docker.io", "library/alpine");
     bool created;
 
     fetch_unref(&b->fetch);
-    b->fetch = fetch_join(b->fetches, d, NULL, &created);
+    b->fetch = fetch_join(b->fetches, d, is_private ? n : NULL, &created);
     assert_true(created);
     b->opened = b->ended = b->broken_err = 0;
     b->drained_bytes = 0;
-    b->intake = intake_new(b->hasher, b->fetch, &n, &calls, b);
+    b->intake = intake_new(b->hasher, b->fetch, n, is_elsewhere, &calls, b);
     AWAIT(b, b->opened == 1);
+}
+
+static inline void begin(struct bed *b, const struct digest *d)
+{
+    struct name n = scratch_name("docker.io", "library/alpine");
+
+    begin_of(b, d, &n, false, false);
 }
 
 static inline struct fetch_view view(struct bed *b)

@@ -265,7 +265,7 @@ static void test_abandoned_at_once(void **state)
     bool created;
 
     b->fetch = fetch_join(b->fetches, &d, NULL, &created);
-    b->intake = intake_new(b->hasher, b->fetch, &n, &calls, b);
+    b->intake = intake_new(b->hasher, b->fetch, &n, false, &calls, b);
     abandon(b, false);
     expect_failed(b, OUT_UPSTREAM_BROKEN);
     assert_int_equal(b->opened, 0);
@@ -284,7 +284,7 @@ static void test_many_at_once(void **state)
     for (size_t i = 0; i < MANY; i++) {
         digests[i] = digest_of_data(b, DIGEST_SHA256, MIB + i);
         struct fetch *f = fetch_join(b->fetches, &digests[i], NULL, &created);
-        intakes[i] = intake_new(b->hasher, f, &n, &calls, b);
+        intakes[i] = intake_new(b->hasher, f, &n, false, &calls, b);
         fetch_unref(&f);
     }
     AWAIT(b, b->opened == MANY);

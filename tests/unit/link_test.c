@@ -118,6 +118,38 @@ static int see_holder(void *arg, const struct name *n)
     return strcmp(n->repository, "stop") == 0 ? 7 : 0;
 }
 
+/* Each repository says for itself how a manifest is to be taken. */
+static void test_media_types(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_local("a");
+    struct name b = scratch_name("quay.io", "b");
+    struct digest x = scratch_digest("x");
+    struct seen one = {0};
+    const char *type;
+
+    assert_int_equal(link_get_media_type(txn, &a, &x, &type), ERR_NOT_FOUND);
+    assert_int_equal(link_put(txn, &a, &x, 1), 0);
+    assert_int_equal(link_get_media_type(txn, &a, &x, &type), ERR_NOT_FOUND);
+    assert_int_equal(link_put_manifest(txn, &a, &x, "a/one", 2), 0);
+    assert_int_equal(link_put_manifest(txn, &b, &x, "a/two", 2), 0);
+    assert_int_equal(link_get(txn, &a, &x), 0);
+    assert_int_equal(link_get_media_type(txn, &a, &x, &type), 0);
+    assert_string_equal(type, "a/one");
+    assert_int_equal(link_get_media_type(txn, &b, &x, &type), 0);
+    assert_string_equal(type, "a/two");
+    /* Seen again, also as a blob. */
+    assert_int_equal(link_put(txn, &a, &x, 30), 0);
+    assert_int_equal(link_get_media_type(txn, &a, &x, &type), 0);
+    assert_string_equal(type, "a/one");
+    assert_int_equal(link_walk(txn, &a, see, &one), 0);
+    assert_int_equal(one.sum_s, 30);
+    assert_int_equal(link_delete(txn, &a, &x, 40), 0);
+    assert_int_equal(link_get(txn, &a, &x), ERR_NOT_FOUND);
+    assert_int_equal(link_get_media_type(txn, &a, &x, &type), ERR_NOT_FOUND);
+    db_abort(&txn);
+}
+
 static void test_holders(void **state)
 {
     struct db_txn *txn = scratch_write(*state);
@@ -272,7 +304,7 @@ int main(void)
         TEST(test_deleted), TEST(test_local_names_are_apart),
         TEST(test_holders), TEST(test_sources),
         TEST(test_lists),   TEST(test_list_limits),
-        TEST(test_damage),
+        TEST(test_damage),  TEST(test_media_types),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,6 +107,43 @@ static void test_sparse_index(void **state)
     db_abort(&txn);
 }
 
+static void expect_type(struct db_txn *txn, const char *repository, const struct digest *d,
+                        const char *media_type)
+{
+    struct name n = scratch_local(repository);
+    struct manifest_record r;
+
+    assert_int_equal(local_find_manifest(txn, &n, d, &r), 0);
+    assert_string_equal(r.media_type, media_type);
+}
+
+/* Who pushes the bytes of others under another type changes nothing for them; who has a
+ * better one than a type that nobody knows does. */
+static void test_types_of_others(void **state)
+{
+    static const char text[] = "{\"schemaVersion\":2}";
+    static const char other[] = "application/vnd.docker.distribution.manifest.v2+json";
+    struct db_txn *txn = scratch_write(*state);
+    struct digest d = push_manifest(txn, "odd", "a/b", text, NULL);
+    struct manifest_record r;
+
+    assert_int_equal(manifest_get(txn, &d, &r), 0);
+    assert_string_equal(r.media_type, "a/b");
+    push_manifest(txn, "a", IMAGE, text, NULL);
+    push_manifest(txn, "b", other, text, NULL);
+    push_manifest(txn, "c", "a/c", text, NULL);
+    assert_int_equal(manifest_get(txn, &d, &r), 0);
+    assert_string_equal(r.media_type, IMAGE);
+    expect_type(txn, "odd", &d, "a/b");
+    expect_type(txn, "a", &d, IMAGE);
+    expect_type(txn, "b", &d, other);
+    expect_type(txn, "c", &d, "a/c");
+    /* In one repository the last push counts. */
+    push_manifest(txn, "a", other, text, NULL);
+    expect_type(txn, "a", &d, other);
+    db_abort(&txn);
+}
+
 static void test_put_manifest(void **state)
 {
     static const char *const tags[] = {"v1", "latest", "v1"};
@@ -238,6 +275,91 @@ static void test_delete_manifest(void **state)
     db_abort(&txn);
 }
 
+static uint64_t count(struct db_txn *txn, enum db_table table)
+{
+    uint64_t n;
+
+    assert_int_equal(db_count(txn, table, &n), 0);
+    return n;
+}
+
+static char *foreign_text(const char *note)
+{
+    struct digest d = scratch_digest("foreign");
+    char text[DIGEST_TEXT_MAX];
+
+    return mem_format("{\"schemaVersion\":2,\"mediaType\":\"" IMAGE
+                      "\",\"layers\":[{\"mediaType\":\"" FOREIGN
+                      "\",\"digest\":\"%s\",\"size\":7,\"urls\":[\"https://h/1\","
+                      "\"https://h/2\",\"https://h/3\"]}],\"annotations\":{\"note\":\"%s\"}}",
+                      digest_text(&d, text), note);
+}
+
+/* What a manifest said of its children goes with it, but for what another one says, too. */
+static void test_delete_leaves_nothing(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_local("a"), b = scratch_local("b");
+    struct digest child = scratch_digest("foreign");
+    char *one_text = foreign_text("one"), *two_text = foreign_text("two");
+    uint64_t size_bytes;
+
+    struct digest one = push_manifest(txn, "a", IMAGE, one_text, "one");
+    struct digest two = push_manifest(txn, "a", IMAGE, two_text, "two");
+
+    push_manifest(txn, "b", IMAGE, two_text, "two");
+    assert_int_equal(count(txn, DB_URLS), 2);
+    assert_int_equal(count(txn, DB_PARENTS), 2);
+    assert_int_equal(local_delete_manifest(txn, &a, &one, NOW_S), 0);
+    assert_int_equal(source_get(txn, &child, &a, &size_bytes), 0);
+    assert_int_equal(count(txn, DB_PARENTS), 1);
+    assert_int_equal(count(txn, DB_MANIFESTS), 1);
+    assert_int_equal(local_delete_manifest(txn, &a, &two, NOW_S), 0);
+    assert_int_equal(source_get(txn, &child, &a, &size_bytes), ERR_NOT_FOUND);
+    assert_int_equal(source_get(txn, &child, &b, &size_bytes), 0);
+    assert_int_equal(count(txn, DB_URLS), 2);
+    assert_int_equal(count(txn, DB_PARENTS), 1);
+    assert_int_equal(find_manifest(txn, "b", &two), 0);
+    assert_int_equal(local_delete_manifest(txn, &b, &two, NOW_S), 0);
+    assert_int_equal(count(txn, DB_SOURCES), 0);
+    assert_int_equal(count(txn, DB_URLS), 0);
+    assert_int_equal(count(txn, DB_PARENTS), 0);
+    assert_int_equal(count(txn, DB_MANIFESTS), 0);
+    /* Pushed again, all is there again. */
+    push_manifest(txn, "a", IMAGE, two_text, "two");
+    assert_int_equal(find_manifest(txn, "a", &two), 0);
+    assert_int_equal(count(txn, DB_URLS), 2);
+    assert_int_equal(count(txn, DB_PARENTS), 1);
+    free(one_text);
+    free(two_text);
+    db_abort(&txn);
+}
+
+/* What an upstream says stays, also of a manifest that was pushed as well. */
+static void test_delete_what_an_upstream_has(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_local("a"), upstream = scratch_name("docker.io", "alpine");
+    struct digest child = scratch_digest("foreign");
+    char *text = foreign_text("both");
+    struct manifest *m = parse(IMAGE, text);
+    struct digest d = push_manifest(txn, "a", IMAGE, text, "one");
+    struct manifest_record r;
+    uint64_t size_bytes;
+
+    assert_int_equal(manifest_put(txn, &upstream, &d, m, BLOB_PUBLIC, strlen(text), NOW_S), 0);
+    assert_int_equal(count(txn, DB_URLS), 2 + 3);
+    assert_int_equal(local_delete_manifest(txn, &a, &d, NOW_S), 0);
+    assert_int_equal(count(txn, DB_URLS), 3);
+    assert_int_equal(count(txn, DB_PARENTS), 1);
+    assert_int_equal(source_get(txn, &child, &upstream, &size_bytes), 0);
+    assert_int_equal(source_get(txn, &child, &a, &size_bytes), ERR_NOT_FOUND);
+    assert_int_equal(manifest_get(txn, &d, &r), 0);
+    manifest_free(&m);
+    free(text);
+    db_abort(&txn);
+}
+
 /* Asked for as a blob, it leaves no tag that leads nowhere. */
 static void test_delete_manifest_as_a_blob(void **state)
 {
@@ -281,9 +403,15 @@ static void test_delete_tag(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_missing),         TEST(test_sparse_index),
-        TEST(test_put_manifest),    TEST(test_manifest_of_an_upstream),
-        TEST(test_delete_manifest), TEST(test_delete_manifest_as_a_blob),
+        TEST(test_missing),
+        TEST(test_sparse_index),
+        TEST(test_put_manifest),
+        TEST(test_types_of_others),
+        TEST(test_manifest_of_an_upstream),
+        TEST(test_delete_manifest),
+        TEST(test_delete_leaves_nothing),
+        TEST(test_delete_what_an_upstream_has),
+        TEST(test_delete_manifest_as_a_blob),
         TEST(test_delete_tag),
     };
 

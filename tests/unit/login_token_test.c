@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proxy/bearer.h"
 #include "tests/unit/login_bed.h"
 
 /* --- a clock of this program's own --- */
@@ -50,6 +51,43 @@ static char *bearer_field(struct bed *b, int expires_in_s, const char *actions)
     free(claims);
     free(token);
     return field;
+}
+
+/* What is asked about many repositories is what is asked about one, while the token is good. */
+static void all_that_a_token_grants(void **state)
+{
+    struct bed *b = *state;
+    const struct name other = {"", "team/other"};
+    char *field = bearer_field(b, 60, "\"pull\"");
+    struct login_order o = {.config = b->config, .authorization = field};
+
+    /* There is no token server, or not yet. */
+    assert_null(login_grants(&o));
+    config_unref(&b->config);
+    o.config = b->config = load_tokens(b);
+    struct bearer_grants *grants = login_grants(&o);
+    assert_non_null(grants);
+    assert_int_equal(bearer_grants_for(grants, &app), RIGHT_PULL);
+    assert_int_equal(bearer_grants_for(grants, &other), 0);
+    bearer_grants_free(&grants);
+    free(field);
+}
+
+static void what_is_no_token_grants_nothing(void **state)
+{
+    struct bed *b = *state;
+    const char *fields[] = {"Bearer x", "Basic YTpi", "Bearer", ""};
+    char *field = bearer_field(b, -3600, "\"pull\"");
+
+    config_unref(&b->config);
+    b->config = load_tokens(b);
+    struct login_order o = {.config = b->config, .authorization = field};
+    assert_null(login_grants(&o));
+    free(field);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        o.authorization = fields[i];
+        assert_null(login_grants(&o));
+    }
 }
 
 static void tokens_are_checked_at_once(void **state)
@@ -248,6 +286,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(tokens_are_checked_at_once),
+        TEST(all_that_a_token_grants),
+        TEST(what_is_no_token_grants_nothing),
         TEST(tokens_and_rules_do_not_mix),
         TEST(passes_say_who_it_is),
         TEST(another_password_ends_a_pass),

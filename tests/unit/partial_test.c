@@ -151,10 +151,16 @@ static void test_a_full_disk(void **state)
     assert_int_equal(umount(scratch_path(s->dir, "partial")), 0);
 }
 
+static struct partial_owner owner_of(const char *repository, bool is_private, bool is_elsewhere)
+{
+    return (struct partial_owner){scratch_name("docker.io", repository), is_private, is_elsewhere};
+}
+
 static void test_record(void **state)
 {
     struct digest d = scratch_digest("x");
-    struct partial_record stored = {.size_bytes = 1 << 20, .started_at_s = 5};
+    struct partial_record stored = {
+        .owner = owner_of("acme/secret", true, false), .size_bytes = 1 << 20, .started_at_s = 5};
     struct partial_record *r = calloc(1, sizeof *r);
     struct db_txn *txn = scratch_write(*state);
 
@@ -171,6 +177,9 @@ static void test_record(void **state)
         assert_int_equal(partial_get(txn, &d, r), 0);
         assert_true(r->size_bytes == stored.size_bytes);
         assert_int_equal(r->started_at_s, 5);
+        assert_true(name_equal(&r->owner.name, &stored.owner.name));
+        assert_true(r->owner.is_private);
+        assert_false(r->owner.is_elsewhere);
         assert_int_equal(r->extents.count, count);
         assert_memory_equal(r->extents.list, stored.extents.list,
                             count * sizeof stored.extents.list[0]);
@@ -179,6 +188,59 @@ static void test_record(void **state)
     assert_int_equal(partial_get(txn, &d, r), ERR_NOT_FOUND);
     db_abort(&txn);
     free(r);
+}
+
+/* Whose what was kept is, and who may go on with it. */
+static void test_owners(void **state)
+{
+    enum { PUBLIC, OTHER, SECRET, OTHER_SECRET, ELSEWHERE, OTHER_ELSEWHERE, SECRET_ELSEWHERE, ALL };
+    const struct partial_owner owners[ALL] = {
+        [PUBLIC] = owner_of("acme/app", false, false),
+        [OTHER] = owner_of("evil/app", false, false),
+        [SECRET] = owner_of("acme/app", true, false),
+        [OTHER_SECRET] = owner_of("evil/app", true, false),
+        [ELSEWHERE] = owner_of("acme/app", false, true),
+        [OTHER_ELSEWHERE] = owner_of("evil/app", false, true),
+        [SECRET_ELSEWHERE] = owner_of("acme/app", true, true),
+    };
+    static const unsigned admitted[ALL] = {
+        [PUBLIC] = 1u << PUBLIC | 1u << OTHER | 1u << SECRET | 1u << OTHER_SECRET,
+        [OTHER] = 1u << PUBLIC | 1u << OTHER | 1u << SECRET | 1u << OTHER_SECRET,
+        [SECRET] = 1u << SECRET,
+        [OTHER_SECRET] = 1u << OTHER_SECRET,
+        [ELSEWHERE] = 1u << ELSEWHERE | 1u << SECRET_ELSEWHERE,
+        [OTHER_ELSEWHERE] = 1u << OTHER_ELSEWHERE,
+        [SECRET_ELSEWHERE] = 1u << SECRET_ELSEWHERE,
+    };
+
+    (void)state;
+    for (unsigned kept = 0; kept < ALL; kept++) {
+        for (unsigned now = 0; now < ALL; now++) {
+            assert_int_equal(partial_owner_admits(&owners[kept], &owners[now]),
+                             (admitted[kept] >> now) & 1);
+        }
+    }
+}
+
+/* A record of version 1 does not say whose the bytes are: nobody goes on with them. */
+static void test_an_ownerless_record(void **state)
+{
+    static const uint8_t old[1 + 8 + 8 + 2] = {1, 100};
+    struct scratch *s = *state;
+    struct digest d = scratch_digest("x");
+    uint8_t key[DIGEST_KEY_MAX];
+    struct partial_record r;
+    unsigned removed;
+    struct db_txn *txn = scratch_write(s);
+    struct partial *p = open_partial(s, &d, 0);
+
+    partial_close(&p);
+    assert_int_equal(db_put(txn, DB_PARTIALS, key, digest_to_key(&d, key), old, sizeof old), 0);
+    assert_int_equal(partial_get(txn, &d, &r), ERR_DAMAGED);
+    assert_int_equal(partial_sweep(s->store, txn, 1, 600, &removed), 0);
+    assert_int_equal(removed, 1);
+    assert_int_equal(partial_get(txn, &d, &r), ERR_NOT_FOUND);
+    db_abort(&txn);
 }
 
 static void test_damaged_extents(void **state)
@@ -199,7 +261,8 @@ static void test_damaged_extents(void **state)
         {{0, UINT64_MAX}, {20, 30}, ERR_DAMAGED},
     };
     struct digest d = scratch_digest("x");
-    struct partial_record stored = {.size_bytes = 100, .extents.count = 2};
+    struct partial_record stored = {
+        .owner = owner_of("acme/app", false, false), .size_bytes = 100, .extents.count = 2};
     struct partial_record r;
     struct db_txn *txn = scratch_write(*state);
 
@@ -216,7 +279,9 @@ static void add(struct scratch *s, struct db_txn *txn, const char *what, int64_t
                 bool with_record, bool with_file)
 {
     struct digest d = scratch_digest(what);
-    struct partial_record r = {.size_bytes = 10, .started_at_s = started_at_s};
+    struct partial_record r = {.owner = owner_of("acme/app", false, false),
+                               .size_bytes = 10,
+                               .started_at_s = started_at_s};
 
     if (with_record) {
         assert_int_equal(partial_put(txn, &d, &r), 0);
@@ -303,6 +368,8 @@ int main(void)
         TEST(test_discard_after_publish_keeps_the_blob),
         TEST(test_what_is_no_file),
         TEST(test_record),
+        TEST(test_owners),
+        TEST(test_an_ownerless_record),
         TEST(test_damaged_extents),
         TEST(test_walk_files),
         TEST(test_sweep),

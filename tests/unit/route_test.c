@@ -125,7 +125,13 @@ static const struct good_row good_rows[] = {
     {"/-/healthz", REGISTRY, ENDPOINT_HEALTH, "admin - - -"},
     {"/-/healthz?ns=%", MIRROR, ENDPOINT_HEALTH, "admin - - -"},
     {"/-/token?service=a&scope=%", REGISTRY, ENDPOINT_TOKEN, "admin - - -"},
+    {"/-/setup/", REGISTRY, ENDPOINT_SETUP, "admin - - -"},
+    {"/-/setup/docker.sh", MIRROR, ENDPOINT_SETUP, "admin - - docker.sh"},
+    {"/-/setup/ca.crt", REGISTRY, ENDPOINT_CA, "admin - - -"},
     {"//-//metrics", MIRROR, ENDPOINT_METRICS, "admin - - -"},
+    {"/-/api/fetches", REGISTRY, ENDPOINT_FETCHES, "admin - - -"},
+    {"/-/api/fetch?id=7", REGISTRY, ENDPOINT_ORDERS, "admin - - -"},
+    {"/-/api/prefetch", REGISTRY, ENDPOINT_PREFETCH, "admin - - -"},
 };
 
 static void test_meanings(void **state)
@@ -175,6 +181,10 @@ static const struct bad_row bad_rows[] = {
     {"/-/", REGISTRY, OUT_NO_ROUTE},
     {"/-/healthz/", REGISTRY, OUT_NO_ROUTE},
     {"/-/other", REGISTRY, OUT_NO_ROUTE},
+    {"/-/setup", REGISTRY, OUT_NO_ROUTE},
+    {"/-/setup/../healthz", REGISTRY, OUT_NO_ROUTE},
+    {"/-/setup/a%0d%0ab", REGISTRY, OUT_NO_ROUTE},
+    {"/-/setup/docker.sh/", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a/tags/other", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a/tags/list/", REGISTRY, OUT_NO_ROUTE},
     {"/v2/a/manifests", REGISTRY, OUT_NO_ROUTE},

@@ -232,6 +232,43 @@ static void test_a_slow_job_holds_nobody_up(void **state)
     assert_int_equal(second.applied, 0);
 }
 
+/* Whichever of them waits. */
+static void test_slow_and_heavy_jobs_hold_nobody_up(void **state)
+{
+    struct bed *b = *state;
+
+    for (unsigned i = 0; i < 2; i++) {
+        sem_t gate;
+        struct trial waits = trial_new("waits", 0, 0, &gate);
+        struct trial other = trial_new("other", 0, 0, NULL);
+
+        sem_init(&gate, 0, 0);
+        waits.job.is_slow = i == 0;
+        waits.job.is_heavy = i == 1;
+        other.job.is_slow = i == 1;
+        other.job.is_heavy = i == 0;
+        storage_post(b->storage, &waits.job);
+        storage_post(b->storage, &other.job);
+        wait_for(&other.done);
+        assert_int_equal(other.done_err, 0);
+        sem_post(&gate);
+        wait_for(&waits.done);
+        assert_int_equal(waits.done_err, 0);
+    }
+}
+
+/* A record that could not be read or written is as bad as a failed commit. */
+static void test_an_io_error_of_the_index(void **state)
+{
+    struct bed *b = *state;
+    struct trial bad = trial_new("bad", 0, ERR_IO, NULL);
+
+    storage_post(b->storage, &bad.job);
+    wait_for(&bad.done);
+    assert_int_equal(bad.done_err, ERR_IO);
+    assert_false(storage_is_writable(b->storage));
+}
+
 /* The end waits for what the slow thread has. */
 static void test_a_slow_job_is_done_before_the_end(void **state)
 {
@@ -374,6 +411,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_slow_job_holds_nobody_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_slow_job_is_done_before_the_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slow_and_heavy_jobs_hold_nobody_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_io_error_of_the_index, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_jobs_share_commits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_use_is_recorded_at_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_ledger_gets_what_was_counted_once, setup,

@@ -136,7 +136,15 @@ static inline struct upload_order order(struct bed *b, struct client *c, const c
 {
     memset(c, 0, sizeof *c);
     c->err = NOT_YET;
-    return (struct upload_order){local_name(repository), b->answers, &upload_calls, c};
+    return (struct upload_order){local_name(repository), b->answers, &upload_calls, c, NULL};
+}
+
+static inline unsigned resting(struct bed *b, const char *owner)
+{
+    pthread_mutex_lock(&b->uploads->lock);
+    unsigned count = upload_owners_resting(b->uploads->owners, owner);
+    pthread_mutex_unlock(&b->uploads->lock);
+    return count;
 }
 
 static inline int answer_of(struct bed *b, struct client *c)

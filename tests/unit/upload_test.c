@@ -264,6 +264,83 @@ static void test_sessions_have_a_limit(void **state)
     free(many);
 }
 
+static void ask_begin_of(struct bed *b, struct client *c, const char *owner)
+{
+    struct upload_order o = order(b, c, "team/app");
+
+    o.owner = owner;
+    c->upload = upload_begin(b->uploads, &o, DIGEST_SHA256);
+}
+
+/* Rests with so many bytes. */
+static void leave_resting(struct bed *b, const char *owner, size_t bytes, char id[UPLOAD_ID_SIZE])
+{
+    struct client c;
+
+    ask_begin_of(b, &c, owner);
+    assert_int_equal(answer_of(b, &c), 0);
+    memcpy(id, upload_id(c.upload), UPLOAD_ID_SIZE);
+    if (bytes > 0) {
+        write_range(b, &c, 0, bytes);
+        assert_int_equal(settle(b, &c), 0);
+    }
+    upload_leave(&c.upload);
+}
+
+static void test_the_oldest_without_bytes_gives_way(void **state)
+{
+    struct bed *b = *state;
+    struct client *many = calloc(UPLOADS_MAX, sizeof *many);
+    char with_bytes[UPLOAD_ID_SIZE], empty[2][UPLOAD_ID_SIZE];
+    struct client c;
+
+    assert_non_null(many);
+    leave_resting(b, "a", 1, with_bytes);
+    leave_resting(b, "a", 0, empty[0]);
+    leave_resting(b, "b", 0, empty[1]);
+    AWAIT(b, resting(b, "a") == 2 && resting(b, "b") == 1);
+    for (unsigned i = 3; i < UPLOADS_MAX; i++)
+        ask_begin_of(b, &many[i], "a");
+    for (unsigned i = 3; i < UPLOADS_MAX; i++)
+        assert_int_equal(answer_of(b, &many[i]), 0);
+    ask_begin_of(b, &c, "c");
+    assert_int_equal(answer_of(b, &c), 0);
+    AWAIT(b, records(b) == UPLOADS_MAX);
+    upload_leave(&c.upload);
+    assert_int_equal(open_error(b, empty[0]), ERR_NOT_FOUND);
+    assert_int_equal(open_error(b, empty[1]), 0);
+    assert_int_equal(open_error(b, with_bytes), 0);
+    for (unsigned i = 3; i < UPLOADS_MAX; i++)
+        upload_leave(&many[i].upload);
+    free(many);
+}
+
+static void test_an_owner_has_a_limit(void **state)
+{
+    struct bed *b = *state;
+    char first[UPLOAD_ID_SIZE], id[UPLOAD_ID_SIZE];
+    struct client c;
+
+    leave_resting(b, "a", 0, first);
+    AWAIT(b, resting(b, "a") == 1);
+    for (unsigned i = 1; i < UPLOADS_RESTING_MAX; i++)
+        leave_resting(b, "a", 1, id);
+    AWAIT(b, resting(b, "a") == UPLOADS_RESTING_MAX);
+    /* The first, which is not in memory any more, gives way; then there is none that may. */
+    leave_resting(b, "a", 1, id);
+    AWAIT(b, resting(b, "a") == UPLOADS_RESTING_MAX && records(b) == UPLOADS_RESTING_MAX);
+    assert_int_equal(open_error(b, first), ERR_NOT_FOUND);
+    ask_begin_of(b, &c, "a");
+    assert_int_equal(answer_of(b, &c), ERR_BUSY);
+    upload_leave(&c.upload);
+    leave_resting(b, "b", 0, first);
+    /* One that ends makes room. */
+    assert_int_equal(reopen(b, &c, id), 0);
+    assert_int_equal(cancel(b, &c), 0);
+    upload_leave(&c.upload);
+    leave_resting(b, "a", 0, id);
+}
+
 /* --- several at once --- */
 
 static void test_two_finish_the_same_blob_at_once(void **state)
@@ -408,6 +485,8 @@ int main(void)
         TEST(test_ended_ids_are_unknown),
         TEST(test_one_user_at_a_time),
         TEST(test_sessions_have_a_limit),
+        TEST(test_the_oldest_without_bytes_gives_way),
+        TEST(test_an_owner_has_a_limit),
         TEST(test_two_finish_the_same_blob_at_once),
         TEST(test_five_at_once),
         TEST(test_staging_has_a_limit),

@@ -134,7 +134,7 @@ static void test_a_range_answered_with_another(void **state)
 static void test_a_kept_partial_that_is_too_long(void **state)
 {
     struct bed *b = *state;
-    struct partial_record r = {.size_bytes = 2 * BODY_BYTES};
+    struct partial_record r = {.owner.name = name(), .size_bytes = 2 * BODY_BYTES};
     struct db_txn *txn;
     struct partial *p;
     uint64_t kept;

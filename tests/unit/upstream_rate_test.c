@@ -41,6 +41,12 @@ static void take_all(void *arg)
         s->bytes += CHUNK_BYTES;
 }
 
+static bool is_background(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
 static void begin(struct bed *b, const char *text)
 {
     b->config = config_of(text);
@@ -85,7 +91,7 @@ static void test_a_rate_is_shared_evenly(void **state)
     begin(&b, "[cache]\nrate = 4MB/s\n[upstream a.test]\nurl = http://a.test\n"
               "[upstream b.test]\nurl = http://b.test\n");
     for (unsigned i = 0; i < 3; i++)
-        flow_init(&s[i].flow, b.throttle, i < 2 ? "a.test" : "b.test", false, take_all, &s[i]);
+        flow_init(&s[i].flow, b.throttle, i < 2 ? "a.test" : "b.test", NULL, take_all, &s[i]);
     run(&b, s, 3);
     expect_rate(s[0].bytes + s[1].bytes + s[2].bytes, 4000000);
     for (unsigned i = 1; i < 3; i++)
@@ -102,7 +108,7 @@ static void test_a_slow_upstream_holds_up_no_other(void **state)
     begin(&b, "[cache]\nrate = 8MB/s\n[upstream a.test]\nurl = http://a.test\nrate = 1MB/s\n"
               "[upstream b.test]\nurl = http://b.test\n");
     for (unsigned i = 0; i < 3; i++)
-        flow_init(&s[i].flow, b.throttle, i < 2 ? "a.test" : "b.test", false, take_all, &s[i]);
+        flow_init(&s[i].flow, b.throttle, i < 2 ? "a.test" : "b.test", NULL, take_all, &s[i]);
     run(&b, s, 3);
     expect_rate(s[0].bytes + s[1].bytes, 1000000);
     expect_rate(s[0].bytes + s[1].bytes + s[2].bytes, 8000000);
@@ -116,12 +122,52 @@ static void test_background_has_a_rate_of_its_own(void **state)
 
     (void)state;
     begin(&b, "[cache]\nrate = 4MB/s\nbackground-rate = 1MB/s\n");
-    flow_init(&s[0].flow, b.throttle, "docker.io", true, take_all, &s[0]);
-    flow_init(&s[1].flow, b.throttle, "docker.io", false, take_all, &s[1]);
+    flow_init(&s[0].flow, b.throttle, "docker.io", is_background, take_all, &s[0]);
+    flow_init(&s[1].flow, b.throttle, "docker.io", NULL, take_all, &s[1]);
     run(&b, s, 2);
     expect_rate(s[0].bytes, 1000000);
     expect_rate(s[0].bytes + s[1].bytes, 4000000);
     end(&b, s, 2);
+}
+
+/* The background waits for its own rate, and so for long: nobody else does. */
+static void test_a_slow_background_holds_up_nobody(void **state)
+{
+    struct source s[2] = {0};
+    struct bed b;
+
+    (void)state;
+    begin(&b, "[cache]\nrate = 4MB/s\nbackground-rate = 8kbit/s\n");
+    flow_init(&s[0].flow, b.throttle, "docker.io", is_background, take_all, &s[0]);
+    flow_init(&s[1].flow, b.throttle, "docker.io", NULL, take_all, &s[1]);
+    run(&b, s, 2);
+    assert_in_range(s[0].bytes, 1, 65536 + 32768);
+    expect_rate(s[0].bytes + s[1].bytes, 4000000);
+    end(&b, s, 2);
+}
+
+static bool is_idle(void *arg)
+{
+    struct source *s = arg;
+
+    return s->bytes < 100000;
+}
+
+/* While it waits somebody comes to want it: from then on it is not held back. */
+static void test_background_that_is_wanted(void **state)
+{
+    struct source s = {0};
+    struct bed b;
+
+    (void)state;
+    begin(&b, "[cache]\nbackground-rate = 8kbit/s\n");
+    flow_init(&s.flow, b.throttle, "docker.io", is_idle, take_all, &s);
+    take_all(&s);
+    assert_in_range(s.bytes, 1, 65536);
+    s.bytes = 100000;
+    run(&b, &s, 1);
+    assert_in_range(s.bytes, UINT64_C(1) << 30, (UINT64_C(1) << 30) + CHUNK_BYTES);
+    end(&b, &s, 1);
 }
 
 static void test_a_rate_that_changes(void **state)
@@ -132,7 +178,7 @@ static void test_a_rate_that_changes(void **state)
     (void)state;
     begin(&b, "[upstream a.test]\nurl = http://a.test\nrate = 8kbit/s\n");
     struct config *free_config = config_of("[upstream a.test]\nurl = http://a.test\n");
-    flow_init(&s.flow, b.throttle, "a.test", false, take_all, &s);
+    flow_init(&s.flow, b.throttle, "a.test", NULL, take_all, &s);
     take_all(&s);
     assert_in_range(s.bytes, 1, 65536);
     throttle_set_config(b.throttle, free_config);
@@ -148,6 +194,8 @@ int main(void)
         cmocka_unit_test(test_a_rate_is_shared_evenly),
         cmocka_unit_test(test_a_slow_upstream_holds_up_no_other),
         cmocka_unit_test(test_background_has_a_rate_of_its_own),
+        cmocka_unit_test(test_a_slow_background_holds_up_nobody),
+        cmocka_unit_test(test_background_that_is_wanted),
         cmocka_unit_test(test_a_rate_that_changes),
     };
 

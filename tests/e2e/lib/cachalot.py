@@ -127,10 +127,14 @@ class Cachalot(Process):
         """Until no fetch is under way and what was fetched is published."""
         until("no fetch is under way", lambda: self.metric("fetches") == 0)
 
+    def command_line(self, *arguments):
+        """How `cachalot` is run against this daemon."""
+        return [COMMAND, "-c", self.config_path, *map(str, arguments)]
+
     def command(self, *arguments):
         """Run `cachalot` against this daemon."""
-        return subprocess.run([COMMAND, "-c", self.config_path, *map(str, arguments)],
-                              capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(self.command_line(*arguments), capture_output=True, text=True,
+                              timeout=60, check=False)
 
     def status(self):
         """What `cachalot status` tells programs."""

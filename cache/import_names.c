@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: ISC */
+/* Which images an archive has, and under which names. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/bundle_text.h"
+#include "cache/err.h"
+#include "cache/import_private.h"
+#include "cache/json.h"
+#include "cache/json_list.h"
+
+/* --- names --- */
+
+/* A tag alone is no name, though it could be read as one. */
+static bool is_whole(const char *text)
+{
+    return text != NULL && strpbrk(text, "/:@") != NULL;
+}
+
+static void set_tag(struct reference *r, const char *tag)
+{
+    bool is_tag = tag != NULL && name_is_tag(tag, strlen(tag));
+
+    snprintf(r->tag, sizeof r->tag, "%s", is_tag ? tag : "latest");
+}
+
+static int name_image(struct import *i, const char *name, const char *tag, struct reference *r)
+{
+    const char *wanted = i->settings.name;
+    /* Others mean Docker's, where we mean a local repository. */
+    const char *registry = i->is_bundle || wanted != NULL ? NULL : "docker.io";
+    const char *text = wanted != NULL ? wanted : name;
+    char quote[IMPORT_QUOTE_MAX];
+
+    if (text == NULL)
+        return import_fail(i, ERR_INVALID,
+                           "%s does not name its image; say how it is called with --as REFERENCE",
+                           i->label);
+    if (reference_parse(r, text, registry) != 0)
+        return import_fail(i, ERR_INVALID,
+                           "%s names an image \"%s\", which is no reference; give it another with "
+                           "--as REFERENCE",
+                           i->label, import_quote(text, quote));
+    const char *last = strrchr(text, '/');
+    if (wanted != NULL && !r->by_digest && strchr(last != NULL ? last : text, ':') == NULL)
+        set_tag(r, tag);
+    return 0;
+}
+
+static void add_image(struct import *i, const struct import_image *image, const struct reference *r)
+{
+    char key[REFERENCE_TEXT_MAX];
+    size_t len = reference_key(r, key);
+    struct import_image added = *image;
+
+    added.name = mem_copy(key, len);
+    added.media_type = mem_copy(image->media_type, strlen(image->media_type));
+    if ((i->image_count & (i->image_count - 1)) == 0)
+        i->images = mem_resize(i->images,
+                               (i->image_count == 0 ? 1 : i->image_count * 2) * sizeof *i->images);
+    i->images[i->image_count++] = added;
+}
+
+int import_add_image(struct import *i, const char *name, const struct import_image *image)
+{
+    struct reference r = {0};
+    bool is_named = is_whole(name);
+    int err = name_image(i, is_named ? name : NULL, is_named ? NULL : name, &r);
+
+    if (err != 0)
+        return err;
+    if (i->settings.name != NULL && i->image_count > 0 &&
+        !digest_equal(&i->images[0].digest, &image->digest))
+        return import_fail(i, ERR_INVALID, "%s has several images; --as is for archives with one",
+                           i->label);
+    if (r.by_digest && !digest_equal(&r.digest, &image->digest))
+        return import_fail(i, ERR_INVALID, "%s names an image by the digest of another", i->label);
+    add_image(i, image, &r);
+    return 0;
+}
+
+/* --- index.json --- */
+
+struct index_walk {
+    struct import *import;
+    int err;
+};
+
+/* Docker since 25 has the name in one annotation and the tag in the other, as ctr has. */
+static void take_descriptor(void *arg, const struct json_t *object)
+{
+    struct index_walk *w = arg;
+    struct import *i = w->import;
+    struct import_image image = {0};
+    const char *digest = json_member_text(object, "digest");
+    const char *media_type = json_member_text(object, "mediaType");
+    const struct json_t *notes = json_member_object(object, "annotations");
+    const char *name = notes != NULL ? json_member_text(notes, BUNDLE_IMAGE_NAME) : NULL;
+    const char *other = notes != NULL ? json_member_text(notes, BUNDLE_REF_NAME) : NULL;
+    int64_t size;
+
+    if (w->err != 0)
+        return;
+    if (digest == NULL || digest_parse(&image.digest, digest, strlen(digest)) != 0 ||
+        media_type == NULL || strlen(media_type) >= MEDIA_TYPE_MAX ||
+        !json_member_number(object, "size", &size) || size < 0) {
+        w->err = import_fail(i, ERR_INVALID,
+                             "%s: index.json has a manifest without digest, size or media type",
+                             i->label);
+        return;
+    }
+    image.size_bytes = (uint64_t)size;
+    /* Copied when it is added. */
+    image.media_type = (char *)(uintptr_t)media_type;
+    const char *sparse =
+        i->is_bundle && notes != NULL ? json_member_text(notes, BUNDLE_SPARSE) : NULL;
+    image.is_sparse = sparse != NULL && strcmp(sparse, "true") == 0;
+    w->err = import_add_image(i, is_whole(name) ? name : other, &image);
+}
+
+static int check_bundle_index(struct import *i)
+{
+    struct digest d;
+
+    digest_of(DIGEST_SHA256, i->index, i->index_len, &d);
+    if (digest_equal(&d, &i->record.index) && i->index_len == i->record.index_bytes)
+        return 0;
+    return import_fail(i, ERR_MISMATCH, "%s: index.json is not that of the bundle's record",
+                       i->label);
+}
+
+static int take_index(struct import *i)
+{
+    struct index_walk w = {.import = i};
+    struct json_t *json;
+    char why[256];
+
+    if (json_parse(&json, i->index, i->index_len, why, sizeof why) != 0)
+        return import_fail(i, ERR_INVALID, "%s: index.json is %s", i->label, why);
+    if (!json_has_member(json, "manifests"))
+        w.err = import_fail(i, ERR_INVALID, "%s: index.json names no manifests", i->label);
+    json_member_walk(json, "manifests", take_descriptor, &w);
+    json_wipe(&json);
+    return w.err;
+}
+
+int import_name_images(struct import *i)
+{
+    int err = i->is_bundle ? check_bundle_index(i) : 0;
+
+    if (err == 0 && i->index != NULL) {
+        if (!i->has_layout)
+            return import_fail(i, ERR_INVALID, "%s has an index.json and no oci-layout", i->label);
+        err = take_index(i);
+    } else if (err == 0 && i->singles != NULL) {
+        err = import_make_images(i);
+    } else if (err == 0) {
+        return import_fail(i, ERR_INVALID,
+                           "%s has neither index.json nor manifest.json: it is no archive of "
+                           "images",
+                           i->label);
+    }
+    if (err == 0 && i->image_count == 0)
+        return import_fail(i, ERR_INVALID, "%s has no image", i->label);
+    return err;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * manifest.json, the way of Docker's older archives: a config and layers for each image,
+ * and no manifest. One is made here, of Docker's schema 2: so these images get a digest
+ * that no registry gave them, always the same for the same archive.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/err.h"
+#include "cache/import_private.h"
+#include "cache/json.h"
+#include "cache/json_list.h"
+
+#define MANIFEST_TYPE "application/vnd.docker.distribution.manifest.v2+json"
+#define CONFIG_TYPE "application/vnd.docker.container.image.v1+json"
+#define LAYER_TYPE "application/vnd.docker.image.rootfs.diff.tar"
+
+struct single_walk {
+    struct import *import;
+    FILE *file; /* the manifest that is made */
+    unsigned layers;
+    struct import_image image; /* that is named */
+    int err;
+};
+
+static const char *layer_suffix(const struct import_content *c)
+{
+    static const uint8_t gzip[] = {0x1f, 0x8b};
+    static const uint8_t zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
+
+    if (memcmp(c->head, gzip, sizeof gzip) == 0)
+        return ".gzip";
+    return memcmp(c->head, zstd, sizeof zstd) == 0 ? ".zstd" : "";
+}
+
+static const struct import_content *find_file(struct single_walk *w, const char *name)
+{
+    const struct import_content *c = import_find_file(w->import, name);
+    char quote[IMPORT_QUOTE_MAX];
+
+    if (c == NULL && w->err == 0)
+        w->err = import_fail(w->import, ERR_INVALID,
+                             "%s: manifest.json names \"%s\", which is not there", w->import->label,
+                             import_quote(name, quote));
+    return c;
+}
+
+static void put_descriptor(FILE *file, const char *type, const char *suffix,
+                           const struct import_content *c)
+{
+    char digest[DIGEST_TEXT_MAX];
+
+    fprintf(file, "{\"mediaType\":\"%s%s\",\"size\":%" PRIu64 ",\"digest\":\"%s\"}", type, suffix,
+            c->size_bytes, digest_text(&c->digest, digest));
+}
+
+static void take_layer(void *arg, const char *name)
+{
+    struct single_walk *w = arg;
+    const struct import_content *c = w->err == 0 ? find_file(w, name) : NULL;
+
+    if (c == NULL)
+        return;
+    if (w->layers++ > 0)
+        fputc(',', w->file);
+    put_descriptor(w->file, LAYER_TYPE, layer_suffix(c), c);
+}
+
+static char *manifest_text(struct single_walk *w, const struct json_t *object, size_t *len)
+{
+    const char *config = json_member_text(object, "Config");
+    const struct import_content *c = NULL;
+    char *text = NULL;
+
+    w->file = open_memstream(&text, len);
+    CHECK(w->file != NULL);
+    w->layers = 0;
+    if (config != NULL)
+        c = find_file(w, config);
+    else
+        w->err = import_fail(w->import, ERR_INVALID,
+                             "%s: manifest.json has an image without a config", w->import->label);
+    fputs("{\"schemaVersion\":2,\"mediaType\":\"" MANIFEST_TYPE "\",\"config\":", w->file);
+    if (c != NULL)
+        put_descriptor(w->file, CONFIG_TYPE, "", c);
+    fputs(",\"layers\":[", w->file);
+    json_member_walk_texts(object, "Layers", take_layer, w);
+    fputs("]}", w->file);
+    CHECK(fclose(w->file) == 0);
+    return text;
+}
+
+static void take_tag(void *arg, const char *name)
+{
+    struct single_walk *w = arg;
+
+    if (w->err == 0)
+        w->err = import_add_image(w->import, name, &w->image);
+}
+
+static void take_single(void *arg, const struct json_t *object)
+{
+    struct single_walk *w = arg;
+    size_t before = w->import->image_count;
+    size_t number;
+    size_t len;
+
+    if (w->err != 0)
+        return;
+    char *text = manifest_text(w, object, &len);
+    if (w->err == 0)
+        w->err = import_put(w->import, text, len, &number);
+    if (w->err == 0) {
+        w->image.digest = w->import->contents[number].digest;
+        w->image.size_bytes = len;
+        json_member_walk_texts(object, "RepoTags", take_tag, w);
+    }
+    if (w->err == 0 && w->import->image_count == before)
+        w->err = import_add_image(w->import, NULL, &w->image);
+    free(text);
+}
+
+int import_make_images(struct import *i)
+{
+    char manifest_type[] = MANIFEST_TYPE;
+    struct single_walk w = {.import = i, .image = {.media_type = manifest_type}};
+    struct json_t *json;
+    char why[256];
+    /* Parsers of peers' JSON take objects. */
+    char *text = mem_format("{\"images\":%s}", i->singles);
+    int err = json_parse(&json, text, strlen(text), why, sizeof why);
+    free(text);
+    if (err != 0)
+        return import_fail(i, ERR_INVALID, "%s: manifest.json is %s", i->label, why);
+    json_member_walk(json, "images", take_single, &w);
+    json_wipe(&json);
+    return w.err;
+}

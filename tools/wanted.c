@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: ISC */
+#include "tools/wanted.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/err.h"
+#include "cache/tag.h"
+#include "tools/files.h"
+#include "tools/output.h"
+
+#define LIST_SIZE_MAX (16u * 1024 * 1024)
+/* Lines of what is missing that people get to see. */
+#define MISSING_SHOWN 10
+
+void wanted_init(struct wanted *w, const struct options *o, struct cache *c)
+{
+    *w = (struct wanted){.options = o, .cache = c};
+    bundle_init(&w->bundle);
+}
+
+void wanted_clear(struct wanted *w)
+{
+    bundle_clear(&w->bundle);
+    for (size_t i = 0; i < w->lacking_count; i++)
+        free(w->lacking[i]);
+    free(w->lacking);
+}
+
+/* Nobody but clients has what is in local repositories. */
+static bool note_lacking(struct wanted *w, const struct reference *r)
+{
+    char text[REFERENCE_TEXT_MAX];
+    if (!w->wants_fetch || name_is_local(&r->name))
+        return false;
+    size_t len = reference_text(r, text);
+    if (w->lacking_count > 0 && strcmp(w->lacking[w->lacking_count - 1], text) == 0)
+        return true;
+    w->lacking = mem_resize(w->lacking, (w->lacking_count + 1) * sizeof w->lacking[0]);
+    w->lacking[w->lacking_count++] = mem_copy(text, len);
+    return true;
+}
+
+void wanted_note_missing(struct wanted *w)
+{
+    for (size_t i = 0; i < w->bundle.missing_count; i++) {
+        struct reference r;
+        bundle_reference(&w->bundle.images[w->bundle.missing[i].image], &r);
+        note_lacking(w, &r);
+    }
+}
+
+enum exit_code wanted_set_platforms(struct wanted *w)
+{
+    const char *text;
+    for (size_t i = 0; (text = option_text_at(w->options, "platform", i)) != NULL; i++) {
+        if (strcmp(text, "held") == 0) {
+            w->wish.held_only = true;
+            continue;
+        }
+        if (w->wish.platform_count == BUNDLE_PLATFORMS_MAX)
+            return complain(EXIT_USAGE, "more than %d platforms are too many",
+                            BUNDLE_PLATFORMS_MAX);
+        struct platform *p = &w->wish.platforms[w->wish.platform_count];
+        if (platform_parse(p, text) != 0)
+            return complain(EXIT_USAGE,
+                            "%s is no platform; take os/arch[/variant][:os.version], like "
+                            "linux/amd64 or windows/amd64:10.0.20348, or \"held\"",
+                            text);
+        w->wish.platform_count++;
+    }
+    return EXIT_DONE;
+}
+
+/* --- the references --- */
+
+static enum exit_code add_image(struct wanted *w, const struct reference *r, const struct digest *d)
+{
+    char text[REFERENCE_TEXT_MAX];
+    int err = bundle_add(&w->bundle, w->cache->store, w->cache->txn, r, d, &w->wish);
+    if (err == 0)
+        return EXIT_DONE;
+    if (err != ERR_NOT_FOUND)
+        return cache_complain(w->options, err);
+    if (note_lacking(w, r))
+        return EXIT_DONE;
+    reference_text(r, text);
+    w->absent++;
+    if (w->wish.held_only)
+        complain(EXIT_ABSENT, "%s is left out: no image of it is held whole", text);
+    else if (w->wish.platform_count > 0)
+        complain(EXIT_ABSENT,
+                 "%s has none of these platforms, or is not held; \"cachalot inspect %s\" shows it",
+                 text, text);
+    else
+        complain(EXIT_ABSENT, "the manifest of %s is not held; \"cachalot fetch %s\" gets it", text,
+                 text);
+    return EXIT_DONE;
+}
+
+static enum exit_code add_reference(struct wanted *w, const char *text)
+{
+    struct reference r;
+    struct digest d;
+    int err = reference_find(w->cache->txn, text, &r, &d);
+    if (err == 0)
+        return add_image(w, &r, &d);
+    if (err == ERR_INVALID)
+        return complain(EXIT_USAGE, "%s is no reference; take [registry/]repository[:tag][@digest]",
+                        text);
+    if (err != ERR_NOT_FOUND)
+        return cache_complain(w->options, err);
+    char canonical[REFERENCE_TEXT_MAX];
+    if (note_lacking(w, &r))
+        return EXIT_DONE;
+    reference_text(&r, canonical);
+    w->absent++;
+    complain(EXIT_ABSENT,
+             "%s is not held; \"cachalot ls\" lists what is, \"cachalot fetch %s\" "
+             "gets it",
+             canonical, canonical);
+    return EXIT_DONE;
+}
+
+static enum exit_code add_list(struct wanted *w, const char *path)
+{
+    char *list;
+    size_t len;
+    enum exit_code code = file_read(path, LIST_SIZE_MAX, &list, &len);
+    if (code != EXIT_DONE)
+        return code;
+    char *rest = list;
+    char *line;
+    while (code == EXIT_DONE && (line = strsep(&rest, "\n")) != NULL) {
+        line[strcspn(line, "#\r")] = '\0';
+        line += strspn(line, " \t");
+        line[strcspn(line, " \t")] = '\0';
+        if (*line != '\0')
+            code = add_reference(w, line);
+    }
+    free(list);
+    return code;
+}
+
+static int add_tag(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
+{
+    struct wanted *w = arg;
+    struct reference reference = {.name = *n};
+    char text[REFERENCE_TEXT_MAX];
+    struct digest d;
+    strcpy(reference.tag, tag);
+    reference_text(&reference, text);
+    /* By its key, for a local name could be taken for one of Docker's. */
+    d = r->digest;
+    struct manifest_record manifest;
+    if (manifest_get(w->cache->txn, &d, &manifest) == ERR_NOT_FOUND && r->previous.alg != 0)
+        d = r->previous;
+    return (int)add_image(w, &reference, &d);
+}
+
+enum exit_code wanted_add(struct wanted *w, int argc, char **argv)
+{
+    const char *list = option_text(w->options, "file");
+    enum exit_code code = EXIT_DONE;
+    bool all = option_is_given(w->options, "all");
+    if (all == (argc > 0 || list != NULL))
+        return complain(EXIT_USAGE,
+                        "name the images, or a file of them with -f LIST, or say --all");
+    if (all) {
+        w->wish.held_only = true;
+        int result = tag_walk(w->cache->txn, add_tag, w);
+        if (result < 0)
+            return cache_complain(w->options, result);
+        return (enum exit_code)result;
+    }
+    for (int i = 0; code == EXIT_DONE && i < argc; i++)
+        code = add_reference(w, argv[i]);
+    if (code == EXIT_DONE && list != NULL)
+        code = add_list(w, list);
+    return code;
+}
+
+/* --- what is missing --- */
+
+static void missing_reference(const struct bundle *b, const struct bundle_missing *m,
+                              char out[REFERENCE_TEXT_MAX])
+{
+    struct reference r;
+    bundle_reference(&b->images[m->image], &r);
+    reference_text(&r, out);
+}
+
+static json_t *missing_json(const struct bundle *b)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < b->missing_count; i++) {
+        const struct bundle_missing *m = &b->missing[i];
+        char reference[REFERENCE_TEXT_MAX], digest[DIGEST_TEXT_MAX];
+        missing_reference(b, m, reference);
+        json_array_append_new(array, json_pack("{ss ss sI ss ss}", "reference", reference, "digest",
+                                               digest_text(&m->digest, digest), "bytes",
+                                               (json_int_t)m->size_bytes, "kind",
+                                               m->is_manifest ? "manifest" : "blob", "platform",
+                                               m->platform));
+    }
+    return array;
+}
+
+static void show_missing(const struct bundle *b)
+{
+    uint64_t bytes = 0;
+    char size[TEXT_MAX];
+    for (size_t i = 0; i < b->missing_count; i++) {
+        const struct bundle_missing *m = &b->missing[i];
+        char reference[REFERENCE_TEXT_MAX], digest[DIGEST_TEXT_MAX];
+        bytes += m->size_bytes;
+        if (i >= MISSING_SHOWN)
+            continue;
+        missing_reference(b, m, reference);
+        fprintf(stderr, "  %s: %s %s (%s)%s%s\n", reference, m->is_manifest ? "manifest" : "blob",
+                digest_text(&m->digest, digest), size_text(size, m->size_bytes),
+                *m->platform != '\0' ? " of " : "", m->platform);
+    }
+    if (b->missing_count > MISSING_SHOWN)
+        fprintf(stderr, "  and %zu more; --format json lists them all\n",
+                b->missing_count - MISSING_SHOWN);
+    fprintf(stderr, "  in all %s, and what manifests that are missing name\n",
+            size_text(size, bytes));
+}
+
+static bool lacks_platforms(const struct bundle *b)
+{
+    for (size_t i = 0; i < b->missing_count; i++)
+        if (b->missing[i].platform[0] != '\0')
+            return true;
+    return false;
+}
+
+enum exit_code wanted_check(const struct wanted *w)
+{
+    const struct bundle *b = &w->bundle;
+    if (b->missing_count == 0)
+        return EXIT_DONE;
+    if (w->options->format == FORMAT_JSON && !w->options->quiet)
+        json_print(json_pack("{so}", "missing", missing_json(b)));
+    complain(EXIT_ABSENT, "not all of it is held, so nothing is written; missing are:");
+    show_missing(b);
+    return complain(EXIT_ABSENT,
+                    "pull these through cachalotd, or get them with \"cachalot fetch\" or the "
+                    "option --fetch%s",
+                    lacks_platforms(b) ? "; or leave platforms out with --platform held, or "
+                                         "--platform os/arch"
+                                       : "");
+}

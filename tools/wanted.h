@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: ISC */
+/* Which images an export is to hold, and what of them is missing. */
+#ifndef TOOLS_WANTED_H
+#define TOOLS_WANTED_H
+
+#include "cache/bundle.h"
+#include "tools/command.h"
+
+struct wanted {
+    const struct options *options;
+    struct cache *cache;
+    struct bundle bundle;
+    struct bundle_wish wish;
+    unsigned absent; /* references of which nothing is held, complained of */
+    /* When the rest is to be fetched nobody is complained to: the references of upstreams
+     * that are not held whole. */
+    bool wants_fetch;
+    char **lacking;
+    size_t lacking_count;
+};
+
+void wanted_init(struct wanted *w, const struct options *o, struct cache *c);
+void wanted_clear(struct wanted *w);
+
+/* The platforms of --platform. */
+MUST_CHECK enum exit_code wanted_set_platforms(struct wanted *w);
+/* Add the references: arguments, those of the file of -f, or all tags with --all. */
+MUST_CHECK enum exit_code wanted_add(struct wanted *w, int argc, char **argv);
+/* Add those that lack something to `lacking`. */
+void wanted_note_missing(struct wanted *w);
+/* Complain of what is missing, and say how to get it: EXIT_ABSENT; EXIT_DONE when all is
+ * there. */
+MUST_CHECK enum exit_code wanted_check(const struct wanted *w);
+
+#endif
