@@ -68,6 +68,7 @@ static void drop(struct upload_owners *o, struct owned *s)
 {
     struct owner *w = s->owner;
 
+    CHECK(w);
     stop_resting(o, s);
     HASH_DEL(o->sessions, s);
     free(s);

@@ -18,9 +18,10 @@ import pytest
 from lib import image, rawhttp, tracer
 from lib.access import Client
 from lib.crowd import Crowd, together
-from lib.image import OCI, digest_of, noise
+from lib.image import ACCEPT, OCI, digest_of, noise
 from lib.paths import HUB
 from lib.paths import blob as blob_of
+from lib.paths import manifest as manifest_of
 from lib.pusher import (EVERYBODY, STYLES, Pusher, Session, begin_request, call, chunked,
                         open_request, read_answer, refused, with_digest)
 from lib.wait import until
@@ -787,6 +788,21 @@ def test_manifest_is_removed_meanwhile(daemon, p):
         assert [got.status for got in crowd.join()] == [201]
     assert p.manifest("1").body == INDEX
     assert path.read_bytes() == INDEX
+
+
+@traced
+def test_pulled_manifest_is_removed_meanwhile(hub, cachalot):
+    """The same of one that an upstream sends, whose bytes somebody pushes in vain."""
+    item = hub.hold(image.image("removed", (100,)), "library/app", "1")
+    daemon = cachalot({HUB: hub.url}, EVERYBODY)
+    path = daemon.blob_path(item.digest)
+    with tracer.Tracer(daemon, "fsync", inject="delay_exit=1500000"):
+        crowd = Crowd().add(daemon.get, manifest_of("library/app", "1"), "GET", ACCEPT)
+        until("the file is written", path.exists)
+        path.unlink()
+        daemon.wait_metric("manifests_stored_total", 1)
+        crowd.join()
+    assert path.read_bytes() == item.data
 
 
 # --- drain ---
