@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "cache/err.h"
+#include "cache/link.h"
 #include "cache/manifest.h"
 #include "proxy/absence.h"
 #include "proxy/health.h"
@@ -79,16 +80,40 @@ void pull_send_error(struct request *r, enum outcome o, const char *why, int ret
 
 /* --- manifests --- */
 
+/* Take a manifest into r->held, and find the type that this repository gave it. What is in
+ * memory under the tag's own digest needs no other look into the index. */
+static bool take_manifest(struct request *r, struct db_txn *txn, const struct digest *d,
+                          char type[MEDIA_TYPE_MAX])
+{
+    const struct tag_record *tag = &r->tag;
+    const char *linked;
+    struct manifest_record record;
+
+    if (r->has_tag && digest_equal(d, &tag->digest) && media_type_is_manifest(tag->media_type) &&
+        pull_take_body(r, txn, d)) {
+        memcpy(type, tag->media_type, MEDIA_TYPE_MAX);
+        return true;
+    }
+    if (link_get_media_type(txn, &r->target.name, d, &linked) == 0 &&
+        strlen(linked) < MEDIA_TYPE_MAX)
+        memcpy(type, linked, strlen(linked) + 1);
+    else if (manifest_get(txn, d, &record) == 0)
+        memcpy(type, record.media_type, MEDIA_TYPE_MAX);
+    else
+        return false;
+    return pull_take_held(r, txn, d, true);
+}
+
 /* Send a manifest that is held; false when it is not, or not for this client. */
 static bool send_held_manifest(struct request *r, struct db_txn *txn, const struct digest *d,
                                enum outcome o)
 {
-    struct manifest_record record;
+    char type[MEDIA_TYPE_MAX];
 
-    if (manifest_get_in(txn, &r->target.name, d, &record) != 0 || !pull_take_held(r, txn, d, true))
+    if (!take_manifest(r, txn, d, type))
         return false;
     db_read_end(r->worker->reader);
-    request_held(r, o, record.media_type, d, false);
+    request_held(r, o, type, d, false);
     return true;
 }
 

@@ -206,6 +206,14 @@ static void note_use(struct request *r, const struct digest *d)
     }
 }
 
+bool pull_take_body(struct request *r, struct db_txn *txn, const struct digest *d)
+{
+    if (!take_body(r, txn, d))
+        return false;
+    note_use(r, d);
+    return true;
+}
+
 bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory)
 {
     if (!(in_memory && take_body(r, txn, d)) && !take_recorded(r, txn, d, in_memory))

@@ -26,6 +26,8 @@ bool pull_access_in_grace(struct request *r, enum outcome why);
 /* Take a blob into r->held, if the store has it, whole, and this client may see it.
  * When only the last is wanting, r->is_hidden says so. */
 bool pull_take_held(struct request *r, struct db_txn *txn, const struct digest *d, bool in_memory);
+/* The same of a manifest that is in memory. */
+bool pull_take_body(struct request *r, struct db_txn *txn, const struct digest *d);
 /* The upstream said, without credentials, that the repository has this content,
  * which is held: from now on it is public. */
 void pull_open_held(struct request *r, const struct digest *d);
