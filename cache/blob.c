@@ -99,7 +99,7 @@ int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int 
 
 int blob_check(struct store *s, const struct digest *d, uint64_t size_bytes)
 {
-    int fd;
+    int fd = -1;
     int err = blob_open(s, d, size_bytes, &fd);
 
     if (err == 0)

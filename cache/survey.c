@@ -58,22 +58,27 @@ struct surveys *surveys_new(struct db_txn *txn)
 void surveys_free(struct surveys **sp)
 {
     struct surveys *s = *sp;
-    struct content *c, *next_content;
-    struct image_node *i, *next_image;
 
     if (s == NULL)
         return;
     *sp = NULL;
-    HASH_ITER(hh, s->contents, c, next_content)
-    {
-        HASH_DEL(s->contents, c);
+    /* Without the table what was in it is a list. */
+    struct content *c = s->contents;
+    HASH_CLEAR(hh, s->contents);
+    while (c != NULL) {
+        struct content *next = c->hh.next;
+
         free(c);
+        c = next;
     }
-    HASH_ITER(hh, s->images, i, next_image)
-    {
-        HASH_DEL(s->images, i);
+    struct image_node *i = s->images;
+    HASH_CLEAR(hh, s->images);
+    while (i != NULL) {
+        struct image_node *next = i->hh.next;
+
         free(i->survey.some);
         free(i);
+        i = next;
     }
     free(s);
 }

@@ -52,6 +52,29 @@ struct behalf pull_behalf(const struct request *r)
     };
 }
 
+/* Between the look into the index and the one at the questions one about this tag may have
+ * been answered: then the index has the answer by now, for all who have joined this one. */
+static bool answer_from_index(struct request *r, struct ask *a)
+{
+    struct worker *w = r->worker;
+    struct tag_record tag;
+    struct db_txn *txn;
+
+    if (r->access != ACCESS_OPEN || db_read(w->reader, &txn) != 0)
+        return false;
+    int err = tag_get(txn, &r->target.name, r->target.tag, &tag);
+    db_read_end(w->reader);
+    if (err || !tag_is_fresh(&tag, w->now_s, r->tag_ttl_s))
+        return false;
+    struct ask_result *result = ask_answer(a);
+    result->outcome = OUT_MISS;
+    result->digest = tag.digest;
+    result->size_bytes = tag.size_bytes;
+    memcpy(result->media_type, tag.media_type, sizeof tag.media_type);
+    ask_finish(w->parts.asks, a);
+    return true;
+}
+
 void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
 {
     struct worker_parts *p = &r->worker->parts;
@@ -61,7 +84,7 @@ void pull_ask(struct request *r, enum ask_kind kind, const char *reference)
     if (answer_unasked(r, kind, reference))
         return;
     struct ask *a = ask_join(p->asks, kind, &r->target.name, reference, &b, &created);
-    if (created)
+    if (created && (kind != ASK_TAG || !answer_from_index(r, a)))
         upstream_ask(p->upstream, a);
     r->outcome = created ? OUT_MISS : OUT_COLLAPSED;
     if (!request_wait_ask(r, a))
