@@ -17,18 +17,13 @@
 #define MANY 10000
 #define MANY_MAP_BYTES (1u << 30)
 /* Of 0.5 s that people wait at most, as CPU time; sanitizers make a program slower. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-/* Of a processor; sanitizers make it many times that, and nobody lists by them. */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define IS_SANITIZED 1
+#define IS_SANITIZED
 #endif
 #endif
-#if defined(IS_SANITIZED) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(IS_SANITIZED) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define LIST_MAX_MS 20000
-#else
-#define LIST_MAX_MS 500
-#endif
 #else
 #define LIST_MAX_MS 500
 #endif
