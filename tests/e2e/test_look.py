@@ -16,7 +16,7 @@ import pytest
 
 from lib import image, terminal, windows
 from lib.cachalot import COMMAND
-from lib.clients import Skopeo
+from lib.clients import Skopeo, short_directory
 from lib.hub import Gate
 from lib.image import ACCEPT
 from lib.paths import HUB, MCR, blob, manifest
@@ -650,13 +650,18 @@ def test_no_permission(office):
     if os.geteuid() != 0:
         pytest.skip("only the superuser can be somebody else")
     away = office.cache.parent
+    # Where it was built may be closed to others, too.
+    place = Path(short_directory())
+    place.chmod(0o755)
+    command = shutil.copy(COMMAND, place)
     for verb in (["ls"], ["status"], ["pin", "multi:1"], ["rm", "multi:1"], ["top"]):
-        done = subprocess.run([COMMAND, "-C", office.cache, *verb], capture_output=True, text=True,
+        done = subprocess.run([command, "-C", office.cache, *verb], capture_output=True, text=True,
                               timeout=60, check=False, cwd="/", user=65534, group=65534,
                               extra_groups=[])
         assert done.returncode in (1, 2), (verb, done)
         if verb != ["top"]:
             assert "run this as root or as the user of cachalotd" in done.stderr, (verb, done)
+    shutil.rmtree(place)
     assert away.exists() and len(listed(office)) == 3
 
 
