@@ -7,7 +7,6 @@
 #define TESTS_UNIT_INTAKE_BED_H
 
 #include <dirent.h>
-#include <semaphore.h>
 
 #include "cache/blob.h"
 #include "cache/err.h"
@@ -16,6 +15,7 @@
 #include "proxy/intake_private.h"
 #include "proxy/outcome.h"
 #include "proxy/thread.h"
+#include "tests/unit/plug.h"
 #include "tests/unit/scratch.h"
 
 #define DEADLINE_MS 20000
@@ -263,42 +263,6 @@ static inline void abandon(struct bed *b, bool discard)
     struct fetch_failure why = {.code = OUT_UPSTREAM_BROKEN, .text = "it broke"};
 
     intake_abandon(b->intake, &why, discard);
-}
-
-/* Holds one of the two threads, so that messages to it wait. */
-struct plug {
-    struct msg msg;
-    sem_t taken, pulled;
-};
-
-/* The last to use it: whoever has pulled it may be gone by then. */
-static inline void plug_run(struct msg *m, void *owner)
-{
-    struct plug *p = (struct plug *)m;
-
-    (void)owner;
-    sem_post(&p->taken);
-    while (sem_wait(&p->pulled) != 0) {
-    }
-    free(p);
-}
-
-static inline struct plug *plug_in(struct queue *q)
-{
-    struct plug *p = mem_new(sizeof *p);
-
-    assert_int_equal(sem_init(&p->taken, 0, 0), 0);
-    assert_int_equal(sem_init(&p->pulled, 0, 0), 0);
-    p->msg.run = plug_run;
-    queue_post(q, &p->msg);
-    while (sem_wait(&p->taken) != 0) {
-    }
-    return p;
-}
-
-static inline void plug_out(struct plug *p)
-{
-    sem_post(&p->pulled);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

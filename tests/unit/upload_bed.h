@@ -5,13 +5,13 @@
 #define TESTS_UNIT_UPLOAD_BED_H
 
 #include <dirent.h>
-#include <semaphore.h>
 
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/local.h"
 #include "proxy/thread.h"
 #include "proxy/upload_private.h"
+#include "tests/unit/plug.h"
 #include "tests/unit/scratch.h"
 
 #define DEADLINE_MS 60000
@@ -352,42 +352,6 @@ static inline void expect_no_sessions(struct bed *b)
 }
 
 /* --- threads --- */
-
-/* Holds a thread of the engine, so that messages to it wait. */
-struct plug {
-    struct msg msg;
-    sem_t taken, pulled;
-};
-
-/* The last to use it: whoever has pulled it may be gone by then. */
-static inline void plug_run(struct msg *m, void *owner)
-{
-    struct plug *p = (struct plug *)m;
-
-    (void)owner;
-    sem_post(&p->taken);
-    while (sem_wait(&p->pulled) != 0) {
-    }
-    free(p);
-}
-
-static inline struct plug *plug_in(struct queue *q)
-{
-    struct plug *p = mem_new(sizeof *p);
-
-    assert_int_equal(sem_init(&p->taken, 0, 0), 0);
-    assert_int_equal(sem_init(&p->pulled, 0, 0), 0);
-    p->msg.run = plug_run;
-    queue_post(q, &p->msg);
-    while (sem_wait(&p->taken) != 0) {
-    }
-    return p;
-}
-
-static inline void plug_out(struct plug *p)
-{
-    sem_post(&p->pulled);
-}
 
 /* The thread that a session is with. */
 static inline struct queue *thread_of(struct client *c)
