@@ -180,15 +180,17 @@ static void on_settled(struct request *r, int err)
 
 static void on_finished(struct request *r, int err)
 {
-    r->local->has_ended = err == 0 || err == ERR_MISMATCH;
-    if (err == 0)
-        twice_add_blob(r->worker->parts.twice, &r->target.name, &r->local->push.digest);
-    if (r->local->has_ended && err == 0)
-        send_blob_made(r, OUT_STORED, &r->local->push.digest);
-    else if (r->local->has_ended)
-        send_upload_error(r, err);
-    else
+    struct local *l = r->local;
+
+    l->has_ended = err == 0 || err == ERR_MISMATCH;
+    if (!l->has_ended) {
         fail_write(r, err);
+    } else if (err) {
+        send_upload_error(r, err);
+    } else {
+        twice_add_blob(r->worker->parts.twice, &r->target.name, &l->push.digest);
+        send_blob_made(r, OUT_STORED, &l->push.digest);
+    }
 }
 
 void local_upload_end(struct request *r)
