@@ -64,6 +64,16 @@ static int refuse_errno(const struct why *why, const char *doing, const char *pa
 
 /* --- the directory itself --- */
 
+static int check_owner(const struct store *s, const struct stat *st, const struct why *why)
+{
+    if (s->mode != STORE_OWN || st->st_uid == geteuid())
+        return 0;
+    return refuse(why, ERR_DENIED,
+                  "%s belongs to user %lu and this runs as user %lu; change its owner, or run as "
+                  "that user",
+                  s->path, (unsigned long)st->st_uid, (unsigned long)geteuid());
+}
+
 static int root_open(struct store *s, const struct why *why)
 {
     struct stat st;
@@ -77,15 +87,14 @@ static int root_open(struct store *s, const struct why *why)
                       "%s is not a directory but %s; give the cache a directory of its own",
                       s->path, S_ISLNK(st.st_mode) ? "a symbolic link" : "a file");
     }
+    /* Another's may be closed to us: say first whose it is. */
+    if (check_owner(s, &st, why) != 0)
+        return ERR_DENIED;
     s->root_fd = open(s->path, DIR_FLAGS);
     if (s->root_fd < 0 || fstat(s->root_fd, &st) != 0)
         return refuse_errno(why, "open the cache directory", s->path, "");
-    if (s->mode == STORE_OWN && st.st_uid != geteuid()) {
-        return refuse(why, ERR_DENIED,
-                      "%s belongs to user %lu and this runs as user %lu; change its owner, or run "
-                      "as that user",
-                      s->path, (unsigned long)st.st_uid, (unsigned long)geteuid());
-    }
+    if (check_owner(s, &st, why) != 0)
+        return ERR_DENIED;
     if (s->mode == STORE_OWN && (st.st_mode & S_IWOTH) != 0) {
         return refuse(why, ERR_DENIED, "every user can write to %s; run chmod 0700 %s", s->path,
                       s->path);

@@ -78,6 +78,7 @@ struct config {
     atomic_uint refs; /* config_ref, config_unref */
     /* [cache] */
     char *path;
+    char *user; /* that root becomes; NULL: the owner of path */
     int64_t index_size_bytes;
     int64_t workers; /* 0: one a processor */
     int64_t drain_timeout_ms;

@@ -83,6 +83,9 @@ static const struct option_row rows[] = {
     {{"cache", "require-signature", "", "absolute path, or empty for none",
       "PEM file of the public Ed25519 key that must have signed what is imported."},
      CACHE(import_key_path), .type = OPTION_PATH},
+    {{"cache", "user", "", "name of a user, or empty for the owner of the cache directory",
+      "Whom the daemon runs as when root starts it."},
+     CACHE(user), .type = OPTION_USERNAME},
 
     {{"log", "file", "", "absolute path, or empty for standard error",
       "Where the log goes; SIGHUP opens the file again after a rotation."},

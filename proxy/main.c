@@ -15,6 +15,7 @@
 #include "proxy/config_option.h"
 #include "proxy/intercept.h"
 #include "proxy/log.h"
+#include "proxy/privileges.h"
 #include "proxy/server.h"
 #include "proxy/version.h"
 
@@ -146,13 +147,39 @@ static void tell_ready(int pipe_fd, bool keeps_stderr)
     close(pipe_fd);
 }
 
-static int serve(const struct arguments *a, struct config *c)
+/* Become the user that serves, and read the settings as him: what he cannot read would be
+ * refused at the first reload only. */
+static int settle(struct privileges *p, const char *config_path, struct config **c)
+{
+    char why[512];
+
+    if (privileges_take(p, (*c)->user, (*c)->path, why, sizeof why) != 0) {
+        fprintf(stderr, "cachalotd: %s\n", why);
+        return EXIT_FAILED;
+    }
+    if (!p->changed_user)
+        return EXIT_DONE;
+    config_unref(c);
+    if (config_load(c, config_path, stderr) == 0)
+        return EXIT_DONE;
+    fprintf(stderr, "cachalotd: user %lu, who is to serve, must be able to read all that\n",
+            (unsigned long)geteuid());
+    return EXIT_USAGE;
+}
+
+/* `c` may become another, the same read again. */
+static int serve(const struct arguments *a, struct config **cp)
 {
     struct server *server;
+    struct privileges privileges;
     struct log *log;
     char why[512];
     int ready = a->foreground ? -1 : leave_terminal();
+    int code = settle(&privileges, a->config_path, cp);
 
+    if (code != EXIT_DONE)
+        return code;
+    struct config *c = *cp;
     if (log_open(&log, c->log_file, c->log_format, c->log_level, c->log_access) != 0) {
         fprintf(stderr, "cachalotd: cannot open the log file %s\n", c->log_file);
         return EXIT_FAILED;
@@ -160,7 +187,7 @@ static int serve(const struct arguments *a, struct config *c)
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
     forbid_core();
-    int err = server_start(&server, c, log, why, sizeof why);
+    int err = server_start(&server, c, &privileges, log, why, sizeof why);
     if (err) {
         log_event(log, LOG_ERROR, "cannot start: %s", why);
     } else {
@@ -184,7 +211,7 @@ int main(int argc, char **argv)
     if (config_load(&c, a.config_path, stderr) != 0)
         return EXIT_USAGE;
     if (a.mode == MODE_RUN)
-        code = serve(&a, c);
+        code = serve(&a, &c);
     else
         code = EXIT_DONE;
     if (a.mode == MODE_DUMP)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Order of life: store, storage, disk helpers, upstream, workers, listeners; the
- * end comes in the opposite order, so that whoever may still be called is there.
+ * Order of life: store, listeners, storage, disk helpers, upstream, workers; the end comes
+ * in the opposite order, so that whoever may still be called is there, but for the listeners,
+ * which end first. They are there before the threads, so that no thread ever has the
+ * rights that opening them may need; they accept when all is there.
  */
 #include "proxy/server.h"
 
@@ -364,37 +366,77 @@ static void sweep_partials(struct server *s)
         log_event(s->log, LOG_INFO, "removed %u left-over partial files", removed);
 }
 
-int server_start(struct server **sp, struct config *c, struct log *log, char *why, size_t why_size)
+/* --- start and end of the whole --- */
+
+/* The daemon's files, and who it is in TLS. */
+static int open_files(struct server *s, char *why, size_t why_size)
+{
+    struct config *c = s->config;
+    int err =
+        store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why, why_size);
+
+    return err == 0 ? identity_prepare(c, s->log, why, why_size) : err;
+}
+
+static int listen_to_all(struct server *s, char *why, size_t why_size)
 {
     static const struct listeners_calls calls = {on_accepted, open_connections};
     struct sd_socket passed[PASSED_MAX];
+    unsigned passed_count = sd_sockets(passed, PASSED_MAX);
+
+    s->listeners = listeners_new(s->base, s->log, &calls, s);
+    return listeners_open(s->listeners, s->config, passed, passed_count, why, why_size);
+}
+
+static void drop_privileges(struct server *s, const struct privileges *p)
+{
+    if (privileges_drop(p) && !s->config->user)
+        log_event(s->log, LOG_WARN,
+                  "this runs as root, whose %s is: give it to another user, with all that is in "
+                  "it, to run as that one",
+                  s->config->path);
+}
+
+/* What there is but threads. */
+static void release(struct server *s)
+{
+    listeners_free(&s->listeners);
+    store_close(&s->parts.store);
+    queue_run(s->queue, s);
+    queue_free(&s->queue);
+    event_free(s->queue_event);
+    event_free(s->deadline);
+    for (unsigned i = 0; i < 3; i++)
+        event_free(s->signals[i]);
+    event_base_free(s->base);
+    config_unref(&s->config);
+    free(s);
+}
+
+int server_start(struct server **sp, struct config *c, const struct privileges *p, struct log *log,
+                 char *why, size_t why_size)
+{
     struct server *s = mem_new(sizeof *s);
 
     s->log = log;
     s->config = config_ref(c);
-    unsigned passed_count = sd_sockets(passed, PASSED_MAX);
-    int err =
-        store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why, why_size);
-    if (err == 0) {
-        err = identity_prepare(c, log, why, why_size);
-        if (err)
-            store_close(&s->parts.store);
-    }
+    int err = open_files(s, why, why_size);
     if (err) {
+        store_close(&s->parts.store);
         config_unref(&s->config);
         free(s);
         return err;
     }
-    sweep_partials(s);
-    add_registries(s, c);
     add_events(s);
-    start_threads(s);
-    s->listeners = listeners_new(s->base, log, &calls, s);
-    err = listeners_open(s->listeners, c, passed, passed_count, why, why_size);
+    err = listen_to_all(s, why, why_size);
     if (err) {
-        server_stop(&s);
+        release(s);
         return err;
     }
+    drop_privileges(s, p);
+    sweep_partials(s);
+    add_registries(s, c);
+    start_threads(s);
     say_access(s, c);
     *sp = s;
     return 0;
@@ -436,14 +478,5 @@ void server_stop(struct server **sp)
     absences_free(&s->parts.absences);
     health_free(&s->parts.health);
     greetings_free(&s->parts.greetings);
-    store_close(&s->parts.store);
-    queue_run(s->queue, s);
-    queue_free(&s->queue);
-    event_free(s->queue_event);
-    event_free(s->deadline);
-    for (unsigned i = 0; i < 3; i++)
-        event_free(s->signals[i]);
-    event_base_free(s->base);
-    config_unref(&s->config);
-    free(s);
+    release(s);
 }

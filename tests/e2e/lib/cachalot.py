@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import pwd
 import signal
 import subprocess
 from pathlib import Path
@@ -35,7 +36,9 @@ class Cachalot(Process):
         self.mirror = ("127.0.0.1", free_port()) if "docker.io" in upstreams else None
         self.admin_socket = directory / f"{name}.sock"
         self.sections = {
-            "cache": {"path": self.cache, "workers": 2},
+            # Who runs the tests owns their directories, even where there is a user cachalot.
+            "cache": {"path": self.cache, "user": pwd.getpwuid(os.geteuid()).pw_name,
+                      "workers": 2},
             "log": {"format": "json", "level": "debug"},
             "admin": {"socket": self.admin_socket},
             "listener main": {"role": "registry", "address": "%s:%d" % self.address},
