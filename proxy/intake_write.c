@@ -25,8 +25,6 @@
 #define TELL_BYTES (1024u * 1024)
 #define TELL_MS 4
 
-#define WRITE_STEP_BYTES (64u * 1024)
-
 static void hasher_post(struct intake *i, struct msg *m, void (*run)(struct msg *, void *))
 {
     m->run = run;
@@ -325,21 +323,6 @@ void writer_size(struct msg *m, void *owner)
     hasher_post(i, m, hasher_size);
 }
 
-/* In steps: larger ones make the kernel fetch memory in the largest units, which on a
- * virtual machine may have to come back from its host first. */
-static int write_block(struct intake *i, const struct block *b)
-{
-    int err = 0;
-
-    for (size_t done = 0; done < b->len && err == 0;) {
-        size_t left = b->len - done;
-        size_t step = left < WRITE_STEP_BYTES ? left : WRITE_STEP_BYTES;
-        err = partial_write(i->partial, b->data + done, step, b->offset + done);
-        done += step;
-    }
-    return err;
-}
-
 static void take_block(struct intake *i, const struct block *b)
 {
     uint64_t end = b->offset + b->len;
@@ -348,7 +331,7 @@ static void take_block(struct intake *i, const struct block *b)
     /* Readers may have had what was there: it stays as it is. */
     CHECK(extents_gap(&i->extents, b->offset, &gap_end) == b->offset && end <= gap_end);
     CHECK(!i->is_begun || end <= i->size_bytes);
-    int err = write_block(i, b);
+    int err = partial_write(i->partial, b->data, b->len, b->offset);
     if (err != 0) {
         break_off(i, err);
         return;
