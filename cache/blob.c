@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,6 +105,71 @@ int blob_check(struct store *s, const struct digest *d, uint64_t size_bytes)
 
     if (err == 0)
         close(fd);
+    return err;
+}
+
+int blob_mark_public(struct store *s, const struct digest *d)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct stat st;
+    int fd = openat(store_blobs_fd(s, d->alg), store_blob_name(d, name),
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    if (fd < 0)
+        return errno == ENOENT || errno == ELOOP ? 0 : err_from_errno(errno);
+    int err = fstat(fd, &st) == 0 ? 0 : err_from_errno(errno);
+
+    if (err == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_ISVTX) == 0 &&
+        fchmod(fd, (st.st_mode & 07777) | S_ISVTX) != 0)
+        err = err_from_errno(errno);
+    close(fd);
+    return err;
+}
+
+bool blob_is_marked_public(struct store *s, const struct digest *d)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct stat st;
+
+    return fstatat(store_blobs_fd(s, d->alg), store_blob_name(d, name), &st, AT_SYMLINK_NOFOLLOW) ==
+               0 &&
+           S_ISREG(st.st_mode) && (st.st_mode & S_ISVTX) != 0;
+}
+
+static int read_all(int fd, char *out, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t n = pread(fd, out + done, len - done, (off_t)done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? err_from_errno(errno) : ERR_MISMATCH;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int blob_read(struct store *s, const struct digest *d, uint64_t size_bytes, char **data)
+{
+    struct digest found;
+    int fd = -1;
+    int err = blob_open(s, d, size_bytes, &fd);
+
+    if (err != 0)
+        return err;
+    char *read = mem_new(size_bytes + 1);
+
+    err = read_all(fd, read, size_bytes);
+    close(fd);
+    if (err == 0) {
+        digest_of((enum digest_alg)d->alg, read, size_bytes, &found);
+        err = digest_equal(&found, d) ? 0 : ERR_MISMATCH;
+    }
+    if (err == 0)
+        *data = read;
+    else
+        free(read);
     return err;
 }
 

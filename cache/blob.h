@@ -51,6 +51,20 @@ MUST_CHECK int blob_open(struct store *s, const struct digest *d, uint64_t size_
 /* Whether blob_open would succeed: 0 or its error. */
 MUST_CHECK int blob_check(struct store *s, const struct digest *d, uint64_t size_bytes);
 
+/*
+ * A mark on the file: its content came from a public upstream. It is the sticky bit of the
+ * file's mode, which does nothing else to files, is kept by what copies modes, and is lost
+ * rather than made by what does not. An index that is rebuilt takes nothing for public that
+ * does not have it.
+ */
+/* Best effort; 0 also when there is no such file. */
+MUST_CHECK int blob_mark_public(struct store *s, const struct digest *d);
+bool blob_is_marked_public(struct store *s, const struct digest *d);
+
+/* Read a small blob whole, of a size that the caller has limited, and verify it: its bytes,
+ * owned by the caller. ERR_MISMATCH as blob_open, and when they are not of the digest. */
+MUST_CHECK int blob_read(struct store *s, const struct digest *d, uint64_t size_bytes, char **data);
+
 /* Remove the file if it is there. */
 MUST_CHECK int blob_unlink(struct store *s, const struct digest *d);
 

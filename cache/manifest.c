@@ -285,6 +285,37 @@ int manifest_parse(struct manifest **m, const char *media_type, const void *data
     return 0;
 }
 
+/* The type of a manifest that says it, or has the members of one; NULL when it is none. */
+static const char *guess_type(const struct json_t *root)
+{
+    const char *type = json_string_value(json_object_get(root, "mediaType"));
+
+    if (type != NULL)
+        return media_type_is_manifest(type) ? type : NULL;
+    if (json_is_array(json_object_get(root, "manifests")))
+        return "application/vnd.oci.image.index.v1+json";
+    if (json_is_array(json_object_get(root, "layers")) &&
+        json_is_object(json_object_get(root, "config")))
+        return "application/vnd.oci.image.manifest.v1+json";
+    return NULL;
+}
+
+int manifest_guess(struct manifest **m, const void *data, size_t len)
+{
+    struct json_t *root;
+    char why[256];
+
+    /* Most blobs are no JSON, which their first byte says. */
+    if (len == 0 || len > MANIFEST_SIZE_MAX || strchr("{ \t\r\n", *(const char *)data) == NULL ||
+        json_parse(&root, data, len, why, sizeof why) != 0)
+        return ERR_INVALID;
+    const char *type = guess_type(root);
+    int err = type != NULL ? manifest_parse(m, type, data, len, why, sizeof why) : ERR_INVALID;
+
+    json_decref(root);
+    return err != 0 ? ERR_INVALID : 0;
+}
+
 void manifest_free(struct manifest **m)
 {
     if (*m != NULL) {

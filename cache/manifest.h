@@ -51,6 +51,9 @@ struct manifest;
  * ERR_TOO_LARGE above MANIFEST_SIZE_MAX. */
 MUST_CHECK int manifest_parse(struct manifest **m, const char *media_type, const void *data,
                               size_t len, char *why, size_t why_size);
+/* The same of bytes of which nobody says what they are: by what they say themselves, or
+ * else by their members. ERR_INVALID for what is no manifest, such as an image config. */
+MUST_CHECK int manifest_guess(struct manifest **m, const void *data, size_t len);
 void manifest_free(struct manifest **m);
 
 bool manifest_is_index(const struct manifest *m);
@@ -99,6 +102,11 @@ MUST_CHECK int manifest_get_in(struct db_txn *txn, const struct name *n, const s
 MUST_CHECK int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *d,
                             const struct manifest *m, enum blob_origin origin, uint64_t size_bytes,
                             int64_t now_s);
+
+/* Record what a manifest says whose blob is held, and its children's parent, whoever has it;
+ * the rest of what is recorded stays. */
+MUST_CHECK int manifest_restore(struct db_txn *txn, const struct digest *d,
+                                const struct manifest *m, uint64_t size_bytes);
 
 /* The local repository `n` has it no longer: forget what it said of its children, as far
  * as no other manifest says the same, and its record when nobody else has it. */

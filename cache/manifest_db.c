@@ -303,6 +303,19 @@ int manifest_put(struct db_txn *txn, const struct name *n, const struct digest *
     return err;
 }
 
+int manifest_restore(struct db_txn *txn, const struct digest *d, const struct manifest *m,
+                     uint64_t size_bytes)
+{
+    int err = put_record(txn, d, m, size_bytes);
+
+    for (unsigned i = 0; err == 0 && i < manifest_child_count(m); i++) {
+        const struct descriptor *child = manifest_child(m, i);
+
+        err = parent_put(txn, &child->digest, d, (int)child->role);
+    }
+    return err;
+}
+
 /* --- forgetting --- */
 
 /* Looked at for one child: what has more than these is taken to need it, too. */

@@ -28,6 +28,15 @@ int parent_put(struct db_txn *txn, const struct digest *child, const struct dige
                   sizeof version);
 }
 
+int parent_get(struct db_txn *txn, const struct digest *child, const struct digest *parent,
+               int role)
+{
+    uint8_t key[PARENT_KEY_MAX];
+    struct db_value value;
+
+    return db_get(txn, DB_PARENTS, key, parent_key(child, parent, role, key), &value);
+}
+
 int parent_forget(struct db_txn *txn, const struct digest *child, const struct digest *parent,
                   int role)
 {

@@ -16,6 +16,10 @@
 MUST_CHECK int parent_put(struct db_txn *txn, const struct digest *child,
                           const struct digest *parent, int role);
 
+/* Whether it is there: 0 or ERR_NOT_FOUND. */
+MUST_CHECK int parent_get(struct db_txn *txn, const struct digest *child,
+                          const struct digest *parent, int role);
+
 /* ERR_NOT_FOUND when there was none. */
 MUST_CHECK int parent_forget(struct db_txn *txn, const struct digest *child,
                              const struct digest *parent, int role);

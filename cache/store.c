@@ -192,6 +192,19 @@ static int lock_take(struct store *s, const struct why *why)
                   s->path, strtol(pid, NULL, 10));
 }
 
+/* Shared, so that two who look do not see each other. */
+bool store_is_in_use(const struct store *s)
+{
+    int fd = openat(s->root_fd, "lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno != ENOENT;
+    bool is_free = flock(fd, LOCK_SH | LOCK_NB) == 0;
+
+    close(fd);
+    return !is_free;
+}
+
 /* --- what is in it --- */
 
 static int dir_open(const struct store *s, int parent_fd, const char *name, int *fd,

@@ -43,6 +43,9 @@ MUST_CHECK int store_open(struct store **s, const char *path, enum store_mode mo
 /* NULL is legal. */
 void store_close(struct store **s);
 
+/* Whether a daemon, or a command that keeps daemons away, has the directory at this moment. */
+bool store_is_in_use(const struct store *s);
+
 struct db *store_db(struct store *s);
 const char *store_path(const struct store *s);
 

@@ -146,6 +146,18 @@ static int tag_walk_record(void *arg, struct db_value key, struct db_value value
     return walk->visit(walk->arg, &n, tag, &r);
 }
 
+int tag_read(struct db_value key, struct db_value value, struct name *n,
+             char tag[NAME_TAG_MAX_SIZE], struct tag_record *r)
+{
+    char text[TAG_KEY_MAX];
+    const char *found = tag_key_parse(key, n, text);
+
+    if (found == NULL)
+        return ERR_DAMAGED;
+    memcpy(tag, found, strlen(found) + 1);
+    return tag_decode(value, r);
+}
+
 int tag_walk(struct db_txn *txn, tag_visit *visit, void *arg)
 {
     struct tag_walk_state walk = {visit, arg};

@@ -45,6 +45,10 @@ MUST_CHECK int tag_expire(struct db_txn *txn, const struct name *n, const char *
  * clock that went back makes it stale. */
 bool tag_is_fresh(const struct tag_record *r, int64_t now_s, int64_t ttl_s);
 
+/* Read a record of the table. ERR_DAMAGED for what is none. */
+MUST_CHECK int tag_read(struct db_value key, struct db_value value, struct name *n,
+                        char tag[NAME_TAG_MAX_SIZE], struct tag_record *r);
+
 /* Visit every tag in key order, but for damaged records; `n` and `tag` are valid
  * during the call. */
 typedef int tag_visit(void *arg, const struct name *n, const char *tag, const struct tag_record *r);

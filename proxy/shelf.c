@@ -155,7 +155,8 @@ static int copy_new(struct shelf *sh, const struct digest *d, uint64_t size_byte
     return 0;
 }
 
-/* A body in memory cannot change; a file can be cut or unlinked by others. */
+/* A body in memory cannot change; a file can be cut or unlinked by others, or go into
+ * quarantine (quarantine.h), where it has no read permission. */
 static bool copy_is_sound(const struct copy *c, uint64_t size_bytes)
 {
     struct stat st;
@@ -164,7 +165,8 @@ static bool copy_is_sound(const struct copy *c, uint64_t size_bytes)
         return false;
     if (c->held.fd < 0)
         return true;
-    return fstat(c->held.fd, &st) == 0 && st.st_nlink > 0 && (uint64_t)st.st_size == size_bytes;
+    return fstat(c->held.fd, &st) == 0 && st.st_nlink > 0 && (st.st_mode & S_IRUSR) != 0 &&
+           (uint64_t)st.st_size == size_bytes;
 }
 
 static void shelf_lend(struct shelf *sh, struct copy *c)

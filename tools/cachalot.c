@@ -84,6 +84,12 @@ static const struct command_option import_options[] = {
     {0, NULL, NULL, NULL, false},
 };
 
+static const struct command_option check_options[] = {
+    {0, "fix", NULL, "repair what can be repaired", false},
+    {0, "quick", NULL, "read no files: compare names and sizes alone", false},
+    {0, NULL, NULL, NULL, false},
+};
+
 static const struct command commands[] = {
     {"status", "",
      "Show what is held, what crossed the line and what was saved.\n"
@@ -133,6 +139,13 @@ static const struct command commands[] = {
      "wastes, and which images have it. Such layers come from clients that compress\n"
      "them anew when they push; what was pulled through cachalot keeps its digests.",
      0, 0, cmd_duplicates, NULL},
+    {"check", "",
+     "Check that what is held is whole, and that the index says so.\n"
+     "Reads every file and compares its digest, which takes long; with --quick names and\n"
+     "sizes alone. Works beside a running cachalotd and without it. Of each finding it says\n"
+     "what it means, and what --fix would do about it. Exits with 4 when there is damage\n"
+     "that was not repaired.",
+     0, 0, cmd_check, check_options},
     {"ca", "init|show|cert|rotate [NAME]...",
      "Make (init), show, print (cert) or rotate the certificate authority.\n"
      "init [NAME]... makes one, which cachalotd does at its start, too, if it needs one;\n"

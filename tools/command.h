@@ -71,6 +71,7 @@ const struct command *command_find(const char *name);
 const struct command_option *command_options(void);
 
 enum exit_code cmd_ca(const struct options *o, int argc, char **argv);
+enum exit_code cmd_check(const struct options *o, int argc, char **argv);
 enum exit_code cmd_duplicates(const struct options *o, int argc, char **argv);
 enum exit_code cmd_fetch(const struct options *o, int argc, char **argv);
 enum exit_code cmd_export(const struct options *o, int argc, char **argv);

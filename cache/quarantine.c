@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/quarantine.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "cache/tempfile.h"
+
+#define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+
+static const char folder[] = "quarantine";
+
+static int folder_open(const struct store *s, int *fd)
+{
+    if (mkdirat(store_root_fd(s), folder, 0700) != 0 && errno != EEXIST)
+        return err_from_errno(errno);
+    *fd = openat(store_root_fd(s), folder, DIR_FLAGS);
+    if (*fd < 0)
+        return err_from_errno(errno);
+    int err = file_give(*fd, store_root_fd(s));
+
+    if (err != 0)
+        close(*fd);
+    return err;
+}
+
+/* --- its bounds --- */
+
+struct kept {
+    char name[256];
+    struct timespec since;
+    uint64_t size_bytes;
+};
+
+/* The latest first. */
+static int compare_kept(const void *a, const void *b)
+{
+    const struct kept *x = a;
+    const struct kept *y = b;
+
+    if (x->since.tv_sec != y->since.tv_sec)
+        return x->since.tv_sec > y->since.tv_sec ? -1 : 1;
+    return x->since.tv_nsec > y->since.tv_nsec ? -1 : x->since.tv_nsec < y->since.tv_nsec;
+}
+
+/* All that is there; owned by the caller. */
+static struct kept *list_kept(DIR *dir, size_t *count)
+{
+    const struct dirent *entry;
+    struct kept *list = NULL;
+    struct stat st;
+
+    *count = 0;
+    while ((entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] == '.' ||
+            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        list = mem_resize(list, (*count + 1) * sizeof *list);
+        struct kept *k = &list[(*count)++];
+
+        snprintf(k->name, sizeof k->name, "%s", entry->d_name);
+        k->since = st.st_ctim;
+        k->size_bytes = (uint64_t)st.st_size;
+    }
+    return list;
+}
+
+/* A folder that somebody put into blobs/ is nobody's to empty. */
+static void remove_oldest(int fd)
+{
+    DIR *dir = fdopendir(fd);
+    uint64_t bytes = 0;
+    size_t count;
+
+    if (dir == NULL) {
+        close(fd);
+        return;
+    }
+    struct kept *list = list_kept(dir, &count);
+
+    if (count > 0)
+        qsort(list, count, sizeof *list, compare_kept);
+    for (size_t i = 0; i < count; i++) {
+        bytes += list[i].size_bytes;
+        if (i >= QUARANTINE_FILES_MAX || bytes > QUARANTINE_BYTES_MAX)
+            (void)unlinkat(dirfd(dir), list[i].name, 0);
+    }
+    free(list);
+    closedir(dir);
+}
+
+/* --- what comes into it --- */
+
+static int move(const struct store *s, int dir_fd, const char *name, const char *as)
+{
+    int fd = -1;
+    int err = folder_open(s, &fd);
+
+    if (err != 0)
+        return err;
+    if (renameat(dir_fd, name, fd, as) != 0) {
+        err = err_from_errno(errno);
+        close(fd);
+        return err;
+    }
+    remove_oldest(fd);
+    return 0;
+}
+
+/* Whether the name is still that of this file; then who has it open is told. */
+static bool is_same(int dir_fd, const char *name, const struct file_id *id)
+{
+    struct stat st;
+    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    bool is = fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == id->device && st.st_ino == id->number;
+
+    if (is)
+        (void)fchmod(fd, 0);
+    if (fd >= 0)
+        close(fd);
+    return is;
+}
+
+int quarantine_blob(struct store *s, const struct digest *d, const struct file_id *id)
+{
+    int dir_fd = store_blobs_fd(s, (enum digest_alg)d->alg);
+    char name[DIGEST_TEXT_MAX];
+    char as[DIGEST_TEXT_MAX];
+
+    if (!is_same(dir_fd, store_blob_name(d, name), id))
+        return ERR_NOT_FOUND;
+    if (move(s, dir_fd, name, store_partial_name(d, as)) == 0)
+        return 0;
+    return unlinkat(dir_fd, name, 0) == 0 ? 0 : err_from_errno(errno);
+}
+
+int quarantine_foreign(struct store *s, int dir_fd, const char *name)
+{
+    return move(s, dir_fd, name, name);
+}

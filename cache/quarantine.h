@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * <cache>/quarantine: files that went bad, for people to look at. It is bounded: the oldest
+ * go when there are more than a few. Its files have no read permission, by which those that
+ * have one open tell that it is bad.
+ */
+#ifndef CACHE_QUARANTINE_H
+#define CACHE_QUARANTINE_H
+
+#include "cache/check.h"
+#include "cache/digest.h"
+#include "cache/store.h"
+#include "cache/verify.h"
+
+#define QUARANTINE_FILES_MAX 16
+#define QUARANTINE_BYTES_MAX (1ull << 30)
+
+/* Move the file of a blob away, whose record was dropped before, as the file is then still
+ * this one. ERR_NOT_FOUND when it is gone, or another. What cannot be moved, or is too
+ * large, is removed. */
+MUST_CHECK int quarantine_blob(struct store *s, const struct digest *d, const struct file_id *id);
+
+/* Move what does not belong into a folder. */
+MUST_CHECK int quarantine_foreign(struct store *s, int dir_fd, const char *name);
+
+#endif
