@@ -88,12 +88,9 @@ static int publish_prepare(struct storage_job *j, struct store *store)
 /* Another that failed to publish the same blob may have removed the file meanwhile. */
 static int check_file(const struct session *s)
 {
-    int fd;
+    int err = blob_check(s->uploads->store, &s->want, s->written_bytes);
 
-    if (blob_open(s->uploads->store, &s->want, s->written_bytes, &fd) != 0)
-        return ERR_NOT_FOUND;
-    close(fd);
-    return 0;
+    return err == ERR_MISMATCH ? ERR_NOT_FOUND : err;
 }
 
 static int publish_apply(struct storage_job *j, struct db_txn *txn)
