@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: ISC
+"""A daemon under the shim, and what it has acknowledged."""
+
+import os
+import signal
+import subprocess
+
+import invariants
+import tally
+from lib import rawhttp
+from lib.cachalot import Cachalot
+from lib.image import ACCEPT
+from lib.paths import HUB
+from lib.pusher import EVERYBODY
+from lib.wait import until
+from shim import Shim
+
+SECRET = "s3cret-of-the-upstream"
+DESERVED = (0, 1, 2)  # how the daemon may end by itself: well, or with a complaint
+
+
+class Rig(Cachalot):
+    """The cache is on `disk`, which breaks; the log and the settings are not. What a client was
+    promised is kept in `promised` (path -> bytes), what was deleted in `gone`, digests that a
+    command said were taken in `held`; check() holds the daemon to all."""
+
+    def __init__(self, library, directory, hub, options=None, disk=None, record=None,
+                 name="cachalotd"):
+        said = {"cache": {"drain-timeout": "5s"}, "log": {"format": "text", "level": "info"},
+                **EVERYBODY}
+        for section, values in (options or {}).items():
+            said[section] = {**said.get(section, {}), **values}
+        self.disk = disk or directory / "disk"
+        self.disk.mkdir(exist_ok=True)
+        password = directory / "password"
+        password.write_text(SECRET + "\n")
+        password.chmod(0o600)
+        super().__init__(directory, {HUB: {"url": hub.url, "retries": 1, "tag-ttl": "0s",
+                                           "username": "robot", "visibility": "public",
+                                           "password-file": password}},
+                         said, name, self.disk / "cache")
+        self.hub = hub
+        self.shim = Shim(library, directory, self.disk, self.stderr_path, record)
+        self.promised = {}
+        self.gone = set()
+        self.held = set()
+
+    def launch(self, env=None, wrap=(), **options):
+        return super().launch({**self.shim.environment(), **(env or {})}, wrap, **options)
+
+    # --- asking, while anything may break ---
+
+    def ask(self, path, method="GET", fields=(), timeout=20):
+        """The answer; None when the connection was closed before it."""
+        try:
+            return self.get(path, method, fields, timeout)
+        except (OSError, rawhttp.Closed) as why:
+            assert not isinstance(why, TimeoutError), f"no answer to {method} {path}"
+            return None
+
+    def settle(self):
+        """Until nothing is under way, or the daemon has ended."""
+        def is_settled():
+            if self.child.poll() is not None:
+                return True
+            got = self.ask("/-/metrics")
+            return got is None or b"\ncachalot_fetches 0\n" in b"\n" + got.body
+        until("nothing is under way", is_settled)
+
+    def broken_command(self, *arguments):
+        """The command under the shim: its status; when it failed, it said why."""
+        done = subprocess.run(self.command_line(*arguments), capture_output=True, text=True,
+                              timeout=60, check=False,
+                              env={**os.environ, **self.shim.environment()})
+        assert done.returncode >= 0, done
+        assert done.returncode == 0 or done.stderr.strip(), done
+        return done.returncode
+
+    # --- ends and beginnings ---
+
+    def end(self, how):
+        """By a signal, or as it was: the status must be one that is deserved."""
+        if self.running() and how == signal.SIGKILL:
+            tally.add("kills survived")
+        status = self.stop(how)
+        assert status in DESERVED or status == -how, (status, self.stderr_tail())
+        return status
+
+    def restart(self, how=signal.SIGTERM):
+        self.end(how)
+        self.start()
+
+    def check(self):
+        """All invariants that do not depend on what was done."""
+        missing = self.held - invariants.check_index(self)
+        assert not missing, f"taken, and not in the index: {missing}"
+        invariants.check_answers(self)
+        invariants.check_secrets(self, [SECRET])
+        for path, data in self.promised.items():
+            got = self.ask(path, fields=ACCEPT)
+            assert got and got.status == 200 and got.complete and got.body == data, (path, got)
+        for path in self.gone:
+            got = self.ask(path, fields=ACCEPT)
+            assert got and got.status == 404, (path, got)
+
+    def close(self):
+        self.shim.disarm()
+        super().close()

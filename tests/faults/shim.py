@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: ISC
+"""shim.c from the side of the tests: built, and told what to break."""
+
+import mmap
+import os
+import shlex
+import struct
+import subprocess
+from pathlib import Path
+
+WRITE, SYNC, RENAME, SPACE, MAKE, OPEN, REMOVE, MAP, READ, MEMORY, LOG = (
+    1 << i for i in range(11))
+CHANGES = WRITE | SYNC | RENAME | SPACE | MAKE | REMOVE
+DISK = CHANGES | OPEN | MAP | READ
+
+FAIL, KILL, HALF = range(3)
+EVER = 1 << 62
+
+# armed, kinds, way, errno; fail_at, fail_count, memory_min_bytes; calls, failed; last
+HEAD = struct.Struct("=IIIiQQQ")
+COUNTS = struct.Struct("=QQ32s")
+
+
+def build(directory):
+    """The library, from its source; its path."""
+    library = Path(directory) / "shim.so"
+    compiler = shlex.split(os.environ.get("CC", "gcc"))
+    subprocess.run([*compiler, "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra",
+                    "-fPIC", "-shared", "-pthread", "-o", library,
+                    Path(__file__).with_name("shim.c")], check=True)
+    return library
+
+
+class Shim:
+    """One program under the shim. What it does counts from arm() on."""
+
+    def __init__(self, library, directory, root, log, record=None):
+        self.library = library
+        self.path = Path(directory) / "control"
+        self.path.write_bytes(bytes(4096))
+        self.root = root
+        self.log = log
+        self.record = record
+        with open(self.path, "r+b") as f:
+            self.map = mmap.mmap(f.fileno(), 4096)
+
+    def environment(self):
+        # The runtime of a sanitizer that is linked wants to be the first.
+        before = os.environ.get("FAULTS_PRELOAD", "")
+        found = {"LD_PRELOAD": f"{before} {self.library}".strip(),
+                 "FAULTS_ROOT": str(self.root), "FAULTS_LOG": str(self.log),
+                 "FAULTS_CONTROL": str(self.path)}
+        if self.record:
+            found["FAULTS_RECORD"] = str(self.record)
+        return found
+
+    def arm(self, kinds, errnum=0, at=0, count=1, way=FAIL, memory_min_bytes=0):
+        """Break the call `at` (from 1) of these kinds and those after it, `count` in all; 0
+        breaks none."""
+        self.map[:HEAD.size + COUNTS.size] = (
+            HEAD.pack(0, kinds, way, errnum, at, count, memory_min_bytes)
+            + COUNTS.pack(0, 0, b""))
+        self.map[:4] = struct.pack("=I", 1)
+
+    def disarm(self):
+        self.map[:4] = bytes(4)
+
+    def counts(self):
+        return COUNTS.unpack(self.map[HEAD.size:HEAD.size + COUNTS.size])
+
+    @property
+    def calls(self):
+        return self.counts()[0]
+
+    @property
+    def failed(self):
+        return self.counts()[1]
+
+    @property
+    def last(self):
+        """The call that failed last."""
+        return self.counts()[2].rstrip(b"\0").decode()
