@@ -353,6 +353,14 @@ void bundle_sort(struct bundle *b)
     b->blobs = sorted;
 }
 
+void bundle_forget_blobs(struct bundle *b)
+{
+    free(b->blobs);
+    b->blobs = NULL;
+    b->blob_count = 0;
+    digest_map_free(&b->numbers);
+}
+
 int bundle_read_manifest(struct store *s, const struct digest *d, uint64_t size_bytes,
                          const char *media_type, struct manifest **m)
 {

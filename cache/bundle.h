@@ -87,6 +87,9 @@ void bundle_reference(const struct bundle_image *image, struct reference *r);
 /* When all were added: manifests first. */
 void bundle_sort(struct bundle *b);
 
+/* When they are written down elsewhere: the counts and the images stay. */
+void bundle_forget_blobs(struct bundle *b);
+
 /* Read and parse a manifest whose file is in blobs/. ERR_MISMATCH when the file is not as
  * it should be. */
 MUST_CHECK int bundle_read_manifest(struct store *s, const struct digest *d, uint64_t size_bytes,

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/db_trim.h"
 #include "cache/err.h"
 
 #define DB_VERSION 1
@@ -28,6 +29,7 @@ struct db {
     bool read_only;
     bool is_absent[DB_TABLE_COUNT]; /* read only: an earlier release had no such table */
     struct db_txn write;            /* mdb is NULL when none is open */
+    struct db_trim *trim;           /* NULL: the map stays */
 };
 
 struct db_reader {
@@ -176,6 +178,9 @@ int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only)
         err = err_from_mdb(mdb_txn_begin(opened->env, NULL, read_only ? MDB_RDONLY : 0, &txn));
     if (err == 0) {
         err = tables_open(opened, txn);
+        /* The map's size is written by a commit, and who opens it beside us goes by that. */
+        if (err == 0 && map_bytes > 0 && !read_only)
+            err = version_write(txn, opened->tables[DB_META]);
         if (err == 0)
             err = err_from_mdb(mdb_txn_commit(txn));
         else
@@ -189,6 +194,14 @@ int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only)
     return 0;
 }
 
+void db_keep_small(struct db *db)
+{
+    int fd;
+
+    if (db->trim == NULL && mdb_env_get_fd(db->env, &fd) == MDB_SUCCESS)
+        db->trim = db_trim_new(fd);
+}
+
 void db_close(struct db **db)
 {
     if (*db == NULL)
@@ -196,6 +209,7 @@ void db_close(struct db **db)
     CHECK((*db)->write.mdb == NULL);
     if ((*db)->env != NULL)
         mdb_env_close((*db)->env);
+    db_trim_free(&(*db)->trim);
     free(*db);
     *db = NULL;
 }
@@ -303,6 +317,7 @@ int db_get(struct db_txn *txn, enum db_table table, const void *key, size_t key_
 
     if (txn->db->is_absent[table])
         return ERR_NOT_FOUND;
+    db_trim_note(txn->db->trim);
     int rc = mdb_get(txn->mdb, txn->db->tables[table], &k, &v);
 
     if (rc != MDB_SUCCESS)
@@ -318,6 +333,7 @@ int db_put(struct db_txn *txn, enum db_table table, const void *key, size_t key_
     MDB_val k = {key_len, (void *)key};
     MDB_val v = {value_len, (void *)value};
 
+    db_trim_note(txn->db->trim);
     return err_from_mdb(mdb_put(txn->mdb, txn->db->tables[table], &k, &v, 0));
 }
 
@@ -361,6 +377,7 @@ int db_walk(struct db_txn *txn, enum db_table table, const void *prefix, size_t 
         struct db_value key = {k.mv_data, k.mv_size};
         struct db_value value = {v.mv_data, v.mv_size};
 
+        db_trim_note(txn->db->trim);
         result = visit(arg, key, value);
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
     }

@@ -64,6 +64,9 @@ struct db_value {
  * only they are empty. ERR_VERSION when another version wrote it, ERR_DAMAGED
  * when it is not an index. */
 MUST_CHECK int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only);
+/* From now on what was read of the map is let go when it is much (cache/db_trim.h): for
+ * commands, of one thread. */
+void db_keep_small(struct db *db);
 /* All readers must be freed before. NULL is legal. */
 void db_close(struct db **db);
 

@@ -97,6 +97,17 @@ static int check_parts(struct import *i)
                        r->part + 1, r->parts);
 }
 
+/* The texts that said which images there are; there may be as much of them as of all else. */
+static void forget_texts(struct import *i)
+{
+    free(i->index);
+    free(i->singles);
+    free(i->record.items);
+    i->index = i->singles = NULL;
+    i->record.items = NULL;
+    i->record.count = 0;
+}
+
 int import_finish(struct import *i)
 {
     /* Some parts alone say nothing of what the others hold. */
@@ -107,6 +118,7 @@ int import_finish(struct import *i)
 
     if (err == 0)
         err = import_name_images(i);
+    forget_texts(i);
     if (err == 0 && !is_partial)
         err = import_check(i);
     if (err == 0 && !i->settings.verify_only)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: ISC */
-/* The records of what was imported: all in one transaction, so that nothing is half there. */
+/*
+ * The records of what was imported. LMDB keeps in memory what a transaction has written, so
+ * it takes one for some images at a time, and a last one for the tags of all: no name leads
+ * to anything before everything is there.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,9 +17,13 @@
 #include "cache/repository.h"
 #include "cache/tag.h"
 
+/* Records in a transaction, of the images that are written before it is looked at. */
+#define TXN_RECORDS_MAX 2000
+
 struct commit {
     struct import *import;
     struct db_txn *txn;
+    unsigned records; /* written in it */
     const struct import_image *image;
     struct reference reference; /* its */
     enum blob_origin origin;
@@ -23,38 +31,40 @@ struct commit {
 
 /* --- blobs --- */
 
-static int put_carried(const struct commit *c, const struct import_content *content)
+static int put_carried(struct commit *c, const struct digest *d,
+                       const struct import_content *content)
 {
     const struct name *n = &c->reference.name;
     int64_t now_s = c->import->settings.now_s;
     struct blob_record r;
     int fd;
-    int err = blob_open(c->import->settings.store, &content->digest, content->size_bytes, &fd);
+    int err = blob_open(c->import->settings.store, d, content->size_bytes, &fd);
 
     /* It was held, and is gone since. */
     if (err != 0)
         return err;
     close(fd);
+    c->records++;
     if (name_is_local(n))
-        return local_put_blob(c->txn, n, &content->digest, content->size_bytes, now_s);
-    if (blob_get(c->txn, &content->digest, &r) != 0 || r.size_bytes != content->size_bytes)
+        return local_put_blob(c->txn, n, d, content->size_bytes, now_s);
+    if (blob_get(c->txn, d, &r) != 0 || r.size_bytes != content->size_bytes)
         r = (struct blob_record){.size_bytes = content->size_bytes, .stored_at_s = now_s};
     r.used_at_s = now_s;
     r.origin = c->origin;
-    err = blob_put(c->txn, &content->digest, &r);
+    err = blob_put(c->txn, d, &r);
     if (err == 0 && c->origin == BLOB_PRIVATE)
-        err = link_put(c->txn, n, &content->digest, now_s);
+        err = link_put(c->txn, n, d, now_s);
     return err;
 }
 
 /* What a delta rests on stays what it was, and is visible in this repository, too. */
-static int put_child(const struct commit *c, const struct descriptor *child)
+static int put_child(struct commit *c, const struct descriptor *child)
 {
     const struct import_content *content = import_find(c->import, &child->digest);
     struct blob_record r;
 
     if (content != NULL)
-        return put_carried(c, content);
+        return put_carried(c, &child->digest, content);
     int err = blob_get(c->txn, &child->digest, &r);
     if (err == ERR_NOT_FOUND || err == ERR_DAMAGED)
         return 0;
@@ -65,7 +75,7 @@ static int put_child(const struct commit *c, const struct descriptor *child)
 
 /* --- manifests --- */
 
-static int put_tag(const struct commit *c)
+static int put_tag(struct commit *c)
 {
     const struct import_image *image = c->image;
     struct tag_record tag = {
@@ -80,18 +90,15 @@ static int put_tag(const struct commit *c)
     return tag_put(c->txn, &c->reference.name, c->reference.tag, &tag);
 }
 
-static int put_record(const struct commit *c, const struct digest *d, const struct manifest *m,
-                      uint64_t size_bytes, bool is_root)
+static int put_record(struct commit *c, const struct digest *d, const struct manifest *m,
+                      uint64_t size_bytes)
 {
-    const struct reference *r = &c->reference;
-    const char *tag = r->tag;
+    const struct name *n = &c->reference.name;
     int64_t now_s = c->import->settings.now_s;
 
-    if (name_is_local(&r->name))
-        return local_put_manifest(c->txn, &r->name, d, m, size_bytes, &tag,
-                                  is_root && !r->by_digest ? 1 : 0, now_s);
-    int err = manifest_put(c->txn, &r->name, d, m, c->origin, size_bytes, now_s);
-    return err == 0 && is_root ? put_tag(c) : err;
+    c->records++;
+    return name_is_local(n) ? local_put_manifest(c->txn, n, d, m, size_bytes, NULL, 0, now_s)
+                            : manifest_put(c->txn, n, d, m, c->origin, size_bytes, now_s);
 }
 
 static bool is_there(const struct commit *c, const struct digest *d)
@@ -101,9 +108,8 @@ static bool is_there(const struct commit *c, const struct digest *d)
     return import_find(c->import, d) != NULL || import_held(c->import, d, &r) == 0;
 }
 
-/* What it names comes first: a tag last of all. */
-static int put_manifest(const struct commit *c, const struct digest *d, const char *media_type,
-                        bool is_root)
+/* What it names comes first. */
+static int put_manifest(struct commit *c, const struct digest *d, const char *media_type)
 {
     char why[256];
     struct manifest *m;
@@ -123,10 +129,10 @@ static int put_manifest(const struct commit *c, const struct digest *d, const ch
         if (child->role != CHILD_MANIFEST)
             err = put_child(c, child);
         else if (is_there(c, &child->digest))
-            err = put_manifest(c, &child->digest, child->media_type, false);
+            err = put_manifest(c, &child->digest, child->media_type);
     }
     if (err == 0)
-        err = put_record(c, d, m, len, is_root);
+        err = put_record(c, d, m, len);
     manifest_free(&m);
     return err;
 }
@@ -153,19 +159,43 @@ static int open_repository(struct commit *c)
                                                                   : err;
 }
 
-static int put_images(struct import *i, struct db_txn *txn)
+static int put_image(struct commit *c)
 {
+    int err = open_repository(c);
+
+    return err == 0 ? put_manifest(c, &c->image->digest, c->image->media_type) : err;
+}
+
+/* From image `*next` on as many as one transaction is to hold. */
+static int put_some(struct commit *c, size_t *next, int (*put)(struct commit *c))
+{
+    struct import *i = c->import;
+    int err = db_write(store_db(i->settings.store), &c->txn);
+
+    if (err != 0)
+        return err;
+    for (c->records = 0; err == 0 && *next < i->image_count && c->records < TXN_RECORDS_MAX;
+         (*next)++) {
+        c->image = &i->images[*next];
+        import_reference(c->image, &c->reference);
+        err = put(c);
+    }
+    if (err == 0)
+        return db_commit(&c->txn);
+    db_abort(&c->txn);
+    return err;
+}
+
+static int put_all(struct import *i)
+{
+    struct commit c = {.import = i};
+    size_t next = 0;
     int err = 0;
 
-    for (size_t k = 0; err == 0 && k < i->image_count; k++) {
-        struct commit c = {.import = i, .txn = txn, .image = &i->images[k]};
-
-        import_reference(c.image, &c.reference);
-        err = open_repository(&c);
-        if (err == 0)
-            err = put_manifest(&c, &c.image->digest, c.image->media_type, true);
-    }
-    return err;
+    while (err == 0 && next < i->image_count)
+        err = put_some(&c, &next, put_image);
+    next = 0;
+    return err == 0 ? put_some(&c, &next, put_tag) : err;
 }
 
 static void count_added(struct import *i)
@@ -193,19 +223,11 @@ static void write_index(struct import *i)
 
 int import_commit(struct import *i)
 {
-    struct db_txn *txn;
     int err = import_publish(i);
 
     if (err != 0)
         return err;
-    err = db_write(store_db(i->settings.store), &txn);
-    if (err == 0) {
-        err = put_images(i, txn);
-        if (err == 0)
-            err = db_commit(&txn);
-        else
-            db_abort(&txn);
-    }
+    err = put_all(i);
     if (err == ERR_MISMATCH)
         return import_fail(i, err, "a blob that was held is gone since; import again");
     if (err != 0)

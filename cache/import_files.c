@@ -59,7 +59,7 @@ int import_add_link(struct import *i, const char *name, const char *target)
     return add(i, name, mem_copy(rest, strlen(rest)), 0);
 }
 
-const struct import_content *import_find_file(const struct import *i, const char *name)
+bool import_find_file(const struct import *i, const char *name, size_t *number)
 {
     const struct import_file *file;
 
@@ -69,7 +69,10 @@ const struct import_content *import_find_file(const struct import *i, const char
 
         HASH_FIND_STR(i->files, target, file);
     }
-    return file == NULL || file->target != NULL ? NULL : &i->contents[file->number];
+    if (file == NULL || file->target != NULL)
+        return false;
+    *number = file->number;
+    return true;
 }
 
 void import_free_files(struct import *i)

@@ -9,6 +9,7 @@
 #include "cache/import_private.h"
 #include "cache/json.h"
 #include "cache/json_list.h"
+#include "cache/json_long.h"
 
 /* --- names --- */
 
@@ -82,16 +83,10 @@ int import_add_image(struct import *i, const char *name, const struct import_ima
 
 /* --- index.json --- */
 
-struct index_walk {
-    struct import *import;
-    int err;
-};
-
 /* Docker since 25 has the name in one annotation and the tag in the other, as ctr has. */
-static void take_descriptor(void *arg, const struct json_t *object)
+static int take_descriptor(void *arg, const struct json_t *object)
 {
-    struct index_walk *w = arg;
-    struct import *i = w->import;
+    struct import *i = arg;
     struct import_image image = {0};
     const char *digest = json_member_text(object, "digest");
     const char *media_type = json_member_text(object, "mediaType");
@@ -100,23 +95,19 @@ static void take_descriptor(void *arg, const struct json_t *object)
     const char *other = notes != NULL ? json_member_text(notes, BUNDLE_REF_NAME) : NULL;
     int64_t size;
 
-    if (w->err != 0)
-        return;
     if (digest == NULL || digest_parse(&image.digest, digest, strlen(digest)) != 0 ||
         media_type == NULL || strlen(media_type) >= MEDIA_TYPE_MAX ||
-        !json_member_number(object, "size", &size) || size < 0) {
-        w->err = import_fail(i, ERR_INVALID,
-                             "%s: index.json has a manifest without digest, size or media type",
-                             i->label);
-        return;
-    }
+        !json_member_number(object, "size", &size) || size < 0)
+        return import_fail(i, ERR_INVALID,
+                           "%s: index.json has a manifest without digest, size or media type",
+                           i->label);
     image.size_bytes = (uint64_t)size;
     /* Copied when it is added. */
     image.media_type = (char *)(uintptr_t)media_type;
     const char *sparse =
         i->is_bundle && notes != NULL ? json_member_text(notes, BUNDLE_SPARSE) : NULL;
     image.is_sparse = sparse != NULL && strcmp(sparse, "true") == 0;
-    w->err = import_add_image(i, is_whole(name) ? name : other, &image);
+    return import_add_image(i, is_whole(name) ? name : other, &image);
 }
 
 static int check_bundle_index(struct import *i)
@@ -132,17 +123,16 @@ static int check_bundle_index(struct import *i)
 
 static int take_index(struct import *i)
 {
-    struct index_walk w = {.import = i};
-    struct json_t *json;
-    char why[256];
+    char why[256] = "";
+    bool has_list;
+    int err = json_long_walk(i->index, i->index_len, "manifests", take_descriptor, i, &has_list,
+                             why, sizeof why);
 
-    if (json_parse(&json, i->index, i->index_len, why, sizeof why) != 0)
-        return import_fail(i, ERR_INVALID, "%s: index.json is %s", i->label, why);
-    if (!json_has_member(json, "manifests"))
-        w.err = import_fail(i, ERR_INVALID, "%s: index.json names no manifests", i->label);
-    json_member_walk(json, "manifests", take_descriptor, &w);
-    json_wipe(&json);
-    return w.err;
+    if (why[0] != '\0')
+        return import_fail(i, err, "%s: index.json is %s", i->label, why);
+    if (err == 0 && !has_list)
+        return import_fail(i, ERR_INVALID, "%s: index.json names no manifests", i->label);
+    return err;
 }
 
 int import_name_images(struct import *i)

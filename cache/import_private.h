@@ -25,12 +25,12 @@ enum import_place {
     PLACE_BLOBS,   /* in blobs/ */
 };
 
+/* There may be many; their digests are those of `numbers`. */
 struct import_content {
-    struct digest digest;
     uint64_t size_bytes;
     off_t spool_offset;
     uint8_t head[4]; /* how it begins */
-    enum import_place place;
+    enum import_place place : 8;
     bool was_held;  /* in the index before */
     bool is_needed; /* by an image */
 };
@@ -122,8 +122,8 @@ MUST_CHECK int import_name_images(struct import *i);
 
 MUST_CHECK int import_add_file(struct import *i, const char *name, size_t number);
 MUST_CHECK int import_add_link(struct import *i, const char *name, const char *target);
-/* NULL when there is no such file. */
-const struct import_content *import_find_file(const struct import *i, const char *name);
+/* The number of its content; false when there is no such file. */
+bool import_find_file(const struct import *i, const char *name, size_t *number);
 void import_free_files(struct import *i);
 
 /* --- import_singles.c: images of manifest.json, whose manifests are made here --- */

@@ -100,7 +100,8 @@ static int take_text(struct archive *a, size_t max_bytes, char **kept, size_t *k
     err = note_sum(a, &sum);
     if (err == 0 && *kept != NULL && (*kept_len != len || memcmp(*kept, text, len) != 0))
         err = fail_entry(a, ERR_INVALID, "is another than in the part before");
-    if (err == 0 && *kept == NULL) {
+    /* Who has an index needs no other list of its images. */
+    if (err == 0 && *kept == NULL && (kept != &a->import->singles || a->import->index == NULL)) {
         *kept = text;
         *kept_len = len;
         return 0;

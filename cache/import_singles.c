@@ -13,6 +13,7 @@
 #include "cache/import_private.h"
 #include "cache/json.h"
 #include "cache/json_list.h"
+#include "cache/json_long.h"
 
 #define MANIFEST_TYPE "application/vnd.docker.distribution.manifest.v2+json"
 #define CONFIG_TYPE "application/vnd.docker.container.image.v1+json"
@@ -36,56 +37,57 @@ static const char *layer_suffix(const struct import_content *c)
     return memcmp(c->head, zstd, sizeof zstd) == 0 ? ".zstd" : "";
 }
 
-static const struct import_content *find_file(struct single_walk *w, const char *name)
+static bool find_file(struct single_walk *w, const char *name, size_t *number)
 {
-    const struct import_content *c = import_find_file(w->import, name);
     char quote[IMPORT_QUOTE_MAX];
 
-    if (c == NULL && w->err == 0)
+    if (import_find_file(w->import, name, number))
+        return true;
+    if (w->err == 0)
         w->err = import_fail(w->import, ERR_INVALID,
                              "%s: manifest.json names \"%s\", which is not there", w->import->label,
                              import_quote(name, quote));
-    return c;
+    return false;
 }
 
-static void put_descriptor(FILE *file, const char *type, const char *suffix,
-                           const struct import_content *c)
+static void put_descriptor(const struct single_walk *w, const char *type, const char *suffix,
+                           size_t number)
 {
+    const struct import *i = w->import;
     char digest[DIGEST_TEXT_MAX];
 
-    fprintf(file, "{\"mediaType\":\"%s%s\",\"size\":%" PRIu64 ",\"digest\":\"%s\"}", type, suffix,
-            c->size_bytes, digest_text(&c->digest, digest));
+    fprintf(w->file, "{\"mediaType\":\"%s%s\",\"size\":%" PRIu64 ",\"digest\":\"%s\"}", type,
+            suffix, i->contents[number].size_bytes,
+            digest_text(digest_map_at(i->numbers, number), digest));
 }
 
 static void take_layer(void *arg, const char *name)
 {
     struct single_walk *w = arg;
-    const struct import_content *c = w->err == 0 ? find_file(w, name) : NULL;
+    size_t number;
 
-    if (c == NULL)
+    if (w->err != 0 || !find_file(w, name, &number))
         return;
     if (w->layers++ > 0)
         fputc(',', w->file);
-    put_descriptor(w->file, LAYER_TYPE, layer_suffix(c), c);
+    put_descriptor(w, LAYER_TYPE, layer_suffix(&w->import->contents[number]), number);
 }
 
 static char *manifest_text(struct single_walk *w, const struct json_t *object, size_t *len)
 {
     const char *config = json_member_text(object, "Config");
-    const struct import_content *c = NULL;
     char *text = NULL;
+    size_t number;
 
     w->file = open_memstream(&text, len);
     CHECK(w->file != NULL);
     w->layers = 0;
-    if (config != NULL)
-        c = find_file(w, config);
-    else
+    fputs("{\"schemaVersion\":2,\"mediaType\":\"" MANIFEST_TYPE "\",\"config\":", w->file);
+    if (config == NULL)
         w->err = import_fail(w->import, ERR_INVALID,
                              "%s: manifest.json has an image without a config", w->import->label);
-    fputs("{\"schemaVersion\":2,\"mediaType\":\"" MANIFEST_TYPE "\",\"config\":", w->file);
-    if (c != NULL)
-        put_descriptor(w->file, CONFIG_TYPE, "", c);
+    else if (find_file(w, config, &number))
+        put_descriptor(w, CONFIG_TYPE, "", number);
     fputs(",\"layers\":[", w->file);
     json_member_walk_texts(object, "Layers", take_layer, w);
     fputs("]}", w->file);
@@ -101,41 +103,40 @@ static void take_tag(void *arg, const char *name)
         w->err = import_add_image(w->import, name, &w->image);
 }
 
-static void take_single(void *arg, const struct json_t *object)
+static int take_single(void *arg, const struct json_t *object)
 {
     struct single_walk *w = arg;
     size_t before = w->import->image_count;
     size_t number;
     size_t len;
 
-    if (w->err != 0)
-        return;
     char *text = manifest_text(w, object, &len);
     if (w->err == 0)
         w->err = import_put(w->import, text, len, &number);
     if (w->err == 0) {
-        w->image.digest = w->import->contents[number].digest;
+        w->image.digest = *digest_map_at(w->import->numbers, number);
         w->image.size_bytes = len;
         json_member_walk_texts(object, "RepoTags", take_tag, w);
     }
     if (w->err == 0 && w->import->image_count == before)
         w->err = import_add_image(w->import, NULL, &w->image);
     free(text);
+    return w->err;
 }
 
 int import_make_images(struct import *i)
 {
     char manifest_type[] = MANIFEST_TYPE;
     struct single_walk w = {.import = i, .image = {.media_type = manifest_type}};
-    struct json_t *json;
-    char why[256];
+    char why[256] = "";
+    bool has_list;
     /* Parsers of peers' JSON take objects. */
     char *text = mem_format("{\"images\":%s}", i->singles);
-    int err = json_parse(&json, text, strlen(text), why, sizeof why);
+    int err =
+        json_long_walk(text, strlen(text), "images", take_single, &w, &has_list, why, sizeof why);
+
     free(text);
-    if (err != 0)
-        return import_fail(i, ERR_INVALID, "%s: manifest.json is %s", i->label, why);
-    json_member_walk(json, "images", take_single, &w);
-    json_wipe(&json);
-    return w.err;
+    if (why[0] != '\0')
+        return import_fail(i, err, "%s: manifest.json is %s", i->label, why);
+    return err;
 }

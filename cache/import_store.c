@@ -25,7 +25,8 @@
 #define FLUSH_BYTES (8u * 1024 * 1024)
 
 struct import_writer {
-    struct import_content content; /* its digest has alg 0 when it is not known */
+    struct digest digest; /* alg 0: it is not known */
+    struct import_content content;
     struct hash *hash;
     uint64_t have_bytes;
     uint64_t flushed_bytes;
@@ -115,7 +116,7 @@ int import_held(const struct import *i, const struct digest *d, struct blob_reco
 }
 
 /* Whether it need not be written, and where it is then. */
-static bool find_place(struct import *i, struct import_content *c)
+static bool find_place(struct import *i, const struct digest *d, struct import_content *c)
 {
     struct store *s = i->settings.store;
     char name[NAME_SIZE];
@@ -123,12 +124,12 @@ static bool find_place(struct import *i, struct import_content *c)
 
     if (s == NULL)
         return false;
-    c->was_held = import_held(i, &c->digest, &r) == 0 && r.size_bytes == c->size_bytes;
-    if (c->was_held || has_file(store_blobs_fd(s, (enum digest_alg)c->digest.alg),
-                                store_blob_name(&c->digest, name), c->size_bytes))
+    c->was_held = import_held(i, d, &r) == 0 && r.size_bytes == c->size_bytes;
+    if (c->was_held || has_file(store_blobs_fd(s, (enum digest_alg)d->alg),
+                                store_blob_name(d, name), c->size_bytes))
         c->place = PLACE_BLOBS;
     else if (!i->settings.verify_only &&
-             has_file(partial_dir(i), verified_name(&c->digest, name), c->size_bytes))
+             has_file(partial_dir(i), verified_name(d, name), c->size_bytes))
         c->place = PLACE_PARTIAL;
     return c->place != PLACE_NOWHERE;
 }
@@ -176,8 +177,8 @@ int import_begin(struct import *i, const struct digest *d, uint64_t size_bytes,
     begun->content.size_bytes = size_bytes;
     begun->hash = hash_new(alg);
     if (d != NULL)
-        begun->content.digest = *d;
-    bool is_there = d != NULL && find_place(i, &begun->content);
+        begun->digest = *d;
+    bool is_there = d != NULL && find_place(i, d, &begun->content);
     if (!is_there && i->settings.verify_only)
         begun->is_spooled = size_bytes <= MANIFEST_SIZE_MAX;
     else if (!is_there)
@@ -238,19 +239,19 @@ static int keep_file(struct import *i, struct import_writer *w)
 
     if (err != 0)
         return fail_write(i, err);
-    if (renameat(partial_dir(i), w->name, partial_dir(i),
-                 verified_name(&w->content.digest, name)) != 0)
+    if (renameat(partial_dir(i), w->name, partial_dir(i), verified_name(&w->digest, name)) != 0)
         return fail_write(i, err_from_errno(errno));
     w->name[0] = '\0';
     w->content.place = PLACE_PARTIAL;
     return 0;
 }
 
-static int note_content(struct import *i, const struct import_content *c, size_t *number)
+static int note_content(struct import *i, const struct digest *d, const struct import_content *c,
+                        size_t *number)
 {
     size_t count = digest_map_count(i->numbers);
 
-    if (digest_map_find(i->numbers, &c->digest, number))
+    if (digest_map_find(i->numbers, d, number))
         return 0;
     if (count == IMPORT_CONTENTS_MAX)
         return import_fail(i, ERR_TOO_LARGE, "%s has more than %u contents", i->label,
@@ -259,7 +260,7 @@ static int note_content(struct import *i, const struct import_content *c, size_t
         i->contents_room = count == 0 ? 64 : count * 2;
         i->contents = mem_resize(i->contents, i->contents_room * sizeof *c);
     }
-    CHECK(i->contents != NULL && digest_map_add(i->numbers, &c->digest, number));
+    CHECK(i->contents != NULL && digest_map_add(i->numbers, d, number));
     i->contents[count] = *c;
     i->carried_bytes += c->size_bytes;
     return 0;
@@ -275,13 +276,13 @@ int import_end(struct import *i, struct import_writer **wp, size_t *number)
 
     CHECK(w->have_bytes == w->content.size_bytes);
     hash_final(&w->hash, &found);
-    if (w->content.digest.alg != 0 && !digest_equal(&found, &w->content.digest)) {
+    if (w->digest.alg != 0 && !digest_equal(&found, &w->digest)) {
         err = import_fail(i, ERR_MISMATCH, "%s: what is under %s has the digest %s", i->label,
-                          digest_text(&w->content.digest, said), digest_text(&found, text));
-    } else if (w->content.digest.alg == 0) {
-        w->content.digest = found;
+                          digest_text(&w->digest, said), digest_text(&found, text));
+    } else if (w->digest.alg == 0) {
+        w->digest = found;
         /* Now it is known, and may be there. */
-        if (import_find(i, &found) != NULL || find_place(i, &w->content))
+        if (import_find(i, &found) != NULL || find_place(i, &found, &w->content))
             goto note;
     }
     if (err == 0 && w->fd >= 0)
@@ -290,7 +291,7 @@ int import_end(struct import *i, struct import_writer **wp, size_t *number)
         i->spool_bytes += (off_t)w->have_bytes;
 note:
     if (err == 0)
-        err = note_content(i, &w->content, number);
+        err = note_content(i, &w->digest, &w->content, number);
     import_drop(i, wp);
     return err;
 }
@@ -330,7 +331,8 @@ int import_put(struct import *i, const void *data, size_t len, size_t *number)
 
 /* --- reading back --- */
 
-static int open_content(struct import *i, const struct import_content *c, int *fd, off_t *offset)
+static int open_content(struct import *i, const struct digest *d, const struct import_content *c,
+                        int *fd, off_t *offset)
 {
     char name[NAME_SIZE];
 
@@ -341,11 +343,10 @@ static int open_content(struct import *i, const struct import_content *c, int *f
         *offset = c->spool_offset;
         break;
     case PLACE_PARTIAL:
-        *fd = openat(partial_dir(i), verified_name(&c->digest, name),
-                     O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        *fd = openat(partial_dir(i), verified_name(d, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         break;
     case PLACE_BLOBS:
-        return blob_open(i->settings.store, &c->digest, c->size_bytes, fd);
+        return blob_open(i->settings.store, d, c->size_bytes, fd);
     case PLACE_NOWHERE:
         return ERR_INVALID;
     }
@@ -356,7 +357,7 @@ int import_load(struct import *i, const struct digest *d, size_t max_bytes, char
                 size_t *len)
 {
     const struct import_content *c = import_find(i, d);
-    struct import_content held = {.digest = *d, .place = PLACE_BLOBS};
+    struct import_content held = {.place = PLACE_BLOBS};
     struct blob_record r;
     int fd;
     off_t offset;
@@ -371,7 +372,7 @@ int import_load(struct import *i, const struct digest *d, size_t max_bytes, char
     }
     if (c->size_bytes > max_bytes)
         return ERR_TOO_LARGE;
-    err = open_content(i, c, &fd, &offset);
+    err = open_content(i, d, c, &fd, &offset);
     if (err != 0)
         return err;
     *len = (size_t)c->size_bytes;
@@ -387,15 +388,14 @@ int import_load(struct import *i, const struct digest *d, size_t max_bytes, char
 
 /* --- the end --- */
 
-static int publish_content(struct import *i, const struct import_content *c)
+static int publish_content(struct import *i, const struct digest *d)
 {
     struct store *s = i->settings.store;
     char from[NAME_SIZE];
     char to[DIGEST_TEXT_MAX];
-    int blobs_fd = store_blobs_fd(s, (enum digest_alg)c->digest.alg);
+    int blobs_fd = store_blobs_fd(s, (enum digest_alg)d->alg);
 
-    if (renameat(partial_dir(i), verified_name(&c->digest, from), blobs_fd,
-                 store_blob_name(&c->digest, to)) == 0)
+    if (renameat(partial_dir(i), verified_name(d, from), blobs_fd, store_blob_name(d, to)) == 0)
         return 0;
     return import_fail(i, err_from_errno(errno), "%s cannot be renamed into %s/blobs: %s", from,
                        store_path(s), strerror(errno));
@@ -412,7 +412,7 @@ int import_publish(struct import *i)
 
         if (!c->is_needed || c->place != PLACE_PARTIAL)
             continue;
-        err = publish_content(i, c);
+        err = publish_content(i, digest_map_at(i->numbers, k));
         if (err == 0)
             c->place = PLACE_BLOBS;
     }
@@ -432,7 +432,7 @@ void import_sweep(struct import *i)
         const struct import_content *c = &i->contents[k];
 
         if (c->place == PLACE_PARTIAL && (i->is_refused || i->is_published))
-            unlinkat(partial_dir(i), verified_name(&c->digest, name), 0);
+            unlinkat(partial_dir(i), verified_name(digest_map_at(i->numbers, k), name), 0);
     }
     if (i->lock_fd >= 0)
         close(i->lock_fd);

@@ -13,6 +13,13 @@ bool json_has_member(const struct json_t *json, const char *name)
     return json_object_get(json, name) != NULL;
 }
 
+bool json_has_empty_list(const struct json_t *json, const char *name)
+{
+    const json_t *member = json_object_get(json, name);
+
+    return json_is_array(member) && json_array_size(member) == 0;
+}
+
 static bool is_text(const json_t *value, const char *text)
 {
     return json_is_string(value) && strcmp(json_string_value(value), text) == 0;

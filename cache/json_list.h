@@ -12,6 +12,9 @@
 /* Whether there is a member of that name, whatever it is. */
 bool json_has_member(const struct json_t *json, const char *name);
 
+/* Whether the member is a list with nothing in it. */
+bool json_has_empty_list(const struct json_t *json, const char *name);
+
 /* Whether the member is that string, or a list with it. */
 bool json_member_has_text(const struct json_t *json, const char *name, const char *text);
 

@@ -296,6 +296,8 @@ static int index_open(struct store *s, size_t map_bytes, const struct why *why)
     } else if (err != 0) {
         refuse(why, err, "cannot open the index %s with a map of %zu bytes: %s", path, map_bytes,
                err_text(err));
+    } else if (s->mode != STORE_OWN) {
+        db_keep_small(s->db);
     }
     /* LMDB creates its files and leaves the folder to us. */
     if (err == 0 && s->mode == STORE_OWN && (fsync(fd) != 0 || fsync(s->root_fd) != 0))

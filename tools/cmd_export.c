@@ -319,6 +319,7 @@ static enum exit_code take_plan(struct export *e, struct wanted *w)
     e->record.parts = 1;
     for (size_t i = 0; i < b->blob_count; i++)
         e->record.items[i] = (struct bundle_item){b->blobs[i].digest, b->blobs[i].size_bytes};
+    bundle_forget_blobs(b);
     if (w->wish.have == NULL) {
         int err = bundle_singles_text(b, w->cache->txn, &e->singles, &e->singles_len);
         if (err != 0)

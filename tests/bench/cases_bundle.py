@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: ISC
 """The case of bundles: export and import against cp and sha256sum of the same bytes, on the same
-disk, each synced."""
+disk, each synced; and what the commands take that have to do with very many images."""
+import hashlib
 import http.client
+import io
 import json
 import os
 import shutil
 import statistics
 import subprocess
+import tarfile
 import time
 
 from cases_push import Layer, PushCachalot, push
-from contestants import MANIFEST_TYPE, REPOSITORY
+from contestants import MANIFEST_TYPE, REPOSITORY, descriptor
 from stage import GIB, BenchError
 
 ROUNDS = 3  # and one that is thrown away
 LAYERS = 4
 RSS_MIB = 50
+IMAGES = 10_000
+LIST_SECONDS = 0.5
 
 
 def peak_rss_mib(pid):
@@ -87,7 +92,7 @@ def copy_and_sum(files, directory):
 
 def command(b, server, *arguments):
     program = os.path.join(os.path.dirname(b.program), "cachalot")
-    return run([program, "-q", "-C", os.path.join(server.directory, "cache"), *arguments])
+    return run([program, "-C", os.path.join(server.directory, "cache"), *arguments])
 
 
 def one_round(b, near, far, files, bundle):
@@ -123,4 +128,66 @@ def bundle_case(b, port, upstream, Row):
                     at_most=RSS_MIB))
     rows.append(Row("bundle", "cp + sync + sha256sum", "GB/s",
                     {"cachalot": size / statistics.median([r[0] for r in rounds]) / 1e9}))
+    return rows + many(b, PushCachalot(b.scratch(), port, b.program, upstream), Row)
+
+
+# --- very many images ---
+
+def describe(media_type, data):
+    return descriptor(media_type, "sha256:" + hashlib.sha256(data).hexdigest(), len(data))
+
+
+def small_image(number):
+    """The contents of an image that shares a layer with all others: the manifest is last."""
+    kind = "application/vnd.oci.image."
+    layers = [b"the layer of all", b"layer %d" % number]
+    config = json.dumps({"os": "linux", "architecture": "amd64", "number": number}).encode()
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
+        "config": describe(kind + "config.v1+json", config),
+        "layers": [describe(kind + "layer.v1.tar", x) for x in layers]}).encode()
+    return [*layers, config, manifest]
+
+
+def write_archive(path, count):
+    """An image layout of so many images."""
+    images, contents = [], {}
+    for number in range(count):
+        image = small_image(number)
+        name = f"docker.io/library/app-{number % 500}:1.{number}"
+        images.append({**describe(MANIFEST_TYPE, image[-1]),
+                       "annotations": {"org.opencontainers.image.ref.name": name}})
+        contents.update({hashlib.sha256(x).hexdigest(): x for x in image})
+    entries = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+               "index.json": json.dumps({"schemaVersion": 2, "manifests": images}).encode(),
+               **{f"blobs/sha256/{x}": data for x, data in contents.items()}}
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in entries.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def many(b, server, Row):
+    """Commands that see all images: their memory, and the time of a listing."""
+    count = IMAGES // 10 if b.quick else IMAGES
+    archive, bundle, receipt = (os.path.join(b.directory, x) for x in
+                                ("many.tar", "many-bundle.tar", "many.receipt"))
+    write_archive(archive, count)
+    with server:
+        server.start()
+    rows = []
+    for what, arguments in (("import", ["import", archive]), ("import again", ["import", archive]),
+                            ("export", ["export", "--all", "-o", bundle]),
+                            ("import of the bundle", ["import", bundle]),
+                            ("have", ["have", "-o", receipt]), ("ls", ["ls"])):
+        peak = command(b, server, *arguments)[1]
+        rows.append(Row("bundle", f"{what}, {count} images: peak RSS", "MiB", {"cachalot": peak},
+                        at_most=RSS_MIB))
+    seconds = statistics.median([command(b, server, "ls")[0] for _ in range(ROUNDS)])
+    rows.append(Row("bundle", f"ls of {count} images", "s", {"cachalot": seconds},
+                    at_most=LIST_SECONDS))
+    server.clear()
+    for path in (archive, bundle, receipt):
+        os.unlink(path)
     return rows

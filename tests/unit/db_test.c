@@ -484,6 +484,66 @@ static void test_an_index_without_version_is_damaged(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* --- memory --- */
+
+static unsigned file_kib(void)
+{
+    char line[256];
+    unsigned kib = 0;
+    FILE *status = fopen("/proc/self/status", "re");
+
+    assert_non_null(status);
+    while (fgets(line, sizeof line, status) != NULL)
+        (void)!sscanf(line, "RssFile: %u kB", &kib);
+    assert_int_equal(fclose(status), 0);
+    return kib;
+}
+
+struct watch {
+    unsigned most_kib;
+    unsigned count;
+};
+
+static int watch_record(void *arg, struct db_value key, struct db_value value)
+{
+    struct watch *w = arg;
+
+    (void)key;
+    assert_int_equal(value.size, 2000);
+    assert_int_equal(((const char *)value.data)[1999], 'x');
+    if (w->count++ % 1000 == 0 && file_kib() > w->most_kib)
+        w->most_kib = file_kib();
+    return 0;
+}
+
+/* Who reads all of a large index, and is to stay small, has only some of it mapped. */
+static void test_keep_small(void **state)
+{
+    struct watch w = {0};
+    struct db_reader *reader;
+    struct db_txn *txn;
+    struct db *db;
+    char value[2000];
+
+    memset(value, 'x', sizeof value);
+    assert_int_equal(db_open(&db, *state, 256u << 20, false), 0);
+    assert_int_equal(db_write(db, &txn), 0);
+    for (uint32_t i = 0; i < 30000; i++)
+        assert_int_equal(db_put(txn, DB_BLOBS, &i, sizeof i, value, sizeof value), 0);
+    assert_int_equal(db_commit(&txn), 0);
+    unsigned before_kib = file_kib();
+    db_keep_small(db);
+    assert_int_equal(db_reader_new(db, &reader), 0);
+    assert_int_equal(db_read(reader, &txn), 0);
+    assert_int_equal(db_walk(txn, DB_BLOBS, NULL, 0, NULL, 0, watch_record, &w), 0);
+    db_read_end(reader);
+    assert_int_equal(w.count, 30000);
+    /* Of 60 MB; sanitizers and what they map come before. */
+    assert_true(w.most_kib < before_kib + (32u << 10));
+    db_reader_free(&reader);
+    db_close(&db);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,6 +562,7 @@ int main(void)
         TEST(test_version),
         TEST(test_damaged_files),
         TEST(test_an_index_without_version_is_damaged),
+        TEST(test_keep_small),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
