@@ -10,20 +10,15 @@
 #include "cache/err.h"
 #include "cache/record.h"
 #include "cache/tempfile.h"
+#include "cache/usage.h"
 
 #define BLOB_RECORD_VERSION 1
 #define BLOB_RECORD_MAX 32
-#define TOUCH_INTERVAL_S 3600
 
-int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r)
+static int decode(struct db_value value, struct blob_record *r)
 {
-    uint8_t key[DIGEST_KEY_MAX];
-    struct db_value value;
     struct record_in in;
-    int err = db_get(txn, DB_BLOBS, key, digest_to_key(d, key), &value);
 
-    if (err != 0)
-        return err;
     record_open(&in, value, BLOB_RECORD_VERSION);
     r->size_bytes = record_get_u64(&in);
     r->origin = (enum blob_origin)record_get_u8(&in);
@@ -34,6 +29,30 @@ int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r)
     return record_close(&in);
 }
 
+int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r)
+{
+    uint8_t key[DIGEST_KEY_MAX];
+    struct db_value value;
+    int err = db_get(txn, DB_BLOBS, key, digest_to_key(d, key), &value);
+
+    return err != 0 ? err : decode(value, r);
+}
+
+/* Before a record is written; `old` is the one that is there, if any. */
+static int count_change(struct db_txn *txn, const struct digest *d, const struct blob_record *old,
+                        uint64_t size_bytes)
+{
+    int err = 0;
+
+    if (old != NULL && old->size_bytes == size_bytes)
+        return 0;
+    if (old != NULL)
+        err = usage_remove_blob(txn, old->size_bytes);
+    if (err == 0)
+        err = usage_add_blob(txn, size_bytes);
+    return err == 0 ? usage_left(txn, d) : err;
+}
+
 int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_record *r)
 {
     uint8_t key[DIGEST_KEY_MAX];
@@ -42,8 +61,13 @@ int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_recor
     struct blob_record old;
     enum blob_origin origin = r->origin;
 
-    if (blob_get(txn, d, &old) == 0 && old.origin < origin)
+    int err = blob_get(txn, d, &old);
+
+    if (err == 0 && old.origin < origin)
         origin = old.origin;
+    err = count_change(txn, d, err == 0 ? &old : NULL, r->size_bytes);
+    if (err != 0)
+        return err;
     record_start(&out, buf, sizeof buf, BLOB_RECORD_VERSION);
     record_put_u64(&out, r->size_bytes);
     record_put_u8(&out, (uint8_t)origin);
@@ -56,7 +80,13 @@ int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_recor
 int blob_forget(struct db_txn *txn, const struct digest *d)
 {
     uint8_t key[DIGEST_KEY_MAX];
+    struct blob_record old;
+    int err = blob_get(txn, d, &old);
 
+    if (err == 0)
+        err = usage_remove_blob(txn, old.size_bytes);
+    if (err != 0 && err != ERR_DAMAGED)
+        return err;
     return db_delete(txn, DB_BLOBS, key, digest_to_key(d, key));
 }
 
@@ -68,10 +98,51 @@ int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s)
 
     if (err != 0)
         return err == ERR_NOT_FOUND ? 0 : err;
-    if (!__builtin_sub_overflow(now_s, r.used_at_s, &idle_s) && idle_s <= TOUCH_INTERVAL_S)
+    if (!__builtin_sub_overflow(now_s, r.used_at_s, &idle_s) && idle_s <= BLOB_TOUCH_S)
         return 0;
     r.used_at_s = now_s;
     return blob_put(txn, d, &r);
+}
+
+int blob_release(struct db_txn *txn, const struct digest *d)
+{
+    struct blob_record r;
+    int err = blob_get(txn, d, &r);
+
+    if (err != 0 || r.used_at_s == 0)
+        return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
+    r.used_at_s = 0;
+    return blob_put(txn, d, &r);
+}
+
+struct walk {
+    blob_visit *visit;
+    void *arg;
+};
+
+static int visit_record(void *arg, struct db_value key, struct db_value value)
+{
+    const struct walk *w = arg;
+    struct blob_record r;
+    struct digest d;
+
+    if (digest_from_key(&d, key.data, key.size) != (int)key.size || decode(value, &r) != 0)
+        return 0;
+    return w->visit(w->arg, &d, &r);
+}
+
+int blob_walk(struct db_txn *txn, const struct digest *after, blob_visit *visit, void *arg)
+{
+    uint8_t from[DIGEST_KEY_MAX + 1];
+    struct walk w = {visit, arg};
+    size_t len = 0;
+
+    /* The NUL makes it the first key after that of `after`. */
+    if (after != NULL) {
+        len = digest_to_key(after, from);
+        from[len++] = 0;
+    }
+    return db_walk(txn, DB_BLOBS, NULL, 0, from, len, visit_record, &w);
 }
 
 /* O_NONBLOCK, for a fifo put there by hand would block the open. */

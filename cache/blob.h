@@ -28,11 +28,14 @@ enum blob_origin {
     BLOB_PUSHED = 3,  /* a client's push */
 };
 
+/* How old a last use may get before it is written again. */
+#define BLOB_TOUCH_S 600
+
 struct blob_record {
     uint64_t size_bytes;
     enum blob_origin origin;
     int64_t stored_at_s; /* Unix time */
-    int64_t used_at_s;   /* coarse: rewritten only when an hour old */
+    int64_t used_at_s;   /* coarse: rewritten only when BLOB_TOUCH_S old; 0: let go of */
 };
 
 MUST_CHECK int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r);
@@ -40,9 +43,18 @@ MUST_CHECK int blob_get(struct db_txn *txn, const struct digest *d, struct blob_
 MUST_CHECK int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_record *r);
 /* Forget the record (the file is the caller's matter). ERR_NOT_FOUND if none. */
 MUST_CHECK int blob_forget(struct db_txn *txn, const struct digest *d);
-/* Set used_at_s if it is more than an hour older than `now_s`; 0 when the blob
+/* Set used_at_s if it is more than BLOB_TOUCH_S older than `now_s`; 0 when the blob
  * is unknown. */
 MUST_CHECK int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s);
+/* Nobody wants it any more (used_at_s is 0) until it is used again; 0 when it is unknown. */
+MUST_CHECK int blob_release(struct db_txn *txn, const struct digest *d);
+
+/* Visit the blobs in the order of their digests, those after `after` (NULL: all), but for
+ * damaged records; a result other than 0 ends the walk and is returned. The table must not
+ * be written to during it. */
+typedef int blob_visit(void *arg, const struct digest *d, const struct blob_record *r);
+MUST_CHECK int blob_walk(struct db_txn *txn, const struct digest *after, blob_visit *visit,
+                         void *arg);
 
 /* Open the file of a recorded blob for reading. ERR_MISMATCH when the file is
  * missing or not of `size_bytes`: the caller drops the record and fetches again. */

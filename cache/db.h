@@ -19,7 +19,7 @@
 /* One row a table: symbol, its name on disk. "name" is what name_key makes of it; strings
  * in keys end with a NUL where something follows. */
 #define DB_TABLES(ROW)                                                                             \
-    ROW(DB_META, "meta")                 /* version of the index */                                \
+    ROW(DB_META, "meta")                 /* version of the index; what the blobs take */           \
     ROW(DB_BLOBS, "blobs")               /* digest -> blob record */                               \
     ROW(DB_MANIFESTS, "manifests")       /* digest -> manifest record */                           \
     ROW(DB_TAGS, "tags")                 /* name:tag -> tag record */                              \
@@ -38,7 +38,8 @@
     ROW(DB_PINS, "pins")                 /* name:tag or name@digest -> when, whose */              \
     ROW(DB_PREFETCHES, "prefetches")     /* section, reference -> builds; section -> last run */   \
     ROW(DB_HOLDERS, "holders")           /* digest, name of a local repository -> nothing */       \
-    ROW(DB_UPLOADS, "uploads")           /* id of a session -> repository, algorithm, when */
+    ROW(DB_UPLOADS, "uploads")           /* id of a session -> repository, algorithm, when */      \
+    ROW(DB_LEAVING, "leaving")           /* digest -> size: forgotten, the file may be there */
 
 enum db_table {
 #define DB_ENUM(symbol, name) symbol,

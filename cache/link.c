@@ -129,6 +129,22 @@ int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d
     return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+int link_forget(struct db_txn *txn, const struct name *n, const struct digest *d)
+{
+    uint8_t key[NAMED_KEY_MAX];
+    struct link l;
+    int err = link_read(txn, n, d, &l);
+
+    if (err == ERR_NOT_FOUND || (err == 0 && l.state == LINK_DELETED))
+        return 0;
+    if (err != 0 && err != ERR_DAMAGED)
+        return err;
+    err = db_delete(txn, DB_LINKS, key, link_key(n, d, key));
+    if (err == 0)
+        err = db_delete(txn, DB_HOLDERS, key, digest_name_key(d, n, key));
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 int link_get_state(struct db_txn *txn, const struct name *n, const struct digest *d,
                    enum link_state *state)
 {

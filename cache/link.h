@@ -36,6 +36,9 @@ MUST_CHECK int link_get_media_type(struct db_txn *txn, const struct name *n, con
 /* A client deleted it there; a later link_put takes that back. */
 MUST_CHECK int link_delete(struct db_txn *txn, const struct name *n, const struct digest *d,
                            int64_t now_s);
+/* Forget that it has it, as when the content is not held any more; what a client deleted
+ * stays deleted. 0 also when there was no link. */
+MUST_CHECK int link_forget(struct db_txn *txn, const struct name *n, const struct digest *d);
 /* 0 when it has it, ERR_NOT_FOUND when not. */
 MUST_CHECK int link_get(struct db_txn *txn, const struct name *n, const struct digest *d);
 MUST_CHECK int link_get_state(struct db_txn *txn, const struct name *n, const struct digest *d,

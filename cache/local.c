@@ -238,6 +238,17 @@ int local_delete_manifest(struct db_txn *txn, const struct name *n, const struct
     return err == 0 ? delete_content(txn, n, d, now_s) : err;
 }
 
+int local_evict(struct db_txn *txn, const struct name *n, const struct digest *d)
+{
+    struct manifest_record r;
+    int err = local_find_manifest(txn, n, d, &r);
+
+    CHECK(name_is_local(n));
+    if (err == 0)
+        err = forget_ways(txn, n, d, &r);
+    return err == 0 || err == ERR_NOT_FOUND ? link_forget(txn, n, d) : err;
+}
+
 int local_delete_tag(struct db_txn *txn, const struct name *n, const char *tag)
 {
     CHECK(name_is_local(n));

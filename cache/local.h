@@ -67,6 +67,8 @@ MUST_CHECK int local_delete_blob(struct db_txn *txn, const struct name *n, const
                                  int64_t now_s);
 MUST_CHECK int local_delete_manifest(struct db_txn *txn, const struct name *n,
                                      const struct digest *d, int64_t now_s);
+/* The repository has it no longer, as it is evicted: as if it had never been pushed there. */
+MUST_CHECK int local_evict(struct db_txn *txn, const struct name *n, const struct digest *d);
 /* The manifest stays, under its digest and its other tags. ERR_NOT_FOUND when there is no
  * such tag. */
 MUST_CHECK int local_delete_tag(struct db_txn *txn, const struct name *n, const char *tag);

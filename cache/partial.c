@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include "cache/partial.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -12,7 +11,9 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/folder.h"
 #include "cache/record.h"
+#include "cache/room.h"
 #include "cache/tempfile.h"
 
 #define PARTIAL_RECORD_VERSION 2
@@ -23,28 +24,46 @@ struct partial {
     struct digest digest;
     int fd;
     bool published;
+    char name[DIGEST_TEXT_MAX]; /* in partial/ */
+    uint64_t claimed_bytes;
 };
+
+#define STAT_BLOCK_BYTES 512
+/* So much room is asked for at a time when the size is not known. */
+#define CLAIM_STEP_BYTES (UINT64_C(1) << 20)
 
 /* --- the file --- */
 
+static int file_open(struct partial *p, uint64_t *kept_bytes)
+{
+    struct stat st;
+
+    p->fd = openat(store_partial_fd(p->store), p->name,
+                   O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (p->fd < 0)
+        return err_from_errno(errno);
+    if (fstat(p->fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return ERR_IO;
+    *kept_bytes = (uint64_t)st.st_size;
+    p->claimed_bytes = *kept_bytes;
+    return 0;
+}
+
 int partial_open(struct store *s, const struct digest *d, struct partial **p, uint64_t *kept_bytes)
 {
-    char name[DIGEST_TEXT_MAX];
-    struct stat st;
-    int fd = openat(store_partial_fd(s), store_partial_name(d, name),
-                    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    struct partial *opened = mem_new(sizeof *opened);
 
-    if (fd < 0)
-        return err_from_errno(errno);
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return ERR_IO;
+    opened->store = s;
+    opened->digest = *d;
+    store_partial_name(d, opened->name);
+    room_open(store_room(s), opened->name);
+    int err = file_open(opened, kept_bytes);
+
+    if (err != 0) {
+        partial_close(&opened);
+        return err;
     }
-    *p = mem_new(sizeof **p);
-    (*p)->store = s;
-    (*p)->digest = *d;
-    (*p)->fd = fd;
-    *kept_bytes = (uint64_t)st.st_size;
+    *p = opened;
     return 0;
 }
 
@@ -53,12 +72,17 @@ int partial_fd(const struct partial *p)
     return p->fd;
 }
 
-int partial_reserve(struct partial *p, uint64_t size_bytes)
+static int claim(struct partial *p, uint64_t bytes)
 {
-    if (size_bytes > INT64_MAX)
-        return ERR_TOO_LARGE;
-    if (size_bytes == 0)
-        return 0;
+    int err = room_claim(store_room(p->store), p->name, bytes);
+
+    if (err == 0)
+        p->claimed_bytes = bytes;
+    return err;
+}
+
+static int allocate(struct partial *p, uint64_t size_bytes)
+{
     while (fallocate(p->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes) != 0) {
         switch (errno) {
         case EINTR:
@@ -75,10 +99,31 @@ int partial_reserve(struct partial *p, uint64_t size_bytes)
     return 0;
 }
 
+int partial_reserve(struct partial *p, uint64_t size_bytes)
+{
+    if (size_bytes > INT64_MAX)
+        return ERR_TOO_LARGE;
+    if (size_bytes == 0)
+        return 0;
+    int err = claim(p, size_bytes);
+
+    if (err == 0)
+        err = allocate(p, size_bytes);
+    room_took(store_room(p->store), p->name);
+    return err;
+}
+
 int partial_write(struct partial *p, const void *data, size_t len, uint64_t offset)
 {
     if (offset > INT64_MAX || len > INT64_MAX - offset)
         return ERR_TOO_LARGE;
+    if (offset + len > p->claimed_bytes) {
+        uint64_t end = offset + len;
+        int err = claim(p, end + CLAIM_STEP_BYTES - end % CLAIM_STEP_BYTES);
+
+        if (err != 0)
+            return err;
+    }
     return file_write(p->fd, data, len, (off_t)offset);
 }
 
@@ -95,7 +140,6 @@ int partial_sync(struct partial *p)
 
 int partial_publish(struct partial *p)
 {
-    char from[DIGEST_TEXT_MAX];
     char to[DIGEST_TEXT_MAX];
     int partial_dir = store_partial_fd(p->store);
     int blobs_dir = store_blobs_fd(p->store, p->digest.alg);
@@ -103,8 +147,7 @@ int partial_publish(struct partial *p)
     CHECK(!p->published);
     int err = file_sync(p->fd);
 
-    if (err == 0 && renameat(partial_dir, store_partial_name(&p->digest, from), blobs_dir,
-                             store_blob_name(&p->digest, to)) != 0)
+    if (err == 0 && renameat(partial_dir, p->name, blobs_dir, store_blob_name(&p->digest, to)) != 0)
         err = err_from_errno(errno);
     if (err != 0)
         return err;
@@ -117,10 +160,22 @@ bool partial_is_published(const struct partial *p)
     return p->published;
 }
 
+/* What it takes while nobody has it open; as a blob, the index says. */
+static void leave_room(struct partial *p)
+{
+    struct stat st;
+    bool is_kept = p->fd >= 0 && !p->published && fstat(p->fd, &st) == 0 && st.st_nlink > 0;
+
+    room_close(store_room(p->store), p->name,
+               is_kept ? (uint64_t)st.st_blocks * STAT_BLOCK_BYTES : 0);
+}
+
 void partial_close(struct partial **p)
 {
     if (*p != NULL) {
-        close((*p)->fd);
+        leave_room(*p);
+        if ((*p)->fd >= 0)
+            close((*p)->fd);
         free(*p);
         *p = NULL;
     }
@@ -128,11 +183,9 @@ void partial_close(struct partial **p)
 
 void partial_discard(struct partial **p)
 {
-    char name[DIGEST_TEXT_MAX];
-
     if (*p != NULL) {
         if (!(*p)->published)
-            unlinkat(store_partial_fd((*p)->store), store_partial_name(&(*p)->digest, name), 0);
+            unlinkat(store_partial_fd((*p)->store), (*p)->name, 0);
         partial_close(p);
     }
 }
@@ -232,38 +285,9 @@ int partial_forget(struct db_txn *txn, const struct digest *d)
 
 /* --- the folder --- */
 
-static int walk_entries(DIR *dir, partial_visit *visit, void *arg)
-{
-    const struct dirent *entry;
-    int err = 0;
-
-    while (err == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            err = visit(arg, entry->d_name);
-    }
-    if (err != 0)
-        return err;
-    return errno == 0 ? 0 : err_from_errno(errno);
-}
-
 int partial_walk_files(struct store *s, partial_visit *visit, void *arg)
 {
-    int fd = openat(store_partial_fd(s), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        return err_from_errno(errno);
-    DIR *dir = fdopendir(fd);
-
-    if (dir == NULL) {
-        int err = err_from_errno(errno);
-
-        close(fd);
-        return err;
-    }
-    int err = walk_entries(dir, visit, arg);
-
-    closedir(dir);
-    return err;
+    return folder_walk(store_partial_fd(s), visit, arg);
 }
 
 /* --- the sweep --- */

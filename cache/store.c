@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/room.h"
 #include "cache/tempfile.h"
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -34,6 +35,7 @@ struct store {
     int sha512_fd;
     int partial_fd;
     struct db *db;
+    struct room *room;
 };
 
 /* Where a refusal leaves its sentence. */
@@ -356,6 +358,7 @@ int store_open(struct store **s, const char *path, enum store_mode mode, size_t 
         store_close(&opened);
         return err;
     }
+    opened->room = room_new(opened->root_fd, opened->partial_fd);
     *s = opened;
     return 0;
 }
@@ -372,6 +375,7 @@ void store_close(struct store **s)
     if (*s == NULL)
         return;
     db_close(&(*s)->db);
+    room_free(&(*s)->room);
     fd_close((*s)->partial_fd);
     fd_close((*s)->sha512_fd);
     fd_close((*s)->sha256_fd);
@@ -385,6 +389,11 @@ void store_close(struct store **s)
 struct db *store_db(struct store *s)
 {
     return s->db;
+}
+
+struct room *store_room(const struct store *s)
+{
+    return s->room;
 }
 
 const char *store_path(const struct store *s)

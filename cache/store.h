@@ -23,6 +23,7 @@
 #include "cache/db.h"
 #include "cache/digest.h"
 
+struct room;
 struct store;
 
 enum store_mode {
@@ -47,6 +48,8 @@ void store_close(struct store **s);
 bool store_is_in_use(const struct store *s);
 
 struct db *store_db(struct store *s);
+/* What room there is, and who takes it; without limits at first. */
+struct room *store_room(const struct store *s);
 const char *store_path(const struct store *s);
 
 /* Directory descriptors that live as long as the store. */

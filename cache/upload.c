@@ -13,6 +13,7 @@
 #include "cache/err.h"
 #include "cache/partial.h"
 #include "cache/record.h"
+#include "cache/room.h"
 #include "cache/tempfile.h"
 
 #define UPLOAD_RECORD_VERSION 1
@@ -22,6 +23,11 @@
 #define FILE_NAME_SIZE (PREFIX_LEN + UPLOAD_ID_SIZE)
 /* How young a file without a record may be: its record is not committed yet. */
 #define ORPHAN_AGE_S 60
+#define STAT_BLOCK_BYTES 512
+/* Room is asked for in steps: a share of what there is, between these. */
+#define CLAIM_SHARE 4
+#define CLAIM_MIN_BYTES (UINT64_C(64) << 10)
+#define CLAIM_MAX_BYTES (UINT64_C(8) << 20)
 
 /* --- ids --- */
 
@@ -104,7 +110,8 @@ struct upload_file {
     int fd;
     uint64_t size_bytes;
     uint64_t flushed_bytes;
-    bool has_rest; /* of a failed append, past the size */
+    uint64_t claimed_bytes; /* of the room */
+    bool has_rest;          /* of a failed append, past the size */
     bool published;
 };
 
@@ -122,12 +129,13 @@ static int file_open(struct store *s, const char *id, int flags, struct upload_f
 
     opened->store = s;
     file_name(id, opened->name);
+    room_open(store_room(s), opened->name);
     opened->fd = openat(store_partial_fd(s), opened->name,
                         O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0600);
     if (opened->fd < 0) {
         int err = err_from_errno(errno);
 
-        free(opened);
+        upload_file_close(&opened);
         return err;
     }
     if (fstat(opened->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
@@ -135,6 +143,7 @@ static int file_open(struct store *s, const char *id, int flags, struct upload_f
         return ERR_IO;
     }
     opened->size_bytes = (uint64_t)st.st_size;
+    opened->claimed_bytes = opened->size_bytes;
     *f = opened;
     return 0;
 }
@@ -162,6 +171,29 @@ static int drop_rest(struct upload_file *f)
     return 0;
 }
 
+static int claim(struct upload_file *f, uint64_t size_bytes)
+{
+    uint64_t step = size_bytes / CLAIM_SHARE;
+
+    if (size_bytes <= f->claimed_bytes)
+        return 0;
+    if (step < CLAIM_MIN_BYTES)
+        step = CLAIM_MIN_BYTES;
+    if (step > CLAIM_MAX_BYTES)
+        step = CLAIM_MAX_BYTES;
+    uint64_t bytes = size_bytes - 1 + step - (size_bytes - 1) % step;
+    int err = room_claim(store_room(f->store), f->name, bytes);
+
+    /* The last of the room is not for steps. */
+    if (err == ERR_NO_SPACE) {
+        bytes = size_bytes;
+        err = room_claim(store_room(f->store), f->name, bytes);
+    }
+    if (err == 0)
+        f->claimed_bytes = bytes;
+    return err;
+}
+
 int upload_file_append(struct upload_file *f, const void *data, size_t len)
 {
     CHECK(!f->published);
@@ -169,6 +201,8 @@ int upload_file_append(struct upload_file *f, const void *data, size_t len)
         return ERR_TOO_LARGE;
     int err = drop_rest(f);
 
+    if (err == 0)
+        err = claim(f, f->size_bytes + len);
     if (err == 0)
         err = file_write(f->fd, data, len, (off_t)f->size_bytes);
     if (err == 0) {
@@ -214,8 +248,16 @@ int upload_file_publish(struct upload_file *f, const struct digest *d)
 
 void upload_file_close(struct upload_file **f)
 {
+    struct stat st;
+
     if (*f != NULL) {
-        close((*f)->fd);
+        bool is_kept =
+            (*f)->fd >= 0 && !(*f)->published && fstat((*f)->fd, &st) == 0 && st.st_nlink > 0;
+
+        room_close(store_room((*f)->store), (*f)->name,
+                   is_kept ? (uint64_t)st.st_blocks * STAT_BLOCK_BYTES : 0);
+        if ((*f)->fd >= 0)
+            close((*f)->fd);
         free(*f);
         *f = NULL;
     }

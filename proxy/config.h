@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "cache/check.h"
+#include "cache/room.h"
 #include "proxy/config_access.h"
 #include "proxy/config_listener.h"
 #include "proxy/config_prefetch.h"
@@ -80,6 +81,9 @@ struct config {
     char *path;
     char *user; /* that root becomes; NULL: the owner of path */
     int64_t index_size_bytes;
+    struct room_limits room;
+    bool evict_local;     /* what was pushed here may go, too */
+    int64_t push_grace_s; /* of what was pushed and no manifest names yet */
     int64_t workers; /* 0: one a processor */
     int64_t drain_timeout_ms;
     int64_t upload_ttl_s;  /* of an upload that nobody goes on with */

@@ -39,6 +39,8 @@ enum option_type {
     OPTION_REALM,      /* char *: a url, or NULL */
     OPTION_PROXY,      /* char *: http://HOST:PORT, or NULL */
     OPTION_SIZE,       /* int64_t, bytes */
+    OPTION_AMOUNT,     /* struct room_amount: bytes, or at most `max` percent */
+    OPTION_PERCENT,    /* unsigned */
     OPTION_MS,         /* int64_t, milliseconds */
     OPTION_SECONDS,    /* int64_t, whole seconds */
     OPTION_COUNT,      /* int64_t */

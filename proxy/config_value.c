@@ -76,6 +76,33 @@ static int set_number(const struct option_row *row, int64_t *field, const char *
     return 0;
 }
 
+/* Whole percents from `min` to `max`, with the sign. */
+static int set_percent(const struct option_row *row, unsigned *field, const char *text, char *why)
+{
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > 3 || strcmp(text + digits, "%") != 0)
+        return refuse(why, "is not a percentage", text);
+    long percent = strtol(text, NULL, 10);
+    if (percent < row->min || percent > row->max)
+        return refuse(why, percent < row->min ? "is too small" : "is too large", text);
+    *field = (unsigned)percent;
+    return 0;
+}
+
+static int set_amount(const struct option_row *row, struct room_amount *field, const char *text,
+                      char *why)
+{
+    struct room_amount value = {0};
+    int64_t bytes = 0;
+    int err = strchr(text, '%') != NULL ? set_percent(row, &value.percent, text, why)
+                                        : number_read(text, size_units, &bytes, why);
+    if (err != 0)
+        return err;
+    value.bytes = (uint64_t)bytes;
+    *field = value;
+    return 0;
+}
+
 static int set_bool(bool *field, const char *text, char *why)
 {
     if (strcmp(text, "yes") == 0)
@@ -283,6 +310,10 @@ int option_set(const struct option_row *row, void *base, const char *text, char 
     case OPTION_SECONDS:
     case OPTION_COUNT:
         return set_number(row, field, text, why);
+    case OPTION_AMOUNT:
+        return set_amount(row, field, text, why);
+    case OPTION_PERCENT:
+        return set_percent(row, field, text, why);
     case OPTION_BOOL:
         return set_bool(field, text, why);
     case OPTION_WORD:
@@ -344,6 +375,8 @@ void option_clear(const struct option_row *row, void *base)
         *(struct rate *)field = (struct rate){.count = 0};
         break;
     case OPTION_SIZE:
+    case OPTION_AMOUNT:
+    case OPTION_PERCENT:
     case OPTION_MS:
     case OPTION_SECONDS:
     case OPTION_COUNT:
@@ -404,6 +437,19 @@ static void write_rate(const char *name, const struct rate *rate, FILE *out)
     }
 }
 
+static void write_percent(const char *name, unsigned percent, FILE *out)
+{
+    fprintf(out, "%s = %u%%\n", name, percent);
+}
+
+static void write_amount(const char *name, const struct room_amount *amount, FILE *out)
+{
+    if (amount->percent > 0)
+        write_percent(name, amount->percent, out);
+    else
+        write_number(name, (int64_t)amount->bytes, size_units, out);
+}
+
 static void write_schedule(const char *name, const struct schedule *schedule, FILE *out)
 {
     char text[SCHEDULE_TEXT_SIZE];
@@ -431,6 +477,12 @@ void option_write(const struct option_row *row, const void *base, FILE *out)
         break;
     case OPTION_SIZE:
         write_number(name, *(const int64_t *)field, size_units, out);
+        break;
+    case OPTION_AMOUNT:
+        write_amount(name, field, out);
+        break;
+    case OPTION_PERCENT:
+        write_percent(name, *(const unsigned *)field, out);
         break;
     case OPTION_MS:
         write_number(name, *(const int64_t *)field, time_units, out);

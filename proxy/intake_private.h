@@ -119,6 +119,12 @@ struct intake {
     bool is_recorded, discard;
     struct fetch_failure why; /* of INTAKE_FAILED */
     struct order *end;        /* it came back from the hash thread */
+    struct waiting_room {     /* intake_room.c */
+        struct want want;
+        char name[DIGEST_TEXT_MAX];
+        struct order *sizing; /* what waits for room; NULL: nothing does */
+        STAILQ_HEAD(, msg) held;
+    } room;
     struct checkpoint checkpoint;
     struct msg broken; /* to the upstream thread */
     int broken_err;

@@ -83,6 +83,7 @@ void publish_post(struct hasher *h, struct partial *partial, struct fetch *f, co
     int64_t now_s = time(NULL);
 
     p->job.is_slow = size_bytes >= SLOW_BYTES;
+    p->job.publishes = fetch_digest(f);
     p->job.prepare = publish_prepare;
     p->job.apply = publish_apply;
     p->job.done = publish_done;

@@ -191,6 +191,8 @@ void writer_end(struct msg *m, void *owner)
     struct intake *i = o->intake;
 
     (void)owner;
+    if (intake_hold_back(i, m))
+        return;
     if (i->state == INTAKE_FAILED)
         o->verify = false;
     hasher_post(i, m, hasher_end);
@@ -273,6 +275,8 @@ void writer_go_elsewhere(struct msg *m, void *owner)
     struct intake *i = o->intake;
 
     (void)owner;
+    if (intake_hold_back(i, m))
+        return;
     CHECK(i->state != INTAKE_OPEN || i->is_begun || i->kept_elsewhere || i->extents.count == 0);
     i->kept_elsewhere = false;
     i->owner.is_elsewhere = true;
@@ -299,28 +303,47 @@ void writer_reset(struct msg *m, void *owner)
 
 /* --- bytes --- */
 
+static int begin(struct intake *i)
+{
+    int err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->told_bytes);
+
+    if (err == 0)
+        checkpoint_first(i);
+    return err;
+}
+
+void writer_sized(struct intake *i, struct order *o, int err)
+{
+    if (i->state == INTAKE_OPEN) {
+        i->size_bytes = o->bytes;
+        i->is_begun = true;
+        i->told_bytes = extents_front(&i->extents);
+        if (err == 0)
+            err = begin(i);
+        if (err != 0)
+            break_off(i, err);
+    }
+    o->bytes = i->told_bytes;
+    hasher_post(i, &o->msg, hasher_size);
+}
+
 void writer_size(struct msg *m, void *owner)
 {
     struct order *o = (struct order *)m;
     struct intake *i = o->intake;
+    int err = 0;
 
     (void)owner;
     CHECK(!i->is_begun);
     if (i->state == INTAKE_OPEN) {
         CHECK(extents_end(&i->extents) <= o->bytes && !i->kept_elsewhere);
-        i->size_bytes = o->bytes;
-        i->is_begun = true;
-        i->told_bytes = extents_front(&i->extents);
-        int err = partial_reserve(i->partial, i->size_bytes);
-        if (err == 0)
-            err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->told_bytes);
-        if (err == 0)
-            checkpoint_first(i);
-        else
-            break_off(i, err);
+        err = partial_reserve(i->partial, o->bytes);
+        if (err == ERR_NO_SPACE) {
+            intake_wait_for_room(i, o);
+            return;
+        }
     }
-    o->bytes = i->told_bytes;
-    hasher_post(i, m, hasher_size);
+    writer_sized(i, o, err);
 }
 
 static void take_block(struct intake *i, const struct block *b)
@@ -350,6 +373,8 @@ void writer_block(struct msg *m, void *owner)
     struct intake *i = b->intake;
 
     (void)owner;
+    if (intake_hold_back(i, m))
+        return;
     if (i->state == INTAKE_OPEN)
         take_block(i, b);
     b->is_written = i->state == INTAKE_OPEN;

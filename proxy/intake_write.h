@@ -21,8 +21,17 @@ void writer_conclude(struct msg *m, void *owner);
 
 /* The answer to an opening. */
 void intake_answer_opening(struct intake *i, struct order *o, int err);
+/* The room for its size was found, or not. */
+void writer_sized(struct intake *i, struct order *o, int err);
 /* The end of an intake, once nothing else works with the partial. */
 void intake_settle(struct intake *i);
+
+/* intake_room.c */
+/* No room was found for the size that the order says: go on when there is some, or none can
+ * be made. */
+void intake_wait_for_room(struct intake *i, struct order *o);
+/* Whether it waits; then the message is run again after that. */
+bool intake_hold_back(struct intake *i, struct msg *m);
 
 /* intake_checkpoint.c */
 /* Into i->extents: what an earlier run left in the file, by the index, as far as it is for

@@ -19,9 +19,6 @@
 #include "cache/link.h"
 #include "cache/repository.h"
 
-/* How old a last use may get before it is written again. */
-#define TOUCH_AFTER_S 3600
-
 /* --- access --- */
 
 static bool has_proof(struct request *r, int64_t ttl_ms)
@@ -200,7 +197,7 @@ static void note_use(struct request *r, const struct digest *d)
 {
     struct worker *w = r->worker;
 
-    if (w->now_s - r->held->used_at_s >= TOUCH_AFTER_S) {
+    if (w->now_s - r->held->used_at_s >= BLOB_TOUCH_S) {
         storage_touch(w->parts.storage, d);
         shelf_used(r->held, w->now_s);
     }

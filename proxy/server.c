@@ -17,9 +17,11 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/evict.h"
 #include "cache/partial.h"
 #include "proxy/access.h"
 #include "proxy/conn.h"
+#include "proxy/evictor.h"
 #include "proxy/greeting.h"
 #include "proxy/identity.h"
 #include "proxy/listener.h"
@@ -163,6 +165,7 @@ static int reload(struct server *s)
     orders_set_config(s->parts.orders, c);
     prefetch_set_config(s->parts.prefetch, c);
     uploads_set_ttl(s->parts.uploads, c->upload_ttl_s);
+    evictor_set_config(s->parts.evictor, c);
     say_access(s, c);
     config_unref(&s->config);
     s->config = c;
@@ -322,6 +325,7 @@ static void start_threads(struct server *s)
     p->loop_id = s->loop_id;
     p->fetches = fetch_table_new();
     p->asks = ask_table_new();
+    p->evictor = evictor_start(p->store, p->storage, p->fetches, s->config, p->stats, s->log);
     p->twice = twice_start(p->store, p->storage, p->stats, s->log);
     struct upstream_parts up = {
         .store = p->store,
@@ -342,6 +346,7 @@ static void start_threads(struct server *s)
     s->worker_count = wanted_workers(s->config);
     for (unsigned i = 0; i < s->worker_count; i++)
         s->workers[i] = worker_start(p, s->config);
+    evictor_set_workers(p->evictor, s->workers, s->worker_count);
 }
 
 /* Files in partial/ that no fetch will go on with would take room for ever. Before any
@@ -354,7 +359,9 @@ static void sweep_partials(struct server *s)
     int err = db_write(store_db(store), &txn);
 
     if (err == 0) {
-        err = partial_sweep(store, txn, time(NULL), PARTIAL_LIFE_S, &removed);
+        err = evict_prepare(txn);
+        if (err == 0)
+            err = partial_sweep(store, txn, time(NULL), PARTIAL_LIFE_S, &removed);
         if (err == 0)
             err = db_commit(&txn);
         else
@@ -460,6 +467,7 @@ void server_stop(struct server **sp)
         return;
     *sp = NULL;
     listeners_free(&s->listeners);
+    evictor_set_workers(s->parts.evictor, NULL, 0);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
     prefetch_stop(&s->parts.prefetch);
@@ -469,6 +477,7 @@ void server_stop(struct server **sp)
     dialer_stop(&s->parts.dialer);
     upstream_stop(&s->parts.upstream);
     twice_end(s->parts.twice);
+    evictor_stop(&s->parts.evictor);
     storage_stop(&s->parts.storage);
     twice_stop(&s->parts.twice);
     disk_stop(&s->parts.disk);

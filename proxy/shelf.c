@@ -225,6 +225,15 @@ int shelf_take(struct shelf *sh, const struct digest *d, const struct blob_recor
     return 0;
 }
 
+void shelf_forget(struct shelf *sh, const struct digest *d)
+{
+    struct copy *c;
+
+    HASH_FIND(hh, sh->copies, d, sizeof *d, c);
+    if (c)
+        shelf_drop(sh, c);
+}
+
 void shelf_used(const struct held *held, int64_t now_s)
 {
     ((struct copy *)held)->held.used_at_s = now_s;

@@ -47,6 +47,8 @@ const struct held *shelf_take_body(struct shelf *sh, const struct digest *d);
 MUST_CHECK int shelf_take(struct shelf *sh, const struct digest *d,
                           const struct blob_record *record, bool in_memory,
                           const struct held **held);
+/* It is evicted: those who hold it keep it, nobody else takes it. */
+void shelf_forget(struct shelf *sh, const struct digest *d);
 /* Remember that its last use was noted. */
 void shelf_used(const struct held *held, int64_t now_s);
 /* Give it back and leave NULL; NULL is legal. */

@@ -35,6 +35,15 @@
     ROW(manifest_bytes, "cachalot_manifest_body_bytes", "gauge", "Bytes held for large manifests that clients send.") \
     ROW(uploads_finished, "cachalot_uploads_finished_total", "counter", "Uploads that became blobs.")  \
     ROW(uploads_failed, "cachalot_uploads_failed_total", "counter", "Uploads of other content than named, and writes of uploads that failed.") \
+    ROW(cache_bytes, "cachalot_cache_bytes", "gauge", "Bytes that the cache directory takes, what was promised to downloads and uploads with it.") \
+    ROW(cache_limit_bytes, "cachalot_cache_limit_bytes", "gauge", "Bytes that it may take at most; 0 is no limit.") \
+    ROW(cache_min_free_bytes, "cachalot_cache_min_free_bytes", "gauge", "Bytes that are left free on the file system.") \
+    ROW(cache_free_bytes, "cachalot_cache_free_bytes", "gauge", "Bytes that are free on the file system.") \
+    ROW(cache_blobs, "cachalot_cache_blobs", "gauge", "Blobs and manifests that are held.")          \
+    ROW(evicted_blobs, "cachalot_evicted_blobs_total", "counter", "Blobs and manifests removed to make room, or as garbage.") \
+    ROW(evicted_bytes, "cachalot_evicted_bytes_total", "counter", "Bytes on the disk of these.")     \
+    ROW(evicted_images, "cachalot_evicted_images_total", "counter", "Manifests among these.")        \
+    ROW(streamed_unstored, "cachalot_streamed_unstored_total", "counter", "Fetches passed on without being stored, for want of room.") \
     ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
     ROW(store_failures, "cachalot_store_failures_total", "counter", "Writes to the cache directory that failed.") \
     ROW(commits, "cachalot_commits_total", "counter", "Commits of the index.")                       \
@@ -111,6 +120,8 @@ struct stats {
 /* Add to a counter or gauge of the table; relaxed order. */
 #define STATS_ADD(stats, field, n)                                                                 \
     atomic_fetch_add_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
+#define STATS_SET(stats, field, n)                                                                 \
+    atomic_store_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
 #define STATS_SUB(stats, field, n)                                                                 \
     atomic_fetch_sub_explicit(&(stats)->field, (uint64_t)(n), memory_order_relaxed)
 

@@ -20,7 +20,10 @@
 #include "cache/err.h"
 #include "cache/layout.h"
 #include "cache/ledger.h"
+#include "cache/room.h"
+#include "cache/usage.h"
 #include "proxy/thread.h"
+#include "proxy/touches.h"
 
 /* One job that fails makes the others apply again: the limit bounds that work. */
 #define BATCH_MAX 256
@@ -29,15 +32,6 @@
 #define TOUCH_PERIOD_MS (2 * 60 * 1000)
 #define INDEX_PERIOD_MS (5 * 60 * 1000)
 #define SECONDS_A_DAY 86400
-
-/* Digests used since the last flush: open addressing, a power of two, filled to
- * three quarters at most. */
-#define TOUCH_SLOTS 4096
-
-struct touch_set {
-    unsigned count;
-    struct digest slots[TOUCH_SLOTS]; /* alg 0: free */
-};
 
 STAILQ_HEAD(job_list, storage_job);
 
@@ -74,14 +68,15 @@ struct storage {
     _Atomic bool writable;
     _Atomic bool tags_changed;
 
+    LIST_HEAD(, storage_job) publishing; /* from when they are taken to their end */
+    struct storage_evictor evictor;      /* `want` is NULL when there is none */
+
     struct own_job ledger;
     struct ledger_record flushed[STATS_REGISTRIES_MAX];
     struct ledger_record flushing[STATS_REGISTRIES_MAX];
 
     struct own_job touch;
-    pthread_mutex_t touch_lock;
-    struct touch_set *used;    /* under the lock */
-    struct touch_set *touched; /* being written; empty otherwise */
+    struct touches *touches;
 
     int64_t index_due_ms;
 };
@@ -102,6 +97,8 @@ static void finish_job(struct storage *st, struct storage_job *j, int err)
 {
     if (err != 0)
         STATS_ADD(st->stats, store_failures, 1);
+    if (j->publishes)
+        LIST_REMOVE(j, publishing);
     j->done(j, err);
 }
 
@@ -156,6 +153,20 @@ static int apply_jobs(struct storage *st, struct job_list *batch, struct db_txn 
     return 0;
 }
 
+/* Those who claim room go by it; before the jobs' ends, which give back what they claimed. */
+static void note_usage(struct storage *st)
+{
+    struct db_txn *txn;
+    struct usage u;
+
+    if (db_read(st->reader, &txn) != 0)
+        return;
+    int err = usage_get(txn, &u);
+    db_read_end(st->reader);
+    if (err == 0)
+        room_set_usage(store_room(st->store), &u);
+}
+
 static void commit_jobs(struct storage *st, struct job_list *batch)
 {
     struct db_txn *txn = NULL;
@@ -167,13 +178,15 @@ static void commit_jobs(struct storage *st, struct job_list *batch)
     int err = atomic_load(&st->writable) ? apply_jobs(st, batch, &txn) : ERR_IO;
     if (err == 0)
         err = db_commit(&txn);
-    if (err == 0)
+    if (err == 0) {
         STATS_ADD(st->stats, commits, 1);
-    else if (err == ERR_NO_SPACE || err == ERR_FULL)
+        note_usage(st);
+    } else if (err == ERR_NO_SPACE || err == ERR_FULL) {
         log_event(st->log, LOG_ERROR, "the index in %s cannot be written: %s",
                   store_path(st->store), err_text(err));
-    else
+    } else {
         stop_writing(st, "a commit of the index");
+    }
     while ((j = STAILQ_FIRST(batch))) {
         STAILQ_REMOVE_HEAD(batch, link);
         finish_job(st, j, err);
@@ -256,6 +269,8 @@ static void job_taken(struct msg *m, void *owner)
 
     j->err = 0;
     j->is_prepared = false;
+    if (j->publishes)
+        LIST_INSERT_HEAD(&st->publishing, j, publishing);
     if (!j->is_slow && !j->is_heavy) {
         STAILQ_INSERT_TAIL(&st->waiting, j, link);
         return;
@@ -289,6 +304,40 @@ void storage_remove_unrecorded(struct storage *st, const struct digest *d)
     db_read_end(st->reader);
     if (err == ERR_NOT_FOUND && blob_unlink(st->store, d) != 0)
         log_event(st->log, LOG_WARN, "the file of %s is left over", digest_text(d, text));
+}
+
+bool storage_is_publishing(const struct storage *st, const struct digest *d)
+{
+    const struct storage_job *j;
+
+    LIST_FOREACH (j, &st->publishing, publishing)
+        if (digest_equal(j->publishes, d))
+            return true;
+    return false;
+}
+
+/* --- room --- */
+
+void storage_set_evictor(struct storage *st, const struct storage_evictor *e)
+{
+    st->evictor = e ? *e : (struct storage_evictor){0};
+}
+
+void storage_want(struct storage *st, struct want *w)
+{
+    if (st->evictor.want) {
+        st->evictor.want(st->evictor.arg, w);
+        return;
+    }
+    w->err = ERR_NO_SPACE;
+    w->msg.run = w->answered;
+    queue_post(w->answers, &w->msg);
+}
+
+void storage_collect(struct storage *st)
+{
+    if (st->evictor.collect)
+        st->evictor.collect(st->evictor.arg);
 }
 
 /* --- the ledger --- */
@@ -368,61 +417,37 @@ static bool ledger_is_due(const struct storage *st)
 
 void storage_touch(struct storage *st, const struct digest *d)
 {
-    uint32_t start;
+    touches_add(st->touches, d);
+}
 
-    memcpy(&start, d->bytes, sizeof start);
-    pthread_mutex_lock(&st->touch_lock);
-    struct touch_set *set = st->used;
-    for (unsigned i = 0; i < TOUCH_SLOTS; i++) {
-        struct digest *slot = &set->slots[(start + i) % TOUCH_SLOTS];
-        if (slot->alg == 0) {
-            if (set->count < TOUCH_SLOTS / 4 * 3) {
-                *slot = *d;
-                set->count++;
-            }
-            break;
-        }
-        if (digest_equal(slot, d))
-            break;
-    }
-    pthread_mutex_unlock(&st->touch_lock);
+bool storage_is_touched(struct storage *st, const struct digest *d)
+{
+    return touches_has(st->touches, d);
+}
+
+struct touch_walk {
+    struct db_txn *txn;
+    int64_t now_s;
+};
+
+static int touch_one(void *arg, const struct digest *d)
+{
+    const struct touch_walk *w = arg;
+
+    return blob_touch(w->txn, d, w->now_s);
 }
 
 static int touch_apply(struct storage_job *j, struct db_txn *txn)
 {
-    struct storage *st = ((struct own_job *)j)->st;
-    int64_t now_s = time(NULL);
+    struct touch_walk w = {txn, time(NULL)};
 
-    for (unsigned i = 0; i < TOUCH_SLOTS; i++) {
-        const struct digest *d = &st->touched->slots[i];
-        if (d->alg == 0)
-            continue;
-        int err = blob_touch(txn, d, now_s);
-        if (err != 0)
-            return err;
-    }
-    return 0;
+    return touches_walk(((struct own_job *)j)->st->touches, touch_one, &w);
 }
 
 static void touch_done(struct storage_job *j, int err)
 {
-    struct storage *st = ((struct own_job *)j)->st;
-
     (void)err; /* A use that was not noted is noted at the next one. */
-    memset(st->touched, 0, sizeof *st->touched);
-}
-
-static bool touch_is_due(struct storage *st)
-{
-    pthread_mutex_lock(&st->touch_lock);
-    bool due = st->used->count > 0;
-    if (due) {
-        struct touch_set *set = st->used;
-        st->used = st->touched;
-        st->touched = set;
-    }
-    pthread_mutex_unlock(&st->touch_lock);
-    return due;
+    touches_end(((struct own_job *)j)->st->touches);
 }
 
 /* --- index.json --- */
@@ -465,7 +490,7 @@ static void do_due(struct storage *st, bool all)
     }
     if (all || now_ms >= st->touch.due_ms) {
         st->touch.due_ms = now_ms + TOUCH_PERIOD_MS;
-        if (touch_is_due(st))
+        if (touches_begin(st->touches))
             storage_post(st, &st->touch.job);
     }
     do_jobs(st);
@@ -519,16 +544,16 @@ struct storage *storage_start(struct store *s, struct stats *stats, struct log *
     st->log = log;
     st->queue = queue_new();
     STAILQ_INIT(&st->waiting);
+    LIST_INIT(&st->publishing);
     atomic_store(&st->writable, true);
-    st->used = mem_new(sizeof *st->used);
-    st->touched = mem_new(sizeof *st->touched);
+    st->touches = touches_new();
     own_job_init(&st->ledger, st, LEDGER_PERIOD_MS, ledger_apply, ledger_done);
     own_job_init(&st->touch, st, TOUCH_PERIOD_MS, touch_apply, touch_done);
     st->index_due_ms = clock_now_ms() + INDEX_PERIOD_MS;
-    CHECK(pthread_mutex_init(&st->touch_lock, NULL) == 0);
     CHECK(db_reader_new(st->db, &st->reader) == 0);
     lane_start(&st->disk_lane, st, "storage-slow");
     lane_start(&st->compute_lane, st, "storage-heavy");
+    note_usage(st);
     thread_start(&st->thread, "storage", storage_run, st);
     return st;
 }
@@ -555,8 +580,6 @@ void storage_stop(struct storage **stp)
     lane_stop(&st->compute_lane);
     db_reader_free(&st->reader);
     queue_free(&st->queue);
-    pthread_mutex_destroy(&st->touch_lock);
-    free(st->used);
-    free(st->touched);
+    touches_free(&st->touches);
     free(st);
 }

@@ -19,6 +19,8 @@
 #define PROXY_STORAGE_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
 
 #include "cache/store.h"
 #include "proxy/log.h"
@@ -27,6 +29,18 @@
 
 struct storage;
 
+/* Somebody wants room for a file in partial/, which he has open: this claim (cache/room.h)
+ * could not be granted. Embedded in what wants it. */
+struct want {
+    struct msg msg;   /* run in the owner of `answers`, when it is over */
+    const char *name; /* of room_claim; NULL: so many more bytes should fit, whoever's */
+    uint64_t bytes;
+    struct queue *answers;
+    void (*answered)(struct msg *m, void *owner); /* `m` is `msg` */
+    int err; /* 0: claimed; ERR_NO_SPACE: nothing more may go */
+    STAILQ_ENTRY(want) link;
+};
+
 struct storage_job {
     struct msg msg; /* the storage thread's */
     bool is_slow;   /* its prepare waits for the disk for long */
@@ -34,9 +48,11 @@ struct storage_job {
     int (*prepare)(struct storage_job *j, struct store *s);  /* may be NULL */
     int (*apply)(struct storage_job *j, struct db_txn *txn); /* may be NULL */
     void (*done)(struct storage_job *j, int err);            /* owns and frees the job */
-    int err; /* the storage thread's, as are the next */
+    const struct digest *publishes; /* its prepare gives a file this name; NULL: none */
+    int err;                        /* the storage thread's, as are the next */
     bool is_prepared;
     STAILQ_ENTRY(storage_job) link;
+    LIST_ENTRY(storage_job) publishing;
 };
 
 /* Start the thread. It flushes the ledger from `stats` and rewrites index.json
@@ -55,11 +71,29 @@ bool storage_is_writable(struct storage *st);
  * another way. */
 void storage_remove_unrecorded(struct storage *st, const struct digest *d);
 
+/* In a job: whether a file of this name is on its way into blobs/ by another job. */
+bool storage_is_publishing(const struct storage *st, const struct digest *d);
+
+/* Who makes room: called in any thread. */
+struct storage_evictor {
+    void (*want)(void *arg, struct want *w);
+    void (*collect)(void *arg);
+    void *arg;
+};
+/* NULL: nobody does, and who wants room is refused. While nobody asks. */
+void storage_set_evictor(struct storage *st, const struct storage_evictor *e);
+/* Any thread. */
+void storage_want(struct storage *st, struct want *w);
+/* Any thread: something was deleted, so there may be garbage. */
+void storage_collect(struct storage *st);
+
 /* A tag was committed: index.json is due. Any thread. */
 void storage_tags_changed(struct storage *st);
 /* This blob was used just now: its record says so within minutes. Any thread;
  * a lock, no I/O. Use is only a hint for eviction: when more blobs are used than
  * there is room for, some are forgotten. */
 void storage_touch(struct storage *st, const struct digest *d);
+/* Whether it was, and its record does not say so yet. Any thread. */
+bool storage_is_touched(struct storage *st, const struct digest *d);
 
 #endif

@@ -122,6 +122,7 @@ static void publish_done(struct storage_job *j, int err)
 
 void session_publish(struct session *s)
 {
+    s->job.publishes = &s->want;
     post(s, publish_prepare, publish_apply, publish_done);
 }
 

@@ -35,6 +35,7 @@
 #define WORKER_INPUT_BYTES (64u * 1024)
 
 struct conn;
+struct evictor;
 struct logins;
 struct orders;
 struct prefetch;
@@ -59,6 +60,7 @@ struct worker_parts {
     const struct request_calls *requests; /* conn.h */
     struct store *store;
     struct storage *storage;
+    struct evictor *evictor;
     struct fetch_table *fetches;
     struct ask_table *asks;
     struct upstream *upstream;

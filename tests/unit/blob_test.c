@@ -79,9 +79,9 @@ static void test_touch_is_coarse(void **state)
     struct db_txn *txn = scratch_write(*state);
 
     assert_int_equal(blob_put(txn, &d, &stored), 0);
-    expect_used_at(txn, &d, 1000 + 3600, 1000);
-    expect_used_at(txn, &d, 1000 + 3601, 4601);
-    expect_used_at(txn, &d, 10, 4601);
+    expect_used_at(txn, &d, 1000 + BLOB_TOUCH_S, 1000);
+    expect_used_at(txn, &d, 1001 + BLOB_TOUCH_S, 1601);
+    expect_used_at(txn, &d, 10, 1601);
     expect_used_at(txn, &d, INT64_MAX, INT64_MAX);
     expect_used_at(txn, &d, INT64_MIN, INT64_MIN);
     assert_int_equal(blob_touch(txn, &unknown, 5), 0);

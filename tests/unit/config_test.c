@@ -173,7 +173,7 @@ static void errors_name_place_and_remedy(void **state)
         {"[cache x]\n", "[cache x]: unknown section"},
         {"\n\n[cache]\nidnex-size = 1GiB\n",
          "t.ini:4: cache.idnex-size: unknown option, did you mean index-size?; accepted: path, "
-         "index-size, workers, drain-timeout"},
+         "index-size, size, min-free, evict-to"},
         {"[cache]\nzzzzzzzzzzz = 1\n", "cache.zzzzzzzzzzz: unknown option; accepted: path"},
         {"path = /x\n", "t.ini:1: path: outside of a section"},
         {"[cache]\nhello\n", "t.ini:2: neither a [section] nor a name = value"},

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Eviction: what goes when room is wanted, and what goes because nothing leads to it.
+ *
+ * What goes is an image, not a file. A unit is
+ *   a manifest with its config and those of its layers that no other held manifest names;
+ *   an image index, alone: its platforms are units of their own, so it may become sparse;
+ *   a blob that no held manifest names.
+ * So a layer that another image needs stays as long as that image does, however long ago
+ * it was last sent; and a manifest that is held never loses a layer: it goes first.
+ *
+ * The order is that of last use, the longest ago first, and an index before its platforms.
+ * Who asks for an index and no more has the platform's manifest already: such a use counts
+ * for that platform of it which was used last. Uses are known to ten minutes or so.
+ *
+ * Never go: what is pinned; what was pushed here, unless the settings say so; and what is
+ * in use, as the manifests that name a blob which is being fetched. All of it is asked
+ * again in the transaction that takes a unit away: the order is found beside, by looking at
+ * every record, a part at a time, keeping the few that would go first.
+ *
+ * Garbage goes without need: what was let go of (blob_release, as "cachalot rm" does) and
+ * is wanted by no pin; and what was pushed, and no manifest names it and no repository has
+ * it, or it has waited for its manifest longer than a push takes.
+ *
+ * A unit goes in two transactions. The first forgets its records, and notes each file as
+ * leaving (usage.h); the second removes the files of those that are leaving still, with the
+ * index locked for all other processes. So no record is without its file, a file that came
+ * again meanwhile stays, and what a power cut leaves is known and removed at the next start.
+ */
+#ifndef CACHE_EVICT_H
+#define CACHE_EVICT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/blob.h"
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+#include "cache/store.h"
+
+struct evict_rules {
+    int64_t now_s;
+    int64_t grace_s; /* how long what was pushed may wait for its manifest */
+    bool takes_local;
+    bool takes_garbage_only;
+    /* Whether the content is in use; NULL: nothing is. */
+    bool (*is_busy)(void *arg, const struct digest *d);
+    void *arg;
+};
+
+/* Manifests that must not go: found once, for a transaction or a plan. */
+struct evict_guard;
+
+/* Those that are pinned, and those that name one of the `busy` contents. */
+MUST_CHECK int evict_guard_new(struct evict_guard **g, struct db_txn *txn,
+                               const struct digest *busy, size_t busy_count);
+/* NULL is legal; leaves NULL. */
+void evict_guard_free(struct evict_guard **g);
+
+/* Why a unit may go or stays. */
+enum evict_why {
+    EVICT_LEAST_USED, /* when room is wanted */
+    EVICT_RELEASED,   /* garbage: it was let go of */
+    EVICT_DELETED,    /* garbage: it was pushed, and no repository has it any more */
+    EVICT_ABANDONED,  /* garbage: it was pushed, and no manifest came that names it */
+    EVICT_PART,       /* stays as long as a manifest that names it */
+    EVICT_PINNED,     /* stays */
+    EVICT_BUSY,       /* stays: in use */
+    EVICT_LOCAL,      /* stays: a local repository has it */
+    EVICT_WAITS,      /* stays: pushed lately, its manifest may come */
+    EVICT_WHY_COUNT
+};
+/* For people, and as a word for programs. */
+const char *evict_why_text(enum evict_why why);
+const char *evict_why_word(enum evict_why why);
+bool evict_why_is_garbage(enum evict_why why);
+
+struct evict_unit {
+    struct digest digest;
+    int64_t used_at_s;
+    bool is_manifest, is_index;
+    enum evict_why why;
+};
+
+/* What is to be said of one content that is held. ERR_NOT_FOUND when it is not. */
+MUST_CHECK int evict_judge(struct db_txn *txn, const struct evict_rules *rules,
+                           const struct evict_guard *g, const struct digest *d,
+                           struct evict_unit *u);
+
+/* --- the order --- */
+
+/* Units that a plan holds: those that go first. Then it is made anew. */
+#define EVICT_PLAN_MAX 4096
+
+struct evict_plan;
+
+struct evict_plan *evict_plan_new(void);
+void evict_plan_free(struct evict_plan **p);
+/* Begin anew. */
+void evict_plan_clear(struct evict_plan *p);
+/* Look at the next `count` blobs: 1 when there are more, 0 at the end, or an error. Each
+ * call may have a transaction of its own. */
+MUST_CHECK int evict_plan_look(struct evict_plan *p, struct db_txn *txn,
+                               const struct evict_rules *rules, const struct evict_guard *g,
+                               unsigned count);
+/* At the end: the next to go. False when there is none. */
+bool evict_plan_next(struct evict_plan *p, struct evict_unit *u);
+
+/* --- the end of a unit --- */
+
+struct evicted {
+    struct digest *list; /* files that are to be removed */
+    size_t count, room;
+    uint64_t bytes; /* on the disk */
+    uint64_t images;
+};
+
+/* Empty it, keeping the memory; evicted_clear frees that, too. */
+void evicted_reset(struct evicted *e);
+void evicted_clear(struct evicted *e);
+
+/* Forget the unit, if it may still go, and add its files to `e`. ERR_BUSY when it stays,
+ * ERR_NOT_FOUND when it is not there. */
+MUST_CHECK int evict_forget(struct db_txn *txn, const struct evict_rules *rules,
+                            const struct evict_guard *g, const struct digest *d, struct evicted *e);
+
+/* In a later write transaction: remove the file, if it is still leaving. With `fd`, it is
+ * opened before (O_PATH), so that its bytes go when that is closed; -1 when it was not
+ * there. Unless ERR_IO, an error leaves it for the next time. */
+MUST_CHECK int evict_remove(struct store *s, struct db_txn *txn, const struct digest *d, int *fd);
+
+/* Before the first of all this: what an index of an earlier release does not know. */
+MUST_CHECK int evict_prepare(struct db_txn *txn);
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ *   round:  plan -> batch -> batch -> ... until nobody wants more, or nothing more may go
+ *
+ * A batch is a storage job. In one transaction it removes the files of the batch before it
+ * and forgets the next units; so the last one only removes.
+ */
+#include "proxy/evictor.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "cache/evict.h"
+#include "cache/room.h"
+#include "cache/usage.h"
+#include "proxy/evictor_private.h"
+#include "proxy/thread.h"
+
+/* Blobs looked at in one read transaction. */
+#define LOOK_BLOBS 4096
+#define TICK_MS 1000
+#define COLLECT_MS (60 * 1000)
+/* Nothing more can go: those who want room are told so at once for so long. */
+#define BARREN_MS 5000
+
+/* --- the messages --- */
+
+static void want_taken(struct msg *m, void *owner)
+{
+    struct evictor *e = owner;
+    struct want *w = (struct want *)m;
+
+    STAILQ_INSERT_TAIL(&e->wants, w, link);
+}
+
+void evictor_want(void *arg, struct want *w)
+{
+    struct evictor *e = arg;
+
+    w->msg.run = want_taken;
+    queue_post(e->queue, &w->msg);
+}
+
+static void collect_taken(struct msg *m, void *owner)
+{
+    ((struct evictor *)owner)->collect_due_ms = 0;
+    free(m);
+}
+
+void evictor_collect(void *arg)
+{
+    struct evictor *e = arg;
+    struct msg *m = mem_new(sizeof *m);
+
+    m->run = collect_taken;
+    queue_post(e->queue, m);
+}
+
+static void answer(struct evictor *e, struct want *w, int err)
+{
+    STAILQ_REMOVE(&e->wants, w, want, link);
+    w->err = err;
+    w->msg.run = w->answered;
+    queue_post(w->answers, &w->msg);
+}
+
+/* The first may be waiting for much; who fits beside it need not. */
+static void grant(struct evictor *e)
+{
+    struct room *room = store_room(e->store);
+    struct want *w, *next;
+
+    for (w = STAILQ_FIRST(&e->wants); w; w = next) {
+        next = STAILQ_NEXT(w, link);
+        bool fits = w->name ? room_claim(room, w->name, w->bytes) == 0
+                            : room_excess(room, w->bytes, false) == 0;
+        if (fits)
+            answer(e, w, 0);
+        else if (!room_could_hold(room, w->bytes))
+            answer(e, w, ERR_NO_SPACE);
+    }
+}
+
+static void refuse_all(struct evictor *e)
+{
+    struct want *w;
+
+    while ((w = STAILQ_FIRST(&e->wants)))
+        answer(e, w, ERR_NO_SPACE);
+}
+
+/* --- what is known of the room --- */
+
+static void refresh(struct evictor *e)
+{
+    struct db_txn *txn;
+    struct usage u;
+
+    if (db_read(e->reader, &txn) != 0)
+        return;
+    int err = usage_get(txn, &u);
+    db_read_end(e->reader);
+    if (err == 0)
+        room_set_usage(store_room(e->store), &u);
+    room_count_files(store_room(e->store));
+    evictor_show(e);
+}
+
+static bool is_barren(const struct evictor *e)
+{
+    return clock_now_ms() < e->barren_until_ms;
+}
+
+/* How many bytes are to go now. Those of the batch that was forgotten are on their way. */
+static uint64_t due_bytes(struct evictor *e)
+{
+    struct room *room = store_room(e->store);
+    struct want *w = STAILQ_FIRST(&e->wants);
+    uint64_t bytes = 0;
+
+    if (w || e->goes_low)
+        bytes = room_excess(room, w ? w->bytes : 0, e->goes_low);
+    return bytes;
+}
+
+/* --- the plan --- */
+
+static int find_guard(struct evictor *e, struct db_txn *txn, struct evict_guard **g)
+{
+    size_t count;
+    struct digest *busy = evictor_busy(e, &count);
+    int err = evict_guard_new(g, txn, busy, count);
+
+    free(busy);
+    return err;
+}
+
+static int look_on(struct evictor *e, const struct evict_rules *rules)
+{
+    struct evict_guard *g;
+    struct db_txn *txn;
+    int err = db_read(e->reader, &txn);
+
+    if (err != 0)
+        return err;
+    err = find_guard(e, txn, &g);
+    if (err == 0)
+        err = evict_plan_look(e->plan, txn, rules, g, LOOK_BLOBS);
+    evict_guard_free(&g);
+    db_read_end(e->reader);
+    return err;
+}
+
+static int make_plan(struct evictor *e, bool garbage_only)
+{
+    struct evict_rules rules = evictor_rules(e, garbage_only);
+    int err;
+
+    evict_plan_clear(e->plan);
+    do {
+        err = look_on(e, &rules);
+        queue_run(e->queue, e);
+    } while (err == 1 && !e->stopping);
+    return err == 1 ? ERR_BUSY : err;
+}
+
+/* --- batches --- */
+
+/* 0, or why the round ends. */
+static int run_batch(struct evictor *e, bool garbage_only, bool *has_more)
+{
+    struct batch *b = &e->batch;
+    struct evict_unit u;
+
+    b->count = 0;
+    b->rules = evictor_rules(e, garbage_only);
+    b->want_bytes = garbage_only ? UINT64_MAX : due_bytes(e);
+    b->want_bytes = b->want_bytes > b->leaving.bytes ? b->want_bytes - b->leaving.bytes : 0;
+    while (b->want_bytes > 0 && b->count < BATCH_UNITS && evict_plan_next(e->plan, &u))
+        b->units[b->count++] = u.digest;
+    *has_more = b->count > 0;
+    if (b->count == 0 && b->leaving.count == 0)
+        return 0;
+    int err = evictor_run_batch(e);
+
+    if (b->leaving.count > 0)
+        *has_more = true;
+    refresh(e);
+    grant(e);
+    return err;
+}
+
+/* One plan, and what follows from it. `*is_whole`: there was nothing beyond it. */
+static int run_plan(struct evictor *e, bool garbage_only, bool *any)
+{
+    bool has_more = true;
+    uint64_t evicted = e->evicted_units;
+    int err = make_plan(e, garbage_only);
+
+    while (err == 0 && has_more && !e->stopping)
+        err = run_batch(e, garbage_only, &has_more);
+    *any = e->evicted_units > evicted;
+    return err;
+}
+
+static void round_for_room(struct evictor *e)
+{
+    bool any = true;
+    int err = 0;
+
+    while (err == 0 && any && due_bytes(e) > 0 && !e->stopping)
+        err = run_plan(e, false, &any);
+    /* What fetches have left, to go on with, goes last. */
+    while (due_bytes(e) > 0 && !e->stopping && room_drop_idle(store_room(e->store)))
+        grant(e);
+    if (due_bytes(e) > 0)
+        e->barren_until_ms = clock_now_ms() + BARREN_MS;
+    grant(e);
+    refuse_all(e);
+    e->goes_low = false;
+}
+
+static void round_for_garbage(struct evictor *e)
+{
+    bool any = true;
+
+    while (any && !e->stopping && run_plan(e, true, &any) == 0)
+        continue;
+    e->collect_due_ms = clock_now_ms() + COLLECT_MS;
+}
+
+/* --- the thread --- */
+
+static void do_due(struct evictor *e)
+{
+    refresh(e);
+    grant(e);
+    e->goes_low = room_is_short(store_room(e->store));
+    if (!storage_is_writable(e->storage))
+        refuse_all(e);
+    else if (is_barren(e))
+        refuse_all(e);
+    else if (e->goes_low || !STAILQ_EMPTY(&e->wants))
+        round_for_room(e);
+    else if (clock_now_ms() >= e->collect_due_ms)
+        round_for_garbage(e);
+}
+
+void *evictor_run(void *arg)
+{
+    struct evictor *e = arg;
+
+    evictor_finish_leaving(e);
+    while (!e->stopping) {
+        queue_wait(e->queue, TICK_MS);
+        queue_run(e->queue, e);
+        if (!e->stopping)
+            do_due(e);
+    }
+    refuse_all(e);
+    return NULL;
+}

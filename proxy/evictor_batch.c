@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: ISC */
+/* What the evictor has the storage thread do, and the files that are closed after it. */
+#include "proxy/evictor_private.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "cache/usage.h"
+#include "proxy/worker.h"
+
+/* --- closing --- */
+
+/* The workers let go of files that are removed; the last of them tells the evictor, who
+ * closes his own: so freeing what they took, which can take long, keeps no client waiting. */
+struct purge {
+    struct evictor *evictor;
+    struct digest *list;
+    int *fds;
+    size_t count;
+    atomic_uint left;
+    struct msg back;
+    struct drop {
+        struct msg msg;
+        struct purge *purge;
+    } drops[EVICTOR_WORKERS_MAX];
+};
+
+static void purge_over(struct msg *m, void *owner)
+{
+    struct purge *p = (struct purge *)((char *)m - offsetof(struct purge, back));
+    struct evictor *e = owner;
+
+    for (size_t i = 0; i < p->count; i++)
+        if (p->fds[i] >= 0)
+            close(p->fds[i]);
+    pthread_mutex_lock(&e->lock);
+    e->purges--;
+    pthread_mutex_unlock(&e->lock);
+    free(p->list);
+    free(p->fds);
+    free(p);
+}
+
+static void one_less(struct purge *p)
+{
+    if (atomic_fetch_sub(&p->left, 1) == 1)
+        queue_post(p->evictor->queue, &p->back);
+}
+
+/* In a worker. */
+static void drop_files(struct msg *m, void *owner)
+{
+    struct purge *p = ((struct drop *)m)->purge;
+    struct worker *w = owner;
+
+    for (size_t i = 0; i < p->count; i++)
+        shelf_forget(w->shelf, &p->list[i]);
+    one_less(p);
+}
+
+/* Takes over the list and the descriptors. */
+static void purge(struct evictor *e, struct evicted *gone, int *fds)
+{
+    struct purge *p = mem_new(sizeof *p);
+
+    p->evictor = e;
+    p->list = gone->list;
+    p->count = gone->count;
+    p->fds = fds;
+    p->back.run = purge_over;
+    gone->list = NULL;
+    evicted_clear(gone);
+    pthread_mutex_lock(&e->lock);
+    e->purges++;
+    atomic_store(&p->left, e->worker_count + 1);
+    for (unsigned i = 0; i < e->worker_count; i++) {
+        p->drops[i].msg.run = drop_files;
+        p->drops[i].purge = p;
+        queue_post(e->workers[i]->queue, &p->drops[i].msg);
+    }
+    pthread_mutex_unlock(&e->lock);
+    one_less(p);
+}
+
+/* --- the job --- */
+
+/* Called again when another job of the same commit fails: a file that went before is as
+ * good as removed. */
+static int remove_files(struct batch *b, struct db_txn *txn)
+{
+    struct evictor *e = b->evictor;
+
+    for (size_t i = 0; i < b->leaving.count; i++) {
+        const struct digest *d = &b->leaving.list[i];
+        int fd;
+
+        /* It is coming again, and its job may be looking at the file. */
+        if (storage_is_publishing(e->storage, d))
+            continue;
+        int err = evict_remove(e->store, txn, d, &fd);
+        if (fd >= 0) {
+            if (b->fds[i] >= 0)
+                close(b->fds[i]);
+            b->fds[i] = fd;
+        }
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+static int forget_units(struct batch *b, struct db_txn *txn)
+{
+    struct evict_guard *g;
+    int err = evict_guard_new(&g, txn, b->busy, b->busy_count);
+
+    for (unsigned i = 0; err == 0 && i < b->count && b->gone.bytes < b->want_bytes; i++) {
+        err = evict_forget(txn, &b->rules, g, &b->units[i], &b->gone);
+        b->forgotten += err == 0;
+        if (err == ERR_BUSY || err == ERR_NOT_FOUND || err == ERR_DAMAGED)
+            err = 0;
+    }
+    evict_guard_free(&g);
+    return err;
+}
+
+static int batch_apply(struct storage_job *j, struct db_txn *txn)
+{
+    struct batch *b = (struct batch *)j;
+
+    evicted_reset(&b->gone);
+    b->forgotten = 0;
+    int err = remove_files(b, txn);
+    return err == 0 && b->count > 0 ? forget_units(b, txn) : err;
+}
+
+static void batch_over(struct msg *m, void *owner)
+{
+    (void)m;
+    ((struct evictor *)owner)->batch.is_over = true;
+}
+
+static void batch_done(struct storage_job *j, int err)
+{
+    struct batch *b = (struct batch *)j;
+
+    b->err = err;
+    b->over.run = batch_over;
+    queue_post(b->evictor->queue, &b->over);
+}
+
+static void note(struct evictor *e, const struct batch *b)
+{
+    STATS_ADD(e->stats, evicted_blobs, b->gone.count);
+    STATS_ADD(e->stats, evicted_bytes, b->gone.bytes);
+    STATS_ADD(e->stats, evicted_images, b->gone.images);
+    e->evicted_units += b->forgotten;
+}
+
+int evictor_run_batch(struct evictor *e)
+{
+    struct batch *b = &e->batch;
+
+    b->evictor = e;
+    b->job.apply = batch_apply;
+    b->job.done = batch_done;
+    b->is_over = false;
+    b->busy = evictor_busy(e, &b->busy_count);
+    b->fds = mem_new((b->leaving.count + 1) * sizeof *b->fds);
+    for (size_t i = 0; i < b->leaving.count; i++)
+        b->fds[i] = -1;
+    storage_post(e->storage, &b->job);
+    while (!b->is_over) {
+        queue_wait(e->queue, -1);
+        queue_run(e->queue, e);
+    }
+    free(b->busy);
+    b->busy = NULL;
+    purge(e, &b->leaving, b->fds);
+    b->fds = NULL;
+    if (b->err == 0) {
+        note(e, b);
+        b->leaving = b->gone;
+        b->gone = (struct evicted){0};
+    } else {
+        evicted_reset(&b->gone);
+        log_event(e->log, LOG_ERROR, "nothing was evicted: %s", err_text(b->err));
+    }
+    return b->err;
+}
+
+static int add_leaving(void *arg, const struct digest *d, uint64_t size_bytes)
+{
+    struct evicted *all = arg;
+
+    (void)size_bytes;
+    all->list = mem_resize(all->list, (all->count + 1) * sizeof all->list[0]);
+    all->list[all->count++] = *d;
+    return 0;
+}
+
+void evictor_finish_leaving(struct evictor *e)
+{
+    struct batch *b = &e->batch;
+    struct db_txn *txn;
+
+    b->count = 0;
+    if (db_read(e->reader, &txn) != 0)
+        return;
+    int err = usage_walk_leaving(txn, add_leaving, &b->leaving);
+    db_read_end(e->reader);
+    if (err == 0 && b->leaving.count > 0)
+        (void)!evictor_run_batch(e);
+}

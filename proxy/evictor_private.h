@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: ISC */
+/* What the parts of the evictor share: evictor.c decides, evictor_batch.c has the storage
+ * thread do it, evictor_start.c its life. */
+#ifndef PROXY_EVICTOR_PRIVATE_H
+#define PROXY_EVICTOR_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "cache/evict.h"
+#include "proxy/evictor.h"
+
+/* Units that one transaction forgets. Each costs a few dozen records. */
+#define BATCH_UNITS 16
+#define EVICTOR_WORKERS_MAX 64
+
+struct batch {
+    struct storage_job job;
+    struct evictor *evictor;
+    struct evict_rules rules;
+    struct digest units[BATCH_UNITS];
+    unsigned count;
+    uint64_t want_bytes;
+    struct digest *busy;
+    size_t busy_count;
+    struct evicted leaving; /* forgotten by the batch before; their files go now */
+    struct evicted gone;    /* forgotten by this one */
+    int *fds;               /* of `leaving`, opened before they were removed */
+    unsigned forgotten;     /* units */
+    int err;
+    struct msg over;
+    bool is_over;
+};
+
+struct evictor {
+    struct store *store;
+    struct storage *storage;
+    struct fetch_table *fetches;
+    struct stats *stats;
+    struct log *log;
+    pthread_t thread;
+    struct queue *queue;
+    struct msg stop;
+
+    pthread_mutex_t lock; /* guards the next five */
+    struct worker *workers[EVICTOR_WORKERS_MAX];
+    unsigned worker_count;
+    int64_t grace_s;
+    bool takes_local;
+    unsigned purges; /* under way */
+
+    /* Of the thread. */
+    bool stopping;
+    struct db_reader *reader;
+    STAILQ_HEAD(, want) wants;
+    bool goes_low;
+    int64_t collect_due_ms, barren_until_ms;
+    struct evict_plan *plan;
+    struct batch batch;
+    uint64_t evicted_units;
+};
+
+void *evictor_run(void *arg);
+/* For storage_set_evictor. */
+void evictor_want(void *arg, struct want *w);
+void evictor_collect(void *arg);
+
+struct evict_rules evictor_rules(struct evictor *e, bool garbage_only);
+/* Contents that are being fetched; owned by the caller. */
+struct digest *evictor_busy(struct evictor *e, size_t *count);
+/* The gauges. */
+void evictor_show(struct evictor *e);
+
+/* Run the batch, wait for its end: what it has forgotten is in batch.leaving then. */
+MUST_CHECK int evictor_run_batch(struct evictor *e);
+/* Remove what an earlier run has forgotten and not removed. */
+void evictor_finish_leaving(struct evictor *e);
+
+#endif

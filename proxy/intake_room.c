@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * An intake that waits for room: the order with its size is put by, and so is all that
+ * comes after it, in order, until the evictor has answered. What the upstream thread stages
+ * meanwhile is bounded as ever, so that the transfer pauses by itself.
+ */
+#include "proxy/intake_write.h"
+
+#include "cache/store.h"
+
+/* In the write thread. */
+static void room_answered(struct msg *m, void *owner)
+{
+    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, room.want.msg));
+    struct waiting_room *w = &i->room;
+    struct order *o = w->sizing;
+
+    w->sizing = NULL;
+    int err = w->want.err;
+
+    if (err == 0 && i->state == INTAKE_OPEN)
+        err = partial_reserve(i->partial, o->bytes);
+    writer_sized(i, o, err);
+    while ((m = STAILQ_FIRST(&w->held))) {
+        STAILQ_REMOVE_HEAD(&w->held, link);
+        m->run(m, owner);
+    }
+}
+
+void intake_wait_for_room(struct intake *i, struct order *o)
+{
+    struct waiting_room *w = &i->room;
+
+    CHECK(!w->sizing);
+    w->sizing = o;
+    STAILQ_INIT(&w->held);
+    w->want = (struct want){
+        .name = store_partial_name(fetch_digest(i->fetch), w->name),
+        .bytes = o->bytes,
+        .answers = i->hasher->to_write,
+        .answered = room_answered,
+    };
+    storage_want(i->hasher->storage, &w->want);
+}
+
+bool intake_hold_back(struct intake *i, struct msg *m)
+{
+    if (!i->room.sizing)
+        return false;
+    STAILQ_INSERT_TAIL(&i->room.held, m, link);
+    return true;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: ISC */
+/* Blobs that were used, until their records say so. Any thread, a lock and no I/O. When
+ * more are used than there is room for, some are forgotten. */
+#ifndef PROXY_TOUCHES_H
+#define PROXY_TOUCHES_H
+
+#include <stdbool.h>
+
+#include "cache/check.h"
+#include "cache/digest.h"
+
+struct touches;
+
+struct touches *touches_new(void);
+void touches_free(struct touches **t);
+
+void touches_add(struct touches *t, const struct digest *d);
+/* Whether it was added, and its record is not written yet. */
+bool touches_has(struct touches *t, const struct digest *d);
+
+/* One thread: begin to write what was added since the last begin; false when there is
+ * nothing. Then visit it, as often as need be, and end. */
+bool touches_begin(struct touches *t);
+typedef int touches_visit(void *arg, const struct digest *d);
+MUST_CHECK int touches_walk(struct touches *t, touches_visit *visit, void *arg);
+void touches_end(struct touches *t);
+
+#endif
