@@ -222,7 +222,7 @@ class Start(Operation):
         self.rig.launch()
         until("it serves or ends",
                          lambda: self.rig.child.poll() is not None or self.rig.healthy())
-        if not self.rig.running():
+        if not self.rig.running() and self.rig.child.returncode >= 0:
             assert len(self.rig.stderr_path.read_text(errors="replace")) > said, "no word of why"
 
     def again(self, subject):
