@@ -236,7 +236,7 @@ class Import(Operation):
 
     def prepare(self, n):
         item = picture(f"import-{n}")
-        path = self.rig.disk / f"import-{n}.tar"
+        path = self.rig.bundles / f"import-{n}.tar"
         entry = {**item.descriptor(),
                  "annotations": {"org.opencontainers.image.ref.name": f"{HUB}/library/i:{n}"}}
         entries = [("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
@@ -270,7 +270,7 @@ class Export(Operation):
     def prepare(self, n):
         item = self.rig.hub.hold(picture("export"), REPOSITORY, "export")
         pull_all(self.rig, item, REPOSITORY, "export")
-        return item, self.rig.disk / f"export-{n}.tar"
+        return item, self.rig.bundles / f"export-{n}.tar"
 
     def run(self, subject):
         _, path = subject

@@ -24,14 +24,15 @@ class Rig(Cachalot):
     promised is kept in `promised` (path -> bytes), what was deleted in `gone`, digests that a
     command said were taken in `held`; check() holds the daemon to all."""
 
-    def __init__(self, library, directory, hub, options=None, disk=None, record=None,
-                 name="cachalotd"):
+    def __init__(self, library, directory, hub, options=None, disk=None, bundles=False,
+                 record=None, name="cachalotd"):
         said = {"cache": {"drain-timeout": "5s"}, "log": {"format": "text", "level": "info"},
                 **EVERYBODY}
         for section, values in (options or {}).items():
             said[section] = {**said.get(section, {}), **values}
         self.disk = disk or directory / "disk"
         self.disk.mkdir(exist_ok=True)
+        self.bundles = directory if bundles else self.disk  # where archives are: elsewhere
         password = directory / "password"
         password.write_text(SECRET + "\n")
         password.chmod(0o600)
@@ -42,6 +43,7 @@ class Rig(Cachalot):
         self.hub = hub
         self.shim = Shim(library, directory, self.disk, self.stderr_path, record)
         self.deserved = set(DESERVED)
+        self.failed_commands = 0
         self.promised = {}
         self.gone = set()
         self.held = set()
@@ -75,6 +77,7 @@ class Rig(Cachalot):
                               env={**os.environ, **self.shim.environment()})
         assert done.returncode >= 0 or done.returncode in self.deserved, done
         assert done.returncode <= 0 or done.stderr.strip(), done
+        self.failed_commands += done.returncode > 0
         return done.returncode
 
     # --- ends and beginnings ---
