@@ -7,10 +7,14 @@
 #include <sys/uio.h>
 
 #include "proxy/conn_private.h"
+#include "proxy/socket.h"
 
 #define QUANTUM_BYTES (2048u * 1024) /* one sendfile */
 #define QUANTA_MAX 2                 /* in one callback: then others have their turn */
 #define COLD_WINDOW_BYTES (4u * 1024 * 1024)
+/* A client is quick that takes so much in so little time. */
+#define QUICK_BYTES (8u * 1024 * 1024)
+#define QUICK_MS 1000
 
 static void conn_pump(struct conn *c);
 
@@ -108,6 +112,17 @@ static bool is_hot(struct conn *c)
     return true;
 }
 
+static void find_quick(struct conn *c)
+{
+    if (c->is_quick || c->body_at - c->timed_at < QUICK_BYTES)
+        return;
+    c->is_quick = c->worker->now_ms - c->timed_since_ms < QUICK_MS;
+    if (c->is_quick)
+        socket_hurry(c->stream.fd);
+    c->timed_at = c->body_at;
+    c->timed_since_ms = c->worker->now_ms;
+}
+
 /* Send the body's file up to its limit. True when the limit was reached. */
 static bool pump_file(struct conn *c)
 {
@@ -137,6 +152,7 @@ static bool pump_file(struct conn *c)
         c->body_at += (uint64_t)n;
         c->body_sent += (uint64_t)n;
         c->since_ms = c->worker->now_ms;
+        find_quick(c);
         if ((size_t)n < want && !c->stream.tls) {
             /* The socket is full: no need to hear it from a second call. */
             conn_want_write(c, true);
@@ -218,6 +234,8 @@ void conn_send(struct conn *c, const char *head, size_t head_len, const struct c
     c->body_limit = b->limit;
     c->body_end = b->end;
     c->body_hot = b->start;
+    c->timed_at = b->start;
+    c->timed_since_ms = c->worker->now_ms;
     c->head_left = head_len;
     c->paused = false;
     cork(c, b->fd >= 0 && b->limit - b->start > QUANTUM_BYTES);

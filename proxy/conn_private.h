@@ -46,6 +46,7 @@ struct conn {
     bool is_old;     /* the request came by HTTP/1.0 */
     bool draining;
     bool is_corked;    /* SENDING: see cork */
+    bool is_quick;     /* it was found to be */
     bool paused;       /* SENDING: the body waits for its source */
     bool disk_pending; /* SENDING: the body waits for a disk helper */
     /* The body of the request: what of it is still to come. */
@@ -68,6 +69,9 @@ struct conn {
     uint64_t body_at, body_limit, body_end;
     uint64_t body_hot; /* the disk was asked about the bytes before it */
     uint64_t body_sent;
+    /* SENDING: how fast the client is, see find_quick. */
+    uint64_t timed_at;
+    int64_t timed_since_ms;
     uint64_t head_left; /* of `out`, bytes that are head: not counted as body */
     struct event read_event, write_event, closed_event;
     struct disk_read disk_read;

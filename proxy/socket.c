@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,6 +17,9 @@
 
 #define UNIX_PREFIX "unix:"
 #define BACKLOG 1024
+/* What a socket keeps that could not be sent yet. The kernel would take megabytes for each
+ * slow reader, and a thousand of them use up the memory of all sockets of the machine. */
+#define UNSENT_BYTES (128u * 1024)
 
 static bool is_unix(const char *address)
 {
@@ -178,6 +182,16 @@ bool socket_has_port_of(int fd, const char *address)
 
 /* --- accepting --- */
 
+static void bound_unsent(int fd, unsigned bytes)
+{
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
+void socket_hurry(int fd)
+{
+    bound_unsent(fd, UINT_MAX);
+}
+
 int socket_accept(int fd, char peer[SOCKET_PEER_MAX])
 {
     union {
@@ -203,5 +217,6 @@ int socket_accept(int fd, char peer[SOCKET_PEER_MAX])
         return taken;
     }
     setsockopt(taken, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    bound_unsent(taken, UNSENT_BYTES);
     return taken;
 }

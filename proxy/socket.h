@@ -18,8 +18,13 @@ MUST_CHECK int socket_listen(const char *address, char *why, size_t why_size);
 /* Whether a bound socket has the port, or the path, of the address. */
 bool socket_has_port_of(int fd, const char *address);
 
-/* Accept a connection: non-blocking, close-on-exec, without Nagle's delay. `peer`
- * becomes its address as text ("unix" for a Unix socket). -1 with errno. */
+/* Accept a connection: non-blocking, close-on-exec, without Nagle's delay, and bound to keep
+ * little that could not be sent. `peer` becomes its address as text ("unix" for a Unix
+ * socket). -1 with errno. */
 MUST_CHECK int socket_accept(int fd, char peer[SOCKET_PEER_MAX]);
+
+/* The peer takes much in little time: the socket may keep as much as the kernel sees fit,
+ * which costs fewer calls. */
+void socket_hurry(int fd);
 
 #endif

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 
 import cases_bundle
+import cases_many
 import cases_push
 import cases_tls
 from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
@@ -425,5 +426,14 @@ def bundle(b):
     return cases_bundle.bundle_case(b, CACHALOT_PORT, b.static(), Row)
 
 
+# --- 10: many clients ---
+
+def many(b):
+    """Idle connections, and slow readers beside a client that hurries. No peer."""
+    upstream = b.static()
+    return cases_many.many_case(b, upstream, b.cachalot(upstream), SERVER_CPU, CLIENT_CPU, Row)
+
+
 CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "pieces": pieces,
-         "disk": disk, "memory": memory, "tls": tls, "push": push, "bundle": bundle}
+         "disk": disk, "memory": memory, "tls": tls, "push": push, "bundle": bundle,
+         "many": many}
