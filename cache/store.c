@@ -234,11 +234,27 @@ static int write_text(const struct store *s, const char *name, const char *text,
     return err == 0 ? 0 : refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
 }
 
+/* Until the directory above is synced, a power cut takes all of the new one. Whoever may write
+ * there and not read cannot have it synced. */
+static int sync_above(const struct store *s, const struct why *why)
+{
+    char *above = mem_format("%s/..", s->path);
+    int fd = open(above, DIR_FLAGS);
+    int err = fd >= 0 && fsync(fd) != 0 ? refuse_errno(why, "sync", above, "") : 0;
+
+    if (fd >= 0)
+        close(fd);
+    free(above);
+    return err;
+}
+
 /* oci-layout comes last: where it is, the rest is. */
 static int write_layout(const struct store *s, const struct why *why)
 {
-    int err = write_text(s, index_file, index_text, why);
+    int err = sync_above(s, why);
 
+    if (err == 0)
+        err = write_text(s, index_file, index_text, why);
     return err == 0 ? write_text(s, layout_file, layout_text, why) : err;
 }
 
