@@ -44,6 +44,10 @@ class Operation:
         """All is well: it must succeed."""
         raise NotImplementedError
 
+    def after_cut(self, subject):
+        """The same for another daemon than began it, which has its disk."""
+        self.again(subject)
+
 
 class Pull(Operation):
     """A cold pull: the manifest by its tag, then the blobs."""
@@ -124,7 +128,7 @@ class Push(Operation):
     def finish(self, p, session, each):
         got = self.call(session.put, each.digest)
         if got is not None and got.status == 201:
-            self.rig.promised[p.path(f"blobs/{each.digest}")] = each.data
+            self.rig.promise(p.path(f"blobs/{each.digest}"), each.data)
 
     def push_manifest(self, p, item, tag):
         """Blobs that could not be pushed make it 400 or 404: that is honest too."""
@@ -135,7 +139,7 @@ class Push(Operation):
         assert got.status in (201, 400, 404, *invariants.HONEST), got
         if got.status == 201:
             for reference in (tag, item.digest):
-                self.rig.promised[p.path(f"manifests/{reference}")] = item.data
+                self.rig.promise(p.path(f"manifests/{reference}"), item.data)
 
     def run(self, subject):
         item, tag = subject
@@ -181,6 +185,10 @@ class Resume(Push):
             s.cancel()
         assert s.pusher.push_blob(each.data) == each.digest
 
+    def after_cut(self, subject):
+        each, _ = subject
+        Pusher(self.rig.address, LOCAL).push_blob(each.data)
+
 
 class Delete(Push):
     """A pushed image is deleted by its digest."""
@@ -195,13 +203,14 @@ class Delete(Push):
         p = Pusher(self.rig.address, LOCAL)
         got = self.call(p.remove, f"manifests/{item.digest}")
         if got is not None and got.status == 202:
-            self.rig.gone |= {p.path(f"manifests/{r}") for r in (tag, item.digest)}
+            for reference in (tag, item.digest):
+                self.rig.promise(p.path(f"manifests/{reference}"), None)
 
     def again(self, subject):
         item, _ = subject
         p = Pusher(self.rig.address, LOCAL)
         assert p.remove(f"manifests/{item.digest}").status in (202, 404)
-        self.rig.gone.add(p.path(f"manifests/{item.digest}"))
+        self.rig.promise(p.path(f"manifests/{item.digest}"), None)
 
 
 class Start(Operation):
@@ -213,7 +222,7 @@ class Start(Operation):
     def prepare(self, n):
         item = picture("start")
         Pusher(self.rig.address, LOCAL).push(item, "start")
-        self.rig.promised[f"/v2/{LOCAL}/manifests/start"] = item.data
+        self.rig.promise(f"/v2/{LOCAL}/manifests/start", item.data)
         self.rig.end(signal.SIGTERM if n % 2 else signal.SIGKILL)
         return item
 
@@ -248,7 +257,8 @@ class Import(Operation):
     def run(self, subject):
         item, path = subject
         if self.rig.broken_command("import", path) == 0:
-            self.rig.held |= {b.digest for b in (item, *item.blobs)}
+            for each in (item, *item.blobs):
+                self.rig.promise(each.digest, each.data)
 
     def again(self, subject):
         """An image is in the index whole or not at all; another import makes it whole."""
@@ -259,7 +269,6 @@ class Import(Operation):
         done = self.rig.command("import", path)
         assert done.returncode == 0, done
         assert wanted <= invariants.recorded(self.rig)
-        path.unlink()
 
 
 class Export(Operation):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import invariants
+import powercut
 import tally
 from lib import rawhttp
 from lib.cachalot import Cachalot
@@ -21,8 +22,7 @@ DESERVED = {0, 1, 2}  # how a program may end by itself: well, or with a complai
 
 class Rig(Cachalot):
     """The cache is on `disk`, which breaks; the log and the settings are not. What a client was
-    promised is kept in `promised` (path -> bytes), what was deleted in `gone`, digests that a
-    command said were taken in `held`; check() holds the daemon to all."""
+    promised is kept in `promised`; check() holds the daemon to it."""
 
     def __init__(self, library, directory, hub, options=None, disk=None, bundles=False,
                  record=None, name="cachalotd"):
@@ -44,9 +44,7 @@ class Rig(Cachalot):
         self.shim = Shim(library, directory, self.disk, self.stderr_path, record)
         self.deserved = set(DESERVED)
         self.failed_commands = 0
-        self.promised = {}
-        self.gone = set()
-        self.held = set()
+        self.promised = {}  # a path, or a digest that the index has: bytes; None: it is deleted
 
     def launch(self, env=None, wrap=(), **options):
         return super().launch({**self.shim.environment(), **(env or {})}, wrap, **options)
@@ -94,18 +92,27 @@ class Rig(Cachalot):
         self.end(how)
         self.start()
 
+    def promise(self, what, data):
+        """Somebody was told so."""
+        self.promised[what] = data
+        if self.shim.record:
+            powercut.mark(self.shim.record, what)
+
     def check(self):
         """All invariants that do not depend on what was done."""
-        missing = self.held - invariants.check_index(self)
-        assert not missing, f"taken, and not in the index: {missing}"
+        recorded = invariants.check_index(self)
         invariants.check_answers(self)
         invariants.check_secrets(self, [SECRET])
-        for path, data in self.promised.items():
-            got = self.ask(path, fields=ACCEPT)
-            assert got and got.status == 200 and got.complete and got.body == data, (path, got)
-        for path in self.gone:
-            got = self.ask(path, fields=ACCEPT)
-            assert got and got.status == 404, (path, got)
+        for what, data in self.promised.items():
+            if not what.startswith("/"):
+                assert what in recorded, f"taken, and not in the index: {what}"
+                continue
+            got = self.ask(what, fields=ACCEPT)
+            assert got, f"no answer: {what}"
+            if data is None:
+                assert got.status == 404, f"deleted, and still there: {what}"
+            else:
+                assert got.status == 200 and got.complete and got.body == data, (what, got)
 
     def close(self):
         self.shim.disarm()

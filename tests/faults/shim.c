@@ -7,7 +7,7 @@
  *   FAULTS_ROOT     only calls on files under this directory count
  *   FAULTS_LOG      and writes to this file, wherever it is
  *   FAULTS_CONTROL  a file of struct control, mapped; the test arms it when its scenario begins
- *   FAULTS_RECORD   a file to append the record to (see lib/record.py)
+ *   FAULTS_RECORD   a file to append the record to (see powercut.py)
  *
  * Calls go straight to the kernel, so there is nothing to look up before main. What the C library
  * does within itself (stdio, its allocator) is not seen.
@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -47,7 +48,7 @@ enum kind {
 
 enum way { FAIL = 0, KILL = 1, HALF = 2 };
 
-/* lib/shim.py packs the same. Zeros: nothing is counted and nothing fails. */
+/* shim.py packs the same. Zeros: nothing is counted and nothing fails. */
 struct control {
     _Atomic uint32_t armed;
     uint32_t kinds;
@@ -223,19 +224,25 @@ static void record(const char *word, uint64_t inode, int64_t number, const void 
     errno = saved;
 }
 
-/* What is recorded is done under one lock, so that the record has the order of what was done. */
+/* What is recorded is done under one lock, of all programs that record into the same file, so that
+ * the record has the order of what was done. */
 static bool record_begin(bool wanted)
 {
     if (record_fd < 0 || !wanted) {
         return false;
     }
     (void)pthread_mutex_lock(&record_lock);
+    (void)flock(record_fd, LOCK_EX);
     return true;
 }
 
 static void record_end(void)
 {
+    int saved = errno;
+
+    (void)flock(record_fd, LOCK_UN);
     (void)pthread_mutex_unlock(&record_lock);
+    errno = saved;
 }
 
 static uint64_t inode_of(int fd)

@@ -90,5 +90,4 @@ def test_killed_at_random(rig):
     # Nobody comes back for what was begun.
     until("it is idle", invariants.Baseline(daemon).is_idle)
     daemon.settle()
-    daemon.gone.clear()
     invariants.check_nothing_left(daemon)
