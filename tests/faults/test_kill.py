@@ -14,7 +14,7 @@ from lib.image import ACCEPT
 from lib.paths import manifest
 from lib.wait import TooLate, until
 
-KILLS = 25
+KILLS = 12
 CLIENTS = (operations.Pull, operations.Pull, operations.Tag, operations.Push, operations.Push,
            operations.Delete, operations.Resume, operations.Import, operations.Export)
 

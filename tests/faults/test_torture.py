@@ -15,7 +15,7 @@ import shim
 import tally
 
 # The number of rounds of one test at level 1 is about this; a higher level takes every call.
-ROUNDS = 30
+ROUNDS = 20
 
 
 def broken(rig, operation, subject, at, **how):
