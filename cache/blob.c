@@ -179,7 +179,7 @@ int blob_check(struct store *s, const struct digest *d, uint64_t size_bytes)
     return err;
 }
 
-int blob_mark_public(struct store *s, const struct digest *d)
+void blob_mark_public(struct store *s, const struct digest *d)
 {
     char name[DIGEST_TEXT_MAX];
     struct stat st;
@@ -187,14 +187,10 @@ int blob_mark_public(struct store *s, const struct digest *d)
                     O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
     if (fd < 0)
-        return errno == ENOENT || errno == ELOOP ? 0 : err_from_errno(errno);
-    int err = fstat(fd, &st) == 0 ? 0 : err_from_errno(errno);
-
-    if (err == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_ISVTX) == 0 &&
-        fchmod(fd, (st.st_mode & 07777) | S_ISVTX) != 0)
-        err = err_from_errno(errno);
+        return;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_ISVTX) == 0)
+        (void)fchmod(fd, (st.st_mode & 07777) | S_ISVTX);
     close(fd);
-    return err;
 }
 
 bool blob_is_marked_public(struct store *s, const struct digest *d)

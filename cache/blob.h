@@ -69,8 +69,8 @@ MUST_CHECK int blob_check(struct store *s, const struct digest *d, uint64_t size
  * rather than made by what does not. An index that is rebuilt takes nothing for public that
  * does not have it.
  */
-/* Best effort; 0 also when there is no such file. */
-MUST_CHECK int blob_mark_public(struct store *s, const struct digest *d);
+/* As far as it goes: without it, the blob is private once the index is lost. */
+void blob_mark_public(struct store *s, const struct digest *d);
 bool blob_is_marked_public(struct store *s, const struct digest *d);
 
 /* Read a small blob whole, of a size that the caller has limited, and verify it: its bytes,

@@ -17,6 +17,8 @@
 #define DB_FILE_MODE 0600
 
 static const char version_key[] = "version";
+/* The complement of the version: a flipped bit is damage, not another version. */
+static const char version_check_key[] = "version-check";
 
 struct db_txn {
     MDB_txn *mdb;
@@ -71,28 +73,57 @@ static int err_from_mdb(int rc)
 
 /* --- opening --- */
 
-static int version_read(MDB_txn *txn, MDB_dbi meta)
+static int number_read(MDB_txn *txn, MDB_dbi meta, const char *name, uint32_t *number)
 {
-    MDB_val key = {sizeof version_key - 1, (void *)version_key};
+    MDB_val key = {strlen(name), (void *)name};
     MDB_val value;
-    uint32_t version;
     int rc = mdb_get(txn, meta, &key, &value);
 
     if (rc != MDB_SUCCESS)
         return err_from_mdb(rc);
-    if (value.mv_size != sizeof version)
+    if (value.mv_size != sizeof *number)
         return ERR_DAMAGED;
-    memcpy(&version, value.mv_data, sizeof version);
-    return le32toh(version) == DB_VERSION ? 0 : ERR_VERSION;
+    memcpy(number, value.mv_data, sizeof *number);
+    *number = le32toh(*number);
+    return 0;
+}
+
+static int number_write(MDB_txn *txn, MDB_dbi meta, const char *name, uint32_t number)
+{
+    uint32_t le = htole32(number);
+    MDB_val key = {strlen(name), (void *)name};
+    MDB_val value = {sizeof le, &le};
+
+    return err_from_mdb(mdb_put(txn, meta, &key, &value, 0));
+}
+
+static int version_read(MDB_txn *txn, MDB_dbi meta)
+{
+    uint32_t version = 0, check = 0;
+    int err = number_read(txn, meta, version_key, &version);
+
+    if (err != 0 || version == DB_VERSION)
+        return err;
+    err = number_read(txn, meta, version_check_key, &check);
+    if (err == 0 && check != ~version)
+        return ERR_DAMAGED;
+    return err == 0 || err == ERR_NOT_FOUND ? ERR_VERSION : err;
 }
 
 static int version_write(MDB_txn *txn, MDB_dbi meta)
 {
-    uint32_t version = htole32(DB_VERSION);
-    MDB_val key = {sizeof version_key - 1, (void *)version_key};
-    MDB_val value = {sizeof version, &version};
+    return number_write(txn, meta, version_key, DB_VERSION);
+}
 
-    return err_from_mdb(mdb_put(txn, meta, &key, &value, 0));
+/* Earlier releases did not write it. */
+static int check_write(MDB_txn *txn, MDB_dbi meta)
+{
+    uint32_t check = 0;
+    int err = number_read(txn, meta, version_check_key, &check);
+
+    if (err == 0 && check == ~(uint32_t)DB_VERSION)
+        return 0;
+    return number_write(txn, meta, version_check_key, ~(uint32_t)DB_VERSION);
 }
 
 /* Whether the environment holds no table but the one just created. */
@@ -115,6 +146,8 @@ static int tables_open(struct db *db, MDB_txn *txn)
 
     if (err == ERR_NOT_FOUND)
         err = !db->read_only && is_new(txn) ? version_write(txn, db->tables[DB_META]) : ERR_DAMAGED;
+    if (err == 0 && !db->read_only)
+        err = check_write(txn, db->tables[DB_META]);
     for (int i = DB_META + 1; err == 0 && i < DB_TABLE_COUNT; i++) {
         rc = mdb_dbi_open(txn, table_names[i], flags, &db->tables[i]);
         db->is_absent[i] = rc == MDB_NOTFOUND;

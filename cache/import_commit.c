@@ -54,6 +54,8 @@ static int put_carried(struct commit *c, const struct digest *d,
     err = blob_put(c->txn, d, &r);
     if (err == 0 && c->origin == BLOB_PRIVATE)
         err = link_put(c->txn, n, d, now_s);
+    if (err == 0 && c->origin == BLOB_PUBLIC)
+        blob_mark_public(c->import->settings.store, d);
     return err;
 }
 
@@ -97,8 +99,12 @@ static int put_record(struct commit *c, const struct digest *d, const struct man
     int64_t now_s = c->import->settings.now_s;
 
     c->records++;
-    return name_is_local(n) ? local_put_manifest(c->txn, n, d, m, size_bytes, NULL, 0, now_s)
-                            : manifest_put(c->txn, n, d, m, c->origin, size_bytes, now_s);
+    if (name_is_local(n))
+        return local_put_manifest(c->txn, n, d, m, size_bytes, NULL, 0, now_s);
+    int err = manifest_put(c->txn, n, d, m, c->origin, size_bytes, now_s);
+    if (err == 0 && c->origin == BLOB_PUBLIC)
+        blob_mark_public(c->import->settings.store, d);
+    return err;
 }
 
 static bool is_there(const struct commit *c, const struct digest *d)

@@ -14,9 +14,8 @@
 
 #include "cache/err.h"
 #include "cache/room.h"
+#include "cache/store_private.h"
 #include "cache/tempfile.h"
-
-#define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static const char layout_file[] = "oci-layout";
 static const char layout_text[] = "{\"imageLayoutVersion\":\"1.0.0\"}\n";
@@ -26,26 +25,7 @@ static const char index_text[] =
     "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\","
     "\"manifests\":[]}\n";
 
-struct store {
-    char *path;
-    enum store_mode mode;
-    int root_fd;
-    int lock_fd;
-    int sha256_fd;
-    int sha512_fd;
-    int partial_fd;
-    struct db *db;
-    struct room *room;
-};
-
-/* Where a refusal leaves its sentence. */
-struct why {
-    char *text;
-    size_t size;
-};
-
-static int __attribute__((format(printf, 3, 4)))
-refuse(const struct why *why, int err, const char *format, ...)
+int store_refuse(const struct why *why, int err, const char *format, ...)
 {
     va_list args;
 
@@ -55,13 +35,12 @@ refuse(const struct why *why, int err, const char *format, ...)
     return err;
 }
 
-static int refuse_errno(const struct why *why, const char *doing, const char *path,
-                        const char *name)
+int store_refuse_errno(const struct why *why, const char *doing, const char *path, const char *name)
 {
     int errnum = errno;
 
-    return refuse(why, err_from_errno(errnum), "cannot %s %s%s%s: %s", doing, path,
-                  name[0] != '\0' ? "/" : "", name, strerror(errnum));
+    return store_refuse(why, err_from_errno(errnum), "cannot %s %s%s%s: %s", doing, path,
+                        name[0] != '\0' ? "/" : "", name, strerror(errnum));
 }
 
 /* --- the directory itself --- */
@@ -70,10 +49,11 @@ static int check_owner(const struct store *s, const struct stat *st, const struc
 {
     if (s->mode != STORE_OWN || st->st_uid == geteuid())
         return 0;
-    return refuse(why, ERR_DENIED,
-                  "%s belongs to user %lu and this runs as user %lu; change its owner, or run as "
-                  "that user",
-                  s->path, (unsigned long)st->st_uid, (unsigned long)geteuid());
+    return store_refuse(
+        why, ERR_DENIED,
+        "%s belongs to user %lu and this runs as user %lu; change its owner, or run as "
+        "that user",
+        s->path, (unsigned long)st->st_uid, (unsigned long)geteuid());
 }
 
 static int root_open(struct store *s, const struct why *why)
@@ -81,25 +61,25 @@ static int root_open(struct store *s, const struct why *why)
     struct stat st;
 
     if (s->mode == STORE_OWN && mkdir(s->path, 0700) != 0 && errno != EEXIST)
-        return refuse_errno(why, "create the cache directory", s->path, "");
+        return store_refuse_errno(why, "create the cache directory", s->path, "");
     if (lstat(s->path, &st) != 0)
-        return refuse_errno(why, "open the cache directory", s->path, "");
+        return store_refuse_errno(why, "open the cache directory", s->path, "");
     if (!S_ISDIR(st.st_mode)) {
-        return refuse(why, ERR_DENIED,
-                      "%s is not a directory but %s; give the cache a directory of its own",
-                      s->path, S_ISLNK(st.st_mode) ? "a symbolic link" : "a file");
+        return store_refuse(why, ERR_DENIED,
+                            "%s is not a directory but %s; give the cache a directory of its own",
+                            s->path, S_ISLNK(st.st_mode) ? "a symbolic link" : "a file");
     }
     /* Another's may be closed to us: say first whose it is. */
     if (check_owner(s, &st, why) != 0)
         return ERR_DENIED;
-    s->root_fd = open(s->path, DIR_FLAGS);
+    s->root_fd = open(s->path, STORE_DIR_FLAGS);
     if (s->root_fd < 0 || fstat(s->root_fd, &st) != 0)
-        return refuse_errno(why, "open the cache directory", s->path, "");
+        return store_refuse_errno(why, "open the cache directory", s->path, "");
     if (check_owner(s, &st, why) != 0)
         return ERR_DENIED;
     if (s->mode == STORE_OWN && (st.st_mode & S_IWOTH) != 0) {
-        return refuse(why, ERR_DENIED, "every user can write to %s; run chmod 0700 %s", s->path,
-                      s->path);
+        return store_refuse(why, ERR_DENIED, "every user can write to %s; run chmod 0700 %s",
+                            s->path, s->path);
     }
     return 0;
 }
@@ -120,22 +100,23 @@ static bool is_expected(const char *name)
 static int check_not_foreign(const struct store *s, const struct why *why)
 {
     const struct dirent *entry;
-    int fd = openat(s->root_fd, ".", DIR_FLAGS);
+    int fd = openat(s->root_fd, ".", STORE_DIR_FLAGS);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     int err = 0;
 
     if (dir == NULL) {
-        err = refuse_errno(why, "list", s->path, "");
+        err = store_refuse_errno(why, "list", s->path, "");
         if (fd >= 0)
             close(fd);
         return err;
     }
     while (err == 0 && (entry = readdir(dir)) != NULL) {
         if (!is_expected(entry->d_name)) {
-            err = refuse(why, ERR_INVALID,
-                         "%s has other files in it (%s) and no %s; give the cache a directory of "
-                         "its own",
-                         s->path, entry->d_name, layout_file);
+            err = store_refuse(
+                why, ERR_INVALID,
+                "%s has other files in it (%s) and no %s; give the cache a directory of "
+                "its own",
+                s->path, entry->d_name, layout_file);
         }
     }
     closedir(dir);
@@ -150,11 +131,12 @@ static int check_layout(const struct store *s, const struct why *why)
     int fd = openat(s->root_fd, layout_file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
     if (fd < 0)
-        return errno == ENOENT ? ERR_NOT_FOUND : refuse_errno(why, "read", s->path, layout_file);
+        return errno == ENOENT ? ERR_NOT_FOUND
+                               : store_refuse_errno(why, "read", s->path, layout_file);
     ssize_t len = read(fd, text, sizeof text - 1);
 
     if (len < 0) {
-        int err = refuse_errno(why, "read", s->path, layout_file);
+        int err = store_refuse_errno(why, "read", s->path, layout_file);
 
         close(fd);
         return err;
@@ -162,8 +144,9 @@ static int check_layout(const struct store *s, const struct why *why)
     close(fd);
     text[len] = '\0';
     if (strstr(text, "\"imageLayoutVersion\"") == NULL || strstr(text, "\"1.0.0\"") == NULL) {
-        return refuse(why, ERR_VERSION, "%s/%s is not that of an OCI image layout of version 1.0.0",
-                      s->path, layout_file);
+        return store_refuse(why, ERR_VERSION,
+                            "%s/%s is not that of an OCI image layout of version 1.0.0", s->path,
+                            layout_file);
     }
     return 0;
 }
@@ -177,21 +160,22 @@ static int lock_take(struct store *s, const struct why *why)
 
     s->lock_fd = openat(s->root_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (s->lock_fd < 0)
-        return refuse_errno(why, "open", s->path, "lock");
+        return store_refuse_errno(why, "open", s->path, "lock");
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0) {
         if (ftruncate(s->lock_fd, 0) != 0 || file_write(s->lock_fd, pid, (size_t)len, 0) != 0)
-            return refuse_errno(why, "write", s->path, "lock");
+            return store_refuse_errno(why, "write", s->path, "lock");
         return 0;
     }
     if (errno != EWOULDBLOCK)
-        return refuse_errno(why, "lock", s->path, "lock");
+        return store_refuse_errno(why, "lock", s->path, "lock");
     ssize_t got = pread(s->lock_fd, pid, sizeof pid - 1, 0);
 
     pid[got > 0 ? got : 0] = '\0';
-    return refuse(why, ERR_BUSY,
-                  "%s is in use by another cachalotd (process %ld); stop it, or give this one "
-                  "another directory",
-                  s->path, strtol(pid, NULL, 10));
+    return store_refuse(
+        why, ERR_BUSY,
+        "%s is in use by another cachalotd (process %ld); stop it, or give this one "
+        "another directory",
+        s->path, strtol(pid, NULL, 10));
 }
 
 /* Shared, so that two who look do not see each other. */
@@ -209,13 +193,13 @@ bool store_is_in_use(const struct store *s)
 
 /* --- what is in it --- */
 
-static int dir_open(const struct store *s, int parent_fd, const char *name, int *fd,
-                    const struct why *why)
+int store_dir_open(const struct store *s, int parent_fd, const char *name, int *fd,
+                   const struct why *why)
 {
     if (s->mode == STORE_OWN && mkdirat(parent_fd, name, 0700) != 0 && errno != EEXIST)
-        return refuse_errno(why, "create", s->path, name);
-    *fd = openat(parent_fd, name, DIR_FLAGS);
-    return *fd >= 0 ? 0 : refuse_errno(why, "open", s->path, name);
+        return store_refuse_errno(why, "create", s->path, name);
+    *fd = openat(parent_fd, name, STORE_DIR_FLAGS);
+    return *fd >= 0 ? 0 : store_refuse_errno(why, "open", s->path, name);
 }
 
 static int write_text(const struct store *s, const char *name, const char *text,
@@ -231,7 +215,9 @@ static int write_text(const struct store *s, const char *name, const char *text,
         else
             tempfile_discard(&t);
     }
-    return err == 0 ? 0 : refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
+    return err == 0
+               ? 0
+               : store_refuse(why, err, "cannot write %s/%s: %s", s->path, name, err_text(err));
 }
 
 /* Until the directory above is synced, a power cut takes all of the new one. Whoever may write
@@ -261,78 +247,28 @@ static int write_layout(const struct store *s, const struct why *why)
 static int dirs_open(struct store *s, const struct why *why)
 {
     int blobs_fd = -1;
-    int err = dir_open(s, s->root_fd, "partial", &s->partial_fd, why);
+    int err = store_dir_open(s, s->root_fd, "partial", &s->partial_fd, why);
 
     if (err == 0)
-        err = dir_open(s, s->root_fd, "blobs", &blobs_fd, why);
+        err = store_dir_open(s, s->root_fd, "blobs", &blobs_fd, why);
     if (err != 0)
         return err;
-    err = dir_open(s, blobs_fd, "sha256", &s->sha256_fd, why);
+    err = store_dir_open(s, blobs_fd, "sha256", &s->sha256_fd, why);
     if (err == 0)
-        err = dir_open(s, blobs_fd, "sha512", &s->sha512_fd, why);
+        err = store_dir_open(s, blobs_fd, "sha512", &s->sha512_fd, why);
     if (err == 0 && s->mode == STORE_OWN && fsync(blobs_fd) != 0)
-        err = refuse_errno(why, "sync", s->path, "blobs");
+        err = store_refuse_errno(why, "sync", s->path, "blobs");
     close(blobs_fd);
     return err;
 }
 
-/* A command's superuser may be the first to open an index that was restored or copied
- * without LMDB's file of readers: the daemon must be able to open it, too. */
-static int give_index(const struct store *s, int db_fd, const struct why *why)
-{
-    static const char *const files[] = {"lock.mdb", "data.mdb"};
-    struct stat st;
-
-    if (s->mode != STORE_ADD || geteuid() != 0)
-        return 0;
-    if (fstat(db_fd, &st) != 0)
-        return refuse_errno(why, "look at", s->path, "db");
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        if (fchownat(db_fd, files[i], st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
-            return refuse_errno(why, "give to its owner", s->path, files[i]);
-    }
-    return 0;
-}
-
-static int index_open(struct store *s, size_t map_bytes, const struct why *why)
-{
-    int fd = -1;
-    int err = dir_open(s, s->root_fd, "db", &fd, why);
-
-    if (err != 0)
-        return err;
-    char *path = mem_format("%s/db", s->path);
-
-    err = db_open(&s->db, path, map_bytes, s->mode == STORE_READ);
-    if (err == ERR_VERSION) {
-        refuse(why, err,
-               "%s was written by another version of cachalot; use that version, or "
-               "remove %s to begin with an empty index",
-               path, path);
-    } else if (err == ERR_DAMAGED) {
-        refuse(why, err, "%s is damaged; remove it to begin with an empty index", path);
-    } else if (err != 0) {
-        refuse(why, err, "cannot open the index %s with a map of %zu bytes: %s", path, map_bytes,
-               err_text(err));
-    } else if (s->mode != STORE_OWN) {
-        db_keep_small(s->db);
-    }
-    /* LMDB creates its files and leaves the folder to us. */
-    if (err == 0 && s->mode == STORE_OWN && (fsync(fd) != 0 || fsync(s->root_fd) != 0))
-        err = refuse_errno(why, "sync", path, "");
-    if (err == 0)
-        err = give_index(s, fd, why);
-    free(path);
-    close(fd);
-    return err;
-}
-
-static int contents_open(struct store *s, size_t map_bytes, const struct why *why)
+static int contents_open(struct store *s, const struct why *why)
 {
     int layout = check_layout(s, why);
 
     if (layout == ERR_NOT_FOUND && s->mode != STORE_OWN)
-        return refuse(why, ERR_NOT_FOUND, "%s is not a cache: it has no %s", s->path, layout_file);
+        return store_refuse(why, ERR_NOT_FOUND, "%s is not a cache: it has no %s", s->path,
+                            layout_file);
     int err = layout == ERR_NOT_FOUND ? check_not_foreign(s, why) : layout;
 
     if (err == 0 && s->mode == STORE_OWN)
@@ -341,19 +277,19 @@ static int contents_open(struct store *s, size_t map_bytes, const struct why *wh
         err = dirs_open(s, why);
     if (err == 0 && layout == ERR_NOT_FOUND)
         err = write_layout(s, why);
-    return err == 0 ? index_open(s, map_bytes, why) : err;
+    return err;
 }
 
 /* --- the whole --- */
 
-int store_open(struct store **s, const char *path, enum store_mode mode, size_t map_bytes,
-               char *why_text, size_t why_size)
+int store_open_files(struct store **s, const char *path, enum store_mode mode, char *why_text,
+                     size_t why_size)
 {
     struct why why = {why_text, why_size};
     size_t len = strlen(path);
 
     if (len == 0)
-        return refuse(&why, ERR_INVALID, "the path of the cache directory is empty");
+        return store_refuse(&why, ERR_INVALID, "the path of the cache directory is empty");
     /* With a slash at its end, a symbolic link would be followed. */
     while (len > 1 && path[len - 1] == '/')
         len--;
@@ -369,7 +305,7 @@ int store_open(struct store **s, const char *path, enum store_mode mode, size_t 
     int err = root_open(opened, &why);
 
     if (err == 0)
-        err = contents_open(opened, map_bytes, &why);
+        err = contents_open(opened, &why);
     if (err != 0) {
         store_close(&opened);
         return err;
@@ -377,6 +313,19 @@ int store_open(struct store **s, const char *path, enum store_mode mode, size_t 
     opened->room = room_new(opened->root_fd, opened->partial_fd);
     *s = opened;
     return 0;
+}
+
+int store_open(struct store **s, const char *path, enum store_mode mode, size_t map_bytes,
+               char *why, size_t why_size)
+{
+    int err = store_open_files(s, path, mode, why, why_size);
+
+    if (err != 0)
+        return err;
+    err = store_open_index(*s, map_bytes, why, why_size);
+    if (err != 0)
+        store_close(s);
+    return err;
 }
 
 static void fd_close(int fd)

@@ -9,6 +9,8 @@
  *   <cache>/partial/upload-<id>                      upload sessions
  *   <cache>/partial/import-<alg>-<hex>               verified, of an import under way
  *   <cache>/db/                                      the index
+ *   <cache>/db.damaged-<time>/                       one that was, set aside (recover.h)
+ *   <cache>/quarantine/                              files that went bad (quarantine.h)
  *   <cache>/lock                                     held by the daemon
  *
  * Nothing that a peer sent becomes part of a path but the hex of a parsed digest.
@@ -18,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "cache/check.h"
 #include "cache/db.h"
@@ -41,6 +44,20 @@ enum store_mode {
  * why, what to do. */
 MUST_CHECK int store_open(struct store **s, const char *path, enum store_mode mode,
                           size_t map_bytes, char *why, size_t why_size);
+/* The two halves of it, for recover.h, in STORE_OWN mode; between them there is no index. */
+MUST_CHECK int store_open_files(struct store **s, const char *path, enum store_mode mode, char *why,
+                                size_t why_size);
+MUST_CHECK int store_open_index(struct store *s, size_t map_bytes, char *why, size_t why_size);
+/* Begin a new index beside the one that is there, and make it the store's; then put it into
+ * the place of the old one, which is kept under the name STORE_ASIDE_PREFIX and the time,
+ * as are the last STORE_ASIDE_MAX of them: its name in `aside`, or "". Until then a start
+ * finds what was there before. */
+#define STORE_ASIDE_PREFIX "db.damaged-"
+#define STORE_ASIDE_MAX 2
+#define STORE_ASIDE_SIZE 64
+MUST_CHECK int store_begin_index(struct store *s, size_t map_bytes, char *why, size_t why_size);
+MUST_CHECK int store_adopt_index(struct store *s, size_t map_bytes, int64_t now_s,
+                                 char aside[STORE_ASIDE_SIZE], char *why, size_t why_size);
 /* NULL is legal. */
 void store_close(struct store **s);
 

@@ -58,6 +58,8 @@ static void publish_done(struct storage_job *j, int err)
     char text[DIGEST_TEXT_MAX];
 
     if (err == 0) {
+        if (p->record.origin == BLOB_PUBLIC)
+            blob_mark_public(p->store, d);
         STATS_ADD(p->stats, blobs_stored, 1);
         twice_add_fetched(p->twice, &p->name, d, p->record.size_bytes);
         log_event(p->log, LOG_INFO, "stored %s of %s/%s, %llu bytes", digest_text(d, text),

@@ -104,12 +104,13 @@ static void job_done(struct storage_job *j, int err)
 }
 
 static void post_job(struct request *r, const struct digest *d,
-                     int (*apply)(struct storage_job *, struct db_txn *))
+                     int (*apply)(struct storage_job *, struct db_txn *),
+                     void (*done)(struct storage_job *, int))
 {
     struct blob_job *b = mem_new(sizeof *b);
 
     b->job.apply = apply;
-    b->job.done = job_done;
+    b->job.done = done;
     b->digest = *d;
     b->name = r->target.name;
     b->store = r->worker->parts.store;
@@ -143,7 +144,7 @@ static void forget_blob(struct request *r, const struct digest *d)
     STATS_ADD(r->worker->parts.stats, blobs_lost, 1);
     log_event(r->worker->parts.log, LOG_WARN, "lost blob %s: its file is missing or wrong",
               digest_text(d, text));
-    post_job(r, d, forget_apply);
+    post_job(r, d, forget_apply, job_done);
 }
 
 /* --- what the store has --- */
@@ -242,7 +243,16 @@ static int open_apply(struct storage_job *j, struct db_txn *txn)
     return err ? err : link_put(txn, &b->name, &b->digest, time(NULL));
 }
 
+static void open_done(struct storage_job *j, int err)
+{
+    const struct blob_job *b = (struct blob_job *)j;
+
+    if (err == 0)
+        blob_mark_public(b->store, &b->digest);
+    job_done(j, err);
+}
+
 void pull_open_held(struct request *r, const struct digest *d)
 {
-    post_job(r, d, open_apply);
+    post_job(r, d, open_apply, open_done);
 }

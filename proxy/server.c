@@ -30,6 +30,7 @@
 #include "proxy/prefetch.h"
 #include "proxy/request.h"
 #include "proxy/sd.h"
+#include "proxy/startup.h"
 #include "proxy/twice.h"
 #include "proxy/upload.h"
 #include "proxy/upstream_dial.h"
@@ -379,8 +380,7 @@ static void sweep_partials(struct server *s)
 static int open_files(struct server *s, char *why, size_t why_size)
 {
     struct config *c = s->config;
-    int err =
-        store_open(&s->parts.store, c->path, STORE_OWN, (size_t)c->index_size_bytes, why, why_size);
+    int err = startup_open_store(&s->parts.store, c, &s->stats, s->log, why, why_size);
 
     return err == 0 ? identity_prepare(c, s->log, why, why_size) : err;
 }

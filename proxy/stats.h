@@ -46,6 +46,7 @@
     ROW(streamed_unstored, "cachalot_streamed_unstored_total", "counter", "Fetches passed on without being stored, for want of room.") \
     ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
     ROW(store_failures, "cachalot_store_failures_total", "counter", "Writes to the cache directory that failed.") \
+    ROW(index_rebuilds, "cachalot_index_rebuilds_total", "counter", "Indexes that were lost or damaged, and made anew at the start.") \
     ROW(commits, "cachalot_commits_total", "counter", "Commits of the index.")                       \
     ROW(cold_reads, "cachalot_cold_reads_total", "counter", "Reads handed to a disk helper.")        \
     ROW(duplicate_blobs, "cachalot_duplicate_blobs_total", "counter", "Pushed layers whose content was held already, compressed differently.") \

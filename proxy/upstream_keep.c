@@ -151,6 +151,11 @@ static bool is_private(const struct keep *k)
     return ask_behalf(k->ask)->authorization != NULL;
 }
 
+static enum blob_origin origin_of(const struct keep *k)
+{
+    return is_private(k) || k->is_restricted ? BLOB_PRIVATE : BLOB_PUBLIC;
+}
+
 /* The upstream answered, so it is known who may read the repository. A record is
  * renewed when it says something else, or is old. */
 static int apply_visibility(struct keep *k, struct db_txn *txn, int64_t now_s)
@@ -183,8 +188,7 @@ static int keep_apply(struct storage_job *j, struct db_txn *txn)
     if (err == 0 && k->manifest)
         err = blob_restore(k->store, &r->digest, r->body, r->body_len);
     if (err == 0 && k->manifest)
-        err = manifest_put(txn, ask_name(k->ask), &r->digest, k->manifest,
-                           is_private(k) || k->is_restricted ? BLOB_PRIVATE : BLOB_PUBLIC,
+        err = manifest_put(txn, ask_name(k->ask), &r->digest, k->manifest, origin_of(k),
                            r->size_bytes, now_s);
     if (err == 0 && ask_kind(k->ask) == ASK_TAG)
         err = apply_tag(k, txn, now_s);
@@ -202,6 +206,8 @@ static void keep_done(struct storage_job *j, int err)
         log_event(k->parts.log, LOG_ERROR, "%s of %s/%s was not stored: %s", ask_reference(k->ask),
                   n->registry, n->repository, err_text(err));
     else if (k->manifest) {
+        if (origin_of(k) == BLOB_PUBLIC)
+            blob_mark_public(k->store, &ask_answer(k->ask)->digest);
         STATS_ADD(k->parts.stats, manifests_stored, 1);
         twice_add_manifest(k->parts.twice, n, &ask_answer(k->ask)->digest);
     }

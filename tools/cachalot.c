@@ -86,6 +86,7 @@ static const struct command_option import_options[] = {
 
 static const struct command_option check_options[] = {
     {0, "fix", NULL, "repair what can be repaired", false},
+    {0, "rebuild", NULL, "make the index anew from the files first; without cachalotd", false},
     {0, "quick", NULL, "read no files: compare names and sizes alone", false},
     {0, NULL, NULL, NULL, false},
 };

@@ -5,9 +5,10 @@ from the store only to clients that the upstream accepted for that repository.""
 import pytest
 
 from lib import image
-from lib.hub import Hub, error
+from lib.hub import Hub
 from lib.image import ACCEPT, digest_of, noise
 from lib.paths import HUB, blob, manifest
+from lib.private import PrivateHub
 from lib.tokens import TokenServer
 from lib.windows import foreign_layer, windows_image
 
@@ -15,28 +16,6 @@ SECRET = "acme/secret"
 OPEN = "library/app"
 ALICE = [("Authorization", "Bearer alice-0123456789")]
 BOB = [("Authorization", "Bearer bob-0123456789")]
-
-
-class PrivateHub(Hub):
-    """Some repositories are open to some credentials alone."""
-
-    def __init__(self, tokens):
-        self.accepted = {}       # repository -> the Authorization values that open it
-        self.tokens = tokens
-        super().__init__()
-
-    def challenge(self, repository):
-        return (f'Bearer realm="{self.tokens.realm}",service="hub",'
-                f'scope="repository:{repository}:pull"')
-
-    def answer(self, request, f):
-        repository = request.path.removeprefix("/v2/").rsplit("/", 2)[0]
-        allowed = self.accepted.get(repository)
-        if allowed is not None and request.fields.get("authorization") not in allowed:
-            refused = error(401, "UNAUTHORIZED")
-            refused.fields.append(("WWW-Authenticate", self.challenge(repository)))
-            return refused
-        return super().answer(request, f)
 
 
 @pytest.fixture

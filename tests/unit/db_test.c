@@ -443,15 +443,31 @@ static void test_read_only_creates_nothing(void **state)
 static void test_version(void **state)
 {
     static const uint8_t later[] = {2, 0, 0, 0};
+    static const uint8_t complement[] = {0xfd, 0xff, 0xff, 0xff};
     struct db *db = open_db(*state);
     struct db_txn *txn;
 
     assert_int_equal(db_write(db, &txn), 0);
     assert_int_equal(db_put(txn, DB_META, "version", 7, later, sizeof later), 0);
+    assert_int_equal(db_put(txn, DB_META, "version-check", 13, complement, sizeof complement), 0);
     assert_int_equal(db_commit(&txn), 0);
     db_close(&db);
     assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_VERSION);
     assert_int_equal(db_open(&db, *state, MAP_BYTES, true), ERR_VERSION);
+}
+
+/* Of an index that says its version twice, and not the same, a bit was flipped. */
+static void test_damaged_version(void **state)
+{
+    static const uint8_t flipped[] = {9, 0, 0, 0};
+    struct db *db = open_db(*state);
+    struct db_txn *txn;
+
+    assert_int_equal(db_write(db, &txn), 0);
+    assert_int_equal(db_put(txn, DB_META, "version", 7, flipped, sizeof flipped), 0);
+    assert_int_equal(db_commit(&txn), 0);
+    db_close(&db);
+    assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_DAMAGED);
 }
 
 static void test_damaged_files(void **state)
@@ -560,6 +576,7 @@ int main(void)
         TEST(test_threads_read_whole_commits),
         TEST(test_read_only_creates_nothing),
         TEST(test_version),
+        TEST(test_damaged_version),
         TEST(test_damaged_files),
         TEST(test_an_index_without_version_is_damaged),
         TEST(test_keep_small),

@@ -256,7 +256,7 @@ static void test_a_bad_index(void **state)
 
     assert_int_equal(open_own(*state), 0);
     scratch_file(*state, "db/data.mdb", garbage, sizeof garbage);
-    expect_refused(*state, ERR_DAMAGED, "damaged; remove it");
+    expect_refused(*state, ERR_DAMAGED, "is damaged; start cachalotd");
 }
 
 static void test_reading_what_is_no_cache(void **state)
