@@ -31,6 +31,14 @@ int pin_get(struct db_txn *txn, const struct reference *r, struct pin *p)
     return decode(value, p);
 }
 
+bool pin_covers(struct db_txn *txn, const struct reference *r, const struct digest *d)
+{
+    struct pin pin;
+    struct reference by_digest = {.name = r->name, .by_digest = true, .digest = *d};
+
+    return pin_get(txn, r, &pin) == 0 || pin_get(txn, &by_digest, &pin) == 0;
+}
+
 int pin_put(struct db_txn *txn, const struct pin *p)
 {
     char key[REFERENCE_TEXT_MAX];

@@ -7,6 +7,7 @@
 #ifndef CACHE_PIN_H
 #define CACHE_PIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cache/check.h"
@@ -25,6 +26,9 @@ struct pin {
 
 /* ERR_NOT_FOUND when it is not pinned. */
 MUST_CHECK int pin_get(struct db_txn *txn, const struct reference *r, struct pin *p);
+/* Whether a pin keeps the image `d` of this reference: one of the reference, or of the digest in
+ * the same repository. */
+bool pin_covers(struct db_txn *txn, const struct reference *r, const struct digest *d);
 /* Replaces a pin of the same reference. */
 MUST_CHECK int pin_put(struct db_txn *txn, const struct pin *p);
 /* ERR_NOT_FOUND when it was not pinned. */

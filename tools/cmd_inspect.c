@@ -10,6 +10,7 @@
 #include "cache/err.h"
 #include "cache/manifest.h"
 #include "cache/manifest_referrer.h"
+#include "cache/pin.h"
 #include "cache/survey.h"
 #include "cache/tag.h"
 #include "tools/command.h"
@@ -191,7 +192,7 @@ static void print_table(const struct tree *tree)
     if (manifest_get(tree->txn, &target->digest, &r) == 0)
         add_fact(t, "type", r.media_type);
     if (target->has_reference) {
-        bool is_pinned = reference_is_pinned(tree->txn, &target->reference, &target->digest);
+        bool is_pinned = pin_covers(tree->txn, &target->reference, &target->digest);
         add_tag(t, tree, &target->reference);
         add_fact(t, "pinned", is_pinned ? "yes" : "no");
     }
@@ -211,9 +212,9 @@ static void print_json(const struct tree *tree, json_t *roots, json_t *referrers
     if (t->has_reference)
         reference_text(&t->reference, reference);
     json_object_set_new(json, "reference", t->has_reference ? json_string(reference) : json_null());
-    json_object_set_new(json, "pinned",
-                        json_boolean(t->has_reference &&
-                                     reference_is_pinned(tree->txn, &t->reference, &t->digest)));
+    json_object_set_new(
+        json, "pinned",
+        json_boolean(t->has_reference && pin_covers(tree->txn, &t->reference, &t->digest)));
     json_object_set(json, "referrers", referrers);
     json_object_set_new(json, "cut", json_boolean(tree->is_cut));
     json_print(json);

@@ -10,6 +10,7 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/manifest.h"
+#include "cache/pin.h"
 #include "cache/survey.h"
 #include "cache/tag.h"
 #include "tools/command.h"
@@ -88,7 +89,7 @@ static int list_tag(void *arg, const struct name *n, const char *tag, const stru
         return err;
     if (blob_get(l->txn, &row.digest, &blob) == 0)
         row.used_at_s = blob.used_at_s;
-    row.is_pinned = reference_is_pinned(l->txn, &row.reference, &row.digest);
+    row.is_pinned = pin_covers(l->txn, &row.reference, &row.digest);
     add_row(l, &row);
     return 0;
 }

@@ -173,10 +173,3 @@ const char *role_name(int role)
         return "blob";
     }
 }
-
-bool reference_is_pinned(struct db_txn *txn, const struct reference *r, const struct digest *d)
-{
-    struct pin pin;
-    struct reference by_digest = {.name = r->name, .by_digest = true, .digest = *d};
-    return pin_get(txn, r, &pin) == 0 || pin_get(txn, &by_digest, &pin) == 0;
-}

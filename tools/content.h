@@ -44,7 +44,4 @@ int content_role(struct db_txn *txn, const struct digest *d, uint64_t *size_byte
 /* "manifest", "config", "layer", or for -1 "blob". */
 const char *role_name(int role);
 
-/* Whether the reference is pinned, or its manifest there is. */
-bool reference_is_pinned(struct db_txn *txn, const struct reference *r, const struct digest *d);
-
 #endif
