@@ -48,10 +48,11 @@ static void warn_uncovered(const struct ca *ca, char *const *names, unsigned cou
 {
     for (unsigned i = 0; i < count; i++) {
         if (!ca_covers(ca, names[i]))
-            log_event(log, LOG_WARN,
-                      "the certificate authority does not cover %s, which is not served by TLS; "
-                      "make one that does: cachalot ca rotate",
-                      names[i]);
+            log_event_about(
+                log, LOG_WARN, NULL,
+                "the certificate authority does not cover %s, which is not served by TLS; "
+                "make one that does: cachalot ca rotate",
+                names[i]);
     }
 }
 
@@ -67,10 +68,11 @@ static void introduce(const struct ca *ca, struct log *log)
     log_event(log, LOG_INFO, "certificate authority: %s until %s, SHA-256 %s", ca_subject(ca), ends,
               ca_fingerprint(ca, fingerprint));
     if (expiry_s - time(NULL) < EXPIRY_WARNING_S)
-        log_event(log, LOG_WARN,
-                  "the certificate authority ends on %s: make another in time, with cachalot ca "
-                  "rotate, and give it to the clients",
-                  ends);
+        log_event_about(
+            log, LOG_WARN, NULL,
+            "the certificate authority ends on %s: make another in time, with cachalot ca "
+            "rotate, and give it to the clients",
+            ends);
 }
 
 static int prepare_authority(struct config *c, struct log *log, char *why, size_t why_size)

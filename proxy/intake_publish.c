@@ -65,8 +65,8 @@ static void publish_done(struct storage_job *j, int err)
         log_event(p->log, LOG_INFO, "stored %s of %s/%s, %llu bytes", digest_text(d, text),
                   p->name.registry, p->name.repository, (unsigned long long)p->record.size_bytes);
     } else {
-        log_event(p->log, LOG_ERROR, "%s of %s/%s was not stored: %s", digest_text(d, text),
-                  p->name.registry, p->name.repository, err_text(err));
+        log_event_about(p->log, LOG_ERROR, &p->name, "%s of %s/%s was not stored: %s",
+                        digest_text(d, text), p->name.registry, p->name.repository, err_text(err));
         if (partial_is_published(p->partial))
             storage_remove_unrecorded(p->storage, d);
         partial_discard(&p->partial);

@@ -108,7 +108,7 @@ static void fail_store(struct intake *i, int err)
     };
 
     snprintf(why.text, sizeof why.text, "writing to the cache directory: %s", err_text(err));
-    log_event(i->hasher->log, LOG_ERROR, "a fetch was given up: %s", why.text);
+    log_event_about(i->hasher->log, LOG_ERROR, NULL, "a fetch was given up: %s", why.text);
     STATS_ADD(i->hasher->stats, store_failures, 1);
     i->discard = true;
     fail(i, &why);
@@ -176,9 +176,10 @@ static void verify(struct intake *i, const struct digest *got)
         return;
     }
     STATS_ADD(i->hasher->stats, verify_failures, 1);
-    log_event(i->hasher->log, LOG_ERROR, "%s sent wrong content for %s of %s: its digest is %s",
-              i->owner.name.registry, digest_text(want, want_text), i->owner.name.repository,
-              digest_text(got, got_text));
+    log_event_about(i->hasher->log, LOG_ERROR, &i->owner.name,
+                    "%s sent wrong content for %s of %s: its digest is %s", i->owner.name.registry,
+                    digest_text(want, want_text), i->owner.name.repository,
+                    digest_text(got, got_text));
     snprintf(why.text, sizeof why.text, "%.80s sent content whose digest is %s",
              i->owner.name.registry, got_text);
     i->discard = true;

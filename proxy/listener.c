@@ -67,8 +67,8 @@ static void pause_accepting(struct listener *l, const char *why)
     static const struct timeval delay = {.tv_usec = 100000};
 
     if (!l->is_paused)
-        log_event(l->all->log, LOG_WARN, "not accepting connections on %s for the moment: %s",
-                  l->address, why);
+        log_event_about(l->all->log, LOG_WARN, NULL,
+                        "not accepting connections on %s for the moment: %s", l->address, why);
     set_accepting(l, false);
     if (!event_pending(l->all->resume, EV_TIMEOUT, NULL))
         CHECK(event_add(l->all->resume, &delay) == 0);
@@ -322,9 +322,9 @@ static void close_unclaimed(const struct opening *o)
     for (unsigned i = 0; i < o->passed_count; i++) {
         if (o->passed_fds[i] < 0)
             continue;
-        log_event(o->all->log, LOG_WARN,
-                  "the passed socket %s fits no listener by name or port; closed",
-                  o->passed[i].name);
+        log_event_about(o->all->log, LOG_WARN, NULL,
+                        "the passed socket %s fits no listener by name or port; closed",
+                        o->passed[i].name);
         close(o->passed_fds[i]);
     }
 }

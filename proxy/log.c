@@ -23,6 +23,7 @@
 
 #include "cache/err.h"
 #include "proxy/log_format.h"
+#include "proxy/log_recent.h"
 
 #define BUFFER_SIZE (64u * 1024)
 #define MESSAGE_MAX 2048
@@ -36,6 +37,7 @@ struct log {
     atomic_bool access;
     atomic_bool priorities;
     pthread_mutex_t lock;
+    struct log_recent *recent;
     bool torn; /* under lock: the last line was not written to its end */
 };
 
@@ -90,6 +92,7 @@ int log_open(struct log **log, const char *path, enum log_format format, enum lo
     struct log *l = mem_new(sizeof *l);
     l->fd = fd;
     CHECK(pthread_mutex_init(&l->lock, NULL) == 0);
+    l->recent = log_recent_new();
     apply(l, format, level, access);
     *log = l;
     return 0;
@@ -114,6 +117,7 @@ void log_close(struct log **log)
         return;
     close((*log)->fd);
     pthread_mutex_destroy(&(*log)->lock);
+    log_recent_free(&(*log)->recent);
     free(*log);
     *log = NULL;
 }
@@ -145,29 +149,59 @@ static void output(struct log *log, const char *data, size_t len)
     CHECK(pthread_mutex_unlock(&log->lock) == 0);
 }
 
-void log_event(struct log *log, enum log_level level, const char *format, ...)
+static void write_event(struct log *log, enum log_level level, int64_t now_ms, const char *message,
+                        bool is_cut)
 {
-    if (log == NULL || (int)level > atomic_load_explicit(&log->level, memory_order_relaxed))
-        return;
-    char message[MESSAGE_MAX];
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    if (n < 0)
-        return;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     struct log_clock clock = {0};
     struct log_shape shape = {
         .json = atomic_load_explicit(&log->format, memory_order_relaxed) == LOG_JSON,
         .priorities = atomic_load_explicit(&log->priorities, memory_order_relaxed),
     };
     char line[LOG_EVENT_MAX(MESSAGE_MAX)];
-    int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    size_t len =
-        log_format_event(line, shape, &clock, now_ms, level, message, (size_t)n >= sizeof message);
+    size_t len = log_format_event(line, shape, &clock, now_ms, level, message, is_cut);
     output(log, line, len);
+}
+
+static void take_event(struct log *log, enum log_level level, enum log_readers readers,
+                       const struct name *about, const char *format, va_list args)
+{
+    bool is_written = log && (int)level <= atomic_load_explicit(&log->level, memory_order_relaxed);
+    bool is_kept = log && level <= LOG_WARN;
+    if (!is_written && !is_kept)
+        return;
+    char message[MESSAGE_MAX];
+    int n = vsnprintf(message, sizeof message, format, args);
+    if (n < 0)
+        return;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (is_kept)
+        log_recent_add(log->recent, now_ms, level, readers, about, message);
+    if (is_written)
+        write_event(log, level, now_ms, message, (size_t)n >= sizeof message);
+}
+
+void log_event(struct log *log, enum log_level level, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    take_event(log, level, LOG_FOR_OPERATOR, NULL, format, args);
+    va_end(args);
+}
+
+void log_event_about(struct log *log, enum log_level level, const struct name *about,
+                     const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    take_event(log, level, about ? LOG_FOR_READERS : LOG_FOR_ALL, about, format, args);
+    va_end(args);
+}
+
+struct log_recent *log_recent(struct log *log)
+{
+    return log->recent;
 }
 
 struct log_buffer *log_buffer_new(struct log *log)

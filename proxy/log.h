@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "cache/check.h"
+#include "cache/name.h"
 
 /* Levels are defined by who must read them. */
 enum log_level {
@@ -39,6 +40,16 @@ MUST_CHECK int log_reopen(struct log *log, const char *path, enum log_format for
 /* Any thread. One write(2) a line. `log` may be NULL (tests): nothing happens. */
 void log_event(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same; warnings and errors are also what the status page shows. What log_event said is
+ * shown with its time alone but to who comes by the Unix socket: it may name what is private.
+ * This is for what names nothing but the repository `about` and its contents, so that who may
+ * pull from that may read it; NULL: it names none, and everybody may. */
+void log_event_about(struct log *log, enum log_level level, const struct name *about,
+                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+struct log_recent;
+/* What it keeps of them, see log_recent.h; lives as long as the log. */
+struct log_recent *log_recent(struct log *log);
 
 /* One request. Strings may be NULL or empty: printed as "-" (JSON: left out). */
 struct access_line {

@@ -123,8 +123,8 @@ static void run(struct orders *o, struct order *one)
     reference_text(&one->reference, text);
     if (outcome_is_error(r.outcome)) {
         STATS_ADD(c->parts.stats, order_failures, 1);
-        log_event(c->parts.log, r.outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
-                  "%s was not fetched whole: %s", text, r.why);
+        log_event_about(c->parts.log, r.outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
+                        &one->reference.name, "%s was not fetched whole: %s", text, r.why);
     } else {
         log_event(c->parts.log, LOG_INFO, "%s is held whole: %u blobs of %" PRIu64 " bytes", text,
                   r.end.blobs, r.end.bytes);

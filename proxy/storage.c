@@ -19,7 +19,6 @@
 #include "cache/db.h"
 #include "cache/err.h"
 #include "cache/layout.h"
-#include "cache/ledger.h"
 #include "cache/room.h"
 #include "cache/usage.h"
 #include "proxy/thread.h"
@@ -28,10 +27,8 @@
 /* One job that fails makes the others apply again: the limit bounds that work. */
 #define BATCH_MAX 256
 
-#define LEDGER_PERIOD_MS (60 * 1000)
 #define TOUCH_PERIOD_MS (2 * 60 * 1000)
 #define INDEX_PERIOD_MS (5 * 60 * 1000)
-#define SECONDS_A_DAY 86400
 
 STAILQ_HEAD(job_list, storage_job);
 
@@ -72,8 +69,7 @@ struct storage {
     struct storage_evictor evictor;      /* `want` is NULL when there is none */
 
     struct own_job ledger;
-    struct ledger_record flushed[STATS_REGISTRIES_MAX];
-    struct ledger_record flushing[STATS_REGISTRIES_MAX];
+    struct tally *tally;
 
     struct own_job touch;
     struct touches *touches;
@@ -87,10 +83,11 @@ static void stop_writing(struct storage *st, const char *what)
 {
     if (!atomic_exchange(&st->writable, false))
         return;
-    log_event(st->log, LOG_ERROR,
-              "%s failed: what is on the disk is not known, so nothing more is written to %s; "
-              "what is cached is still served. Check the disk, then restart cachalotd",
-              what, store_path(st->store));
+    log_event_about(
+        st->log, LOG_ERROR, NULL,
+        "%s failed: what is on the disk is not known, so nothing more is written to %s; "
+        "what is cached is still served. Check the disk, then restart cachalotd",
+        what, store_path(st->store));
 }
 
 static void finish_job(struct storage *st, struct storage_job *j, int err)
@@ -182,7 +179,7 @@ static void commit_jobs(struct storage *st, struct job_list *batch)
         STATS_ADD(st->stats, commits, 1);
         note_usage(st);
     } else if (err == ERR_NO_SPACE || err == ERR_FULL) {
-        log_event(st->log, LOG_ERROR, "the index in %s cannot be written: %s",
+        log_event_about(st->log, LOG_ERROR, NULL, "the index in %s cannot be written: %s",
                   store_path(st->store), err_text(err));
     } else {
         stop_writing(st, "a commit of the index");
@@ -342,51 +339,9 @@ void storage_collect(struct storage *st)
 
 /* --- the ledger --- */
 
-static struct ledger_record ledger_now(const struct registry_stats *r)
-{
-    return (struct ledger_record){
-        .line_bytes = atomic_load_explicit(&r->line_bytes, memory_order_relaxed),
-        .lan_bytes = atomic_load_explicit(&r->lan_bytes, memory_order_relaxed),
-        .line_requests = atomic_load_explicit(&r->line_requests, memory_order_relaxed),
-        .lan_requests = atomic_load_explicit(&r->lan_requests, memory_order_relaxed),
-        .hits = atomic_load_explicit(&r->hits, memory_order_relaxed),
-    };
-}
-
-static struct ledger_record ledger_since(const struct ledger_record *now,
-                                         const struct ledger_record *then)
-{
-    return (struct ledger_record){
-        .line_bytes = now->line_bytes - then->line_bytes,
-        .lan_bytes = now->lan_bytes - then->lan_bytes,
-        .line_requests = now->line_requests - then->line_requests,
-        .lan_requests = now->lan_requests - then->lan_requests,
-        .hits = now->hits - then->hits,
-    };
-}
-
-static bool ledger_is_zero(const struct ledger_record *r)
-{
-    return !r->line_bytes && !r->lan_bytes && !r->line_requests && !r->lan_requests && !r->hits;
-}
-
 static int ledger_apply(struct storage_job *j, struct db_txn *txn)
 {
-    struct storage *st = ((struct own_job *)j)->st;
-    unsigned count = atomic_load(&st->stats->registry_count);
-    uint32_t day = (uint32_t)(time(NULL) / SECONDS_A_DAY);
-
-    for (unsigned i = 0; i < count; i++) {
-        const struct registry_stats *r = &st->stats->registries[i];
-        st->flushing[i] = ledger_now(r);
-        struct ledger_record add = ledger_since(&st->flushing[i], &st->flushed[i]);
-        if (ledger_is_zero(&add))
-            continue;
-        int err = ledger_add(txn, day, r->registry, &add);
-        if (err != 0)
-            return err;
-    }
-    return 0;
+    return tally_apply(((struct own_job *)j)->st->tally, txn, time(NULL));
 }
 
 static void ledger_done(struct storage_job *j, int err)
@@ -394,23 +349,14 @@ static void ledger_done(struct storage_job *j, int err)
     struct storage *st = ((struct own_job *)j)->st;
 
     /* What could not be written is written with the next delta. */
-    if (err == 0)
-        memcpy(st->flushed, st->flushing, sizeof st->flushed);
-    else
-        log_event(st->log, LOG_WARN, "the ledger was not written: %s", err_text(err));
+    tally_done(st->tally, err);
+    if (err != 0)
+        log_event_about(st->log, LOG_WARN, NULL, "the ledger was not written: %s", err_text(err));
 }
 
-static bool ledger_is_due(const struct storage *st)
+struct tally *storage_tally(struct storage *st)
 {
-    unsigned count = atomic_load(&st->stats->registry_count);
-
-    for (unsigned i = 0; i < count; i++) {
-        struct ledger_record now = ledger_now(&st->stats->registries[i]);
-        struct ledger_record add = ledger_since(&now, &st->flushed[i]);
-        if (!ledger_is_zero(&add))
-            return true;
-    }
-    return false;
+    return st->tally;
 }
 
 /* --- use of blobs --- */
@@ -471,7 +417,7 @@ static void write_index(struct storage *st)
     if (err == 0)
         return;
     atomic_store(&st->tags_changed, true);
-    log_event(st->log, LOG_WARN, "index.json was not written: %s", err_text(err));
+    log_event_about(st->log, LOG_WARN, NULL, "index.json was not written: %s", err_text(err));
     if (err == ERR_IO)
         stop_writing(st, "writing index.json");
 }
@@ -484,8 +430,8 @@ static void do_due(struct storage *st, bool all)
     int64_t now_ms = clock_now_ms();
 
     if (all || now_ms >= st->ledger.due_ms) {
-        st->ledger.due_ms = now_ms + LEDGER_PERIOD_MS;
-        if (ledger_is_due(st))
+        st->ledger.due_ms = now_ms + TALLY_PERIOD_MS;
+        if (tally_is_due(st->tally))
             storage_post(st, &st->ledger.job);
     }
     if (all || now_ms >= st->touch.due_ms) {
@@ -541,13 +487,14 @@ struct storage *storage_start(struct store *s, struct stats *stats, struct log *
     st->store = s;
     st->db = store_db(s);
     st->stats = stats;
+    st->tally = tally_new(stats);
     st->log = log;
     st->queue = queue_new();
     STAILQ_INIT(&st->waiting);
     LIST_INIT(&st->publishing);
     atomic_store(&st->writable, true);
     st->touches = touches_new();
-    own_job_init(&st->ledger, st, LEDGER_PERIOD_MS, ledger_apply, ledger_done);
+    own_job_init(&st->ledger, st, TALLY_PERIOD_MS, ledger_apply, ledger_done);
     own_job_init(&st->touch, st, TOUCH_PERIOD_MS, touch_apply, touch_done);
     st->index_due_ms = clock_now_ms() + INDEX_PERIOD_MS;
     CHECK(db_reader_new(st->db, &st->reader) == 0);
@@ -581,5 +528,6 @@ void storage_stop(struct storage **stp)
     db_reader_free(&st->reader);
     queue_free(&st->queue);
     touches_free(&st->touches);
+    tally_free(&st->tally);
     free(st);
 }

@@ -26,6 +26,7 @@
 #include "proxy/log.h"
 #include "proxy/queue.h"
 #include "proxy/stats.h"
+#include "proxy/tally.h"
 
 struct storage;
 
@@ -65,6 +66,8 @@ void storage_stop(struct storage **st);
 void storage_post(struct storage *st, struct storage_job *j);
 /* False after a failed fsync or commit. */
 bool storage_is_writable(struct storage *st);
+/* What was counted, with the ledger that it is flushed to. It lives as long as the thread. */
+struct tally *storage_tally(struct storage *st);
 
 /* In a job's done, after a failure: remove the published file of a blob, which would take room
  * that nobody counts, unless a record names it, as of one of the same digest that came by

@@ -228,8 +228,8 @@ static void index_config(struct twice *t, const struct digest *config, uint64_t 
 
     err = record(t, &r);
     if (err != 0)
-        log_event(t->log, LOG_WARN, "the index did not take what an image config says: %s",
-                  err_text(err));
+        log_event_about(t->log, LOG_WARN, NULL,
+                        "the index did not take what an image config says: %s", err_text(err));
     free(image);
 }
 

@@ -147,7 +147,8 @@ static void sweep_done(struct storage_job *j, int err)
     struct uploads *up = sweep->uploads;
 
     if (err != 0)
-        log_event(up->log, LOG_WARN, "abandoned uploads were not removed: %s", err_text(err));
+        log_event_about(up->log, LOG_WARN, NULL, "abandoned uploads were not removed: %s",
+                        err_text(err));
     else if (sweep->removed > 0)
         log_event(up->log, LOG_INFO, "removed %u abandoned uploads", sweep->removed);
     pthread_mutex_lock(&up->lock);

@@ -111,7 +111,8 @@ void session_note_failure(struct session *s, int err)
     char name[NAME_MAX_SIZE];
 
     name_text(&s->name, name);
-    log_event(up->log, LOG_ERROR, "an upload to %s failed: %s", name, err_text(err));
+    log_event_about(up->log, LOG_ERROR, &s->name, "an upload to %s failed: %s", name,
+                    err_text(err));
     STATS_ADD(up->stats, uploads_failed, 1);
 }
 

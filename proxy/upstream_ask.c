@@ -81,8 +81,8 @@ static void give_up(struct question *q, const struct failure *f)
     struct failure last = *f;
 
     if (f->outcome != OUT_DRAINING && outcome_row(f->outcome)->status != 404)
-        log_event(q->upstream->parts.log, LOG_WARN, "asking for %s of %s/%s failed: %s",
-                  ask_reference(q->ask), n->registry, n->repository, f->why);
+        log_event_about(q->upstream->parts.log, LOG_WARN, n, "asking for %s of %s/%s failed: %s",
+                        ask_reference(q->ask), n->registry, n->repository, f->why);
     attempts_report(&q->attempts, q->upstream, ask_behalf(q->ask), HEALTH_ASKS, &last);
     end_badly(q, &last);
 }

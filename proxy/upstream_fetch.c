@@ -58,9 +58,10 @@ void download_give_up(struct download *d, const struct failure *f)
 
     snprintf(why.text, sizeof why.text, "%s", f->why);
     snprintf(why.challenge, sizeof why.challenge, "%s", f->challenge);
-    log_event(d->upstream->parts.log, f->outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
-              "the fetch of %s of %s/%s failed: %s", digest_text(fetch_digest(d->fetch), text),
-              d->name.registry, d->name.repository, f->why);
+    log_event_about(d->upstream->parts.log, f->outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
+                    &d->name, "the fetch of %s of %s/%s failed: %s",
+                    digest_text(fetch_digest(d->fetch), text), d->name.registry, d->name.repository,
+                    f->why);
     end(d);
     intake_abandon(d->intake, &why, d->discard);
 }

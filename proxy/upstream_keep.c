@@ -83,8 +83,8 @@ static void judge_manifest(struct keep *k)
         snprintf(r->media_type, sizeof r->media_type, "%s", manifest_media_type(k->manifest));
         return;
     }
-    log_event(k->parts.log, LOG_ERROR, "%s of %s/%s: %s", ask_reference(k->ask), registry,
-              ask_name(k->ask)->repository, r->why);
+    log_event_about(k->parts.log, LOG_ERROR, ask_name(k->ask), "%s of %s/%s: %s",
+                    ask_reference(k->ask), registry, ask_name(k->ask)->repository, r->why);
     free(r->body);
     r->body = NULL;
     r->body_len = 0;
@@ -203,8 +203,8 @@ static void keep_done(struct storage_job *j, int err)
     /* When nothing is written any more, nobody has judged yet. */
     judge(k);
     if (err != 0)
-        log_event(k->parts.log, LOG_ERROR, "%s of %s/%s was not stored: %s", ask_reference(k->ask),
-                  n->registry, n->repository, err_text(err));
+        log_event_about(k->parts.log, LOG_ERROR, n, "%s of %s/%s was not stored: %s",
+                        ask_reference(k->ask), n->registry, n->repository, err_text(err));
     else if (k->manifest) {
         if (origin_of(k) == BLOB_PUBLIC)
             blob_mark_public(k->store, &ask_answer(k->ask)->digest);
