@@ -17,6 +17,7 @@ struct fetch {
     struct digest digest;
     bool is_private;
     atomic_bool is_background;
+    atomic_uint served; /* readers, waiting or not */
     struct name only_for;
     pthread_mutex_t lock; /* guards what follows, down to `table` */
     enum fetch_state state;
@@ -80,6 +81,7 @@ static void look_at_progress(struct fetch *f, struct fetch_progress *p)
         .size_bytes = f->size_bytes,
         .kept_bytes = f->kept_bytes,
         .avail_bytes = f->avail_bytes,
+        .reader_count = atomic_load_explicit(&f->served, memory_order_relaxed),
     };
     pthread_mutex_unlock(&f->lock);
 }
@@ -367,6 +369,16 @@ void reader_cancel(struct reader *r)
     }
     r->fetch = NULL;
     pthread_mutex_unlock(&f->lock);
+}
+
+void fetch_add_reader(struct fetch *f)
+{
+    atomic_fetch_add_explicit(&f->served, 1, memory_order_relaxed);
+}
+
+void fetch_drop_reader(struct fetch *f)
+{
+    atomic_fetch_sub_explicit(&f->served, 1, memory_order_relaxed);
 }
 
 unsigned fetch_reader_count(struct fetch *f)

@@ -53,9 +53,10 @@ struct fetch_progress {
     struct name name; /* what fetch_describe said; empty before */
     int64_t started_ms;
     enum fetch_state state;
-    uint64_t size_bytes;  /* valid from STREAMING on */
-    uint64_t kept_bytes;  /* of these, what was there when it began */
-    uint64_t avail_bytes; /* in the file, from the front */
+    uint64_t size_bytes;   /* valid from STREAMING on */
+    uint64_t kept_bytes;   /* of these, what was there when it began */
+    uint64_t avail_bytes;  /* in the file, from the front */
+    unsigned reader_count; /* fetch_add_reader */
 };
 /* Visit all of them, in no order; `visit` runs with the table locked. */
 typedef void fetch_visit(void *arg, const struct fetch_progress *p);
@@ -118,6 +119,10 @@ struct reader {
     void (*wake)(struct reader *r);
     LIST_ENTRY(reader) link;
 };
+
+/* One more is sent its bytes, or one less: for people. */
+void fetch_add_reader(struct fetch *f);
+void fetch_drop_reader(struct fetch *f);
 
 void fetch_look(struct fetch *f, struct fetch_view *view);
 /* The failure of a FETCH_FAILED fetch. */

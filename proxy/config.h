@@ -84,7 +84,7 @@ struct config {
     struct room_limits room;
     bool evict_local;     /* what was pushed here may go, too */
     int64_t push_grace_s; /* of what was pushed and no manifest names yet */
-    int64_t workers; /* 0: one a processor */
+    int64_t workers;      /* 0: one a processor */
     int64_t drain_timeout_ms;
     int64_t upload_ttl_s;  /* of an upload that nobody goes on with */
     bool offline;          /* no upstream is asked */
@@ -97,7 +97,9 @@ struct config {
     enum log_level log_level;
     bool log_access;
     /* [admin] */
-    char *admin_socket; /* NULL: none */
+    char *admin_socket;            /* NULL: none */
+    char *page[CONFIG_RANGES_MAX]; /* who gets the status page; for config_address_matches */
+    unsigned page_count;
     /* [intercept] */
     char *ca_path; /* directory of the certificate authority */
     char *tunnel_hosts[CONFIG_HOSTS_MAX];

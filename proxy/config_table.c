@@ -115,6 +115,9 @@ static const struct option_row rows[] = {
     {{"admin", "socket", "", "absolute path, empty for cachalot.sock in the cache directory, or none",
       "The Unix socket through which the cachalot command asks the running daemon."},
      ADMIN(admin_socket), .type = OPTION_SOCKET},
+    {{"admin", "page", "private", "list of at most 16 ADDRESS, ADDRESS/BITS, private or any, or empty for nobody",
+      "The addresses of clients that get the status page and what it shows, of those a listener answers."},
+     ADMIN(page), .type = OPTION_RANGES, .count_offset = offsetof(struct config, page_count)},
 
     {{"intercept", "ca", "", "absolute path, or empty for ca in the cache directory",
       "The directory of cachalot's own certificate authority; it is made when there is none."},

@@ -151,6 +151,7 @@ static bool pump_file(struct conn *c)
         }
         c->body_at += (uint64_t)n;
         c->body_sent += (uint64_t)n;
+        STATS_ADD(c->worker->parts.stats, sent_bytes, n);
         c->since_ms = c->worker->now_ms;
         find_quick(c);
         if ((size_t)n < want && !c->stream.tls) {

@@ -37,7 +37,8 @@ struct db_txn *pull_begin_read(struct request *r)
 
     if (err == 0)
         return txn;
-    log_event(r->worker->parts.log, LOG_ERROR, "the index cannot be read: %s", err_text(err));
+    log_event_about(r->worker->parts.log, LOG_ERROR, NULL, "the index cannot be read: %s",
+                    err_text(err));
     request_error(r, OUT_STORE_FAILED, err_text(err), 0);
     return NULL;
 }
@@ -443,7 +444,9 @@ static void pull_step(struct request *r)
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
     case ENDPOINT_SETUP:
-    case ENDPOINT_FETCHES:
+    case ENDPOINT_READY:
+    case ENDPOINT_PAGE:
+    case ENDPOINT_REPORT:
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
     case ENDPOINT_TOKEN:

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "proxy/fetches.h"
 #include "proxy/login.h"
 #include "proxy/request_api.h"
 #include "proxy/request_intercept.h"
 #include "proxy/request_login.h"
+#include "proxy/request_report.h"
 
 static uint64_t monotonic_us(void)
 {
@@ -237,20 +237,6 @@ static void send_ca(struct request *r)
         request_error(r, OUT_NO_ROUTE, "no listener needs a certificate authority", 0);
 }
 
-/* What is fetched for whom is not for every client to know. */
-static void send_fetches(struct request *r)
-{
-    size_t len;
-
-    if (!conn_listener(r->conn)->is_admin) {
-        request_error(r, OUT_NO_ROUTE, "only the socket of the cachalot command has this", 0);
-        return;
-    }
-    char *text = fetches_format(r->worker->parts.fetches, r->worker->now_ms, &len);
-    request_text(r, "application/json", text, len);
-    free(text);
-}
-
 static bool has_repository(const struct request *r)
 {
     return r->target.name.repository[0] != '\0';
@@ -301,8 +287,14 @@ void request_own(struct request *r, const struct http_head *h)
     case ENDPOINT_SETUP:
         request_setup(r, h);
         break;
-    case ENDPOINT_FETCHES:
-        send_fetches(r);
+    case ENDPOINT_READY:
+        request_ready(r);
+        break;
+    case ENDPOINT_PAGE:
+        request_page(r);
+        break;
+    case ENDPOINT_REPORT:
+        request_report(r, h);
         break;
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
@@ -449,8 +441,10 @@ static void count_request(struct request *r, uint64_t body_bytes)
     struct stats *s = r->worker->parts.stats;
 
     atomic_fetch_add_explicit(&s->requests[r->outcome], 1, memory_order_relaxed);
-    if (r->is_reader)
+    if (r->is_reader) {
         STATS_SUB(s, readers, 1);
+        fetch_drop_reader(r->fetch);
+    }
     if (!r->registry)
         return;
     STATS_ADD(s, client_bytes, body_bytes);
@@ -467,6 +461,7 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
     if (r->is_relay)
         relay_ended(r);
     local_end(r);
+    request_report_end(r);
     log_request(r, body_bytes);
     request_login_end(r);
     count_request(r, body_bytes);

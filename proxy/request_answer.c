@@ -250,6 +250,7 @@ static void send_file(struct request *r, struct reply *reply, const struct conte
     }
     if (r->fetch && body.fd >= 0) {
         r->is_reader = true;
+        fetch_add_reader(r->fetch);
         STATS_ADD(r->worker->parts.stats, readers, 1);
     }
     send_reply(r, reply, &body);

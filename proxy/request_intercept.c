@@ -157,7 +157,9 @@ static bool is_pull(const struct request *r)
     case ENDPOINT_METRICS:
     case ENDPOINT_CA:
     case ENDPOINT_SETUP:
-    case ENDPOINT_FETCHES:
+    case ENDPOINT_READY:
+    case ENDPOINT_PAGE:
+    case ENDPOINT_REPORT:
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
     case ENDPOINT_TOKEN:

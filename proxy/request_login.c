@@ -11,6 +11,7 @@
 #include "proxy/http_forward.h"
 #include "proxy/login.h"
 #include "proxy/request_private.h"
+#include "proxy/viewer.h"
 
 struct guest {
     struct login login;
@@ -97,7 +98,8 @@ static bool wants_basic(const struct request *r)
 {
     const char *said = credentials(r);
 
-    return r->target.endpoint == ENDPOINT_TOKEN || (said && strncasecmp(said, "Basic ", 6) == 0);
+    return r->target.endpoint == ENDPOINT_TOKEN || r->target.endpoint == ENDPOINT_REPORT ||
+           (said && strncasecmp(said, "Basic ", 6) == 0);
 }
 
 static const char *scope_actions(enum right right)
@@ -266,6 +268,31 @@ void request_give_pass(struct request *r)
         request_error(r, OUT_NO_ROUTE, "there is no password-file in [auth], or a token server", 0);
 }
 
+/* --- who looks --- */
+
+void request_know(struct request *r, void (*known)(struct request *r))
+{
+    ask(r, 0, known);
+}
+
+/* Whether it would help a browser's user to say who he is. */
+static bool has_passwords(const struct request *r)
+{
+    return is_local_registry(r) && r->worker->config->auth.passwords;
+}
+
+void request_sign_in(struct request *r)
+{
+    static const struct reply_extra fields[] = {{"Location", "/"}, {NULL, NULL}};
+
+    if (!has_passwords(r))
+        request_error(r, OUT_NO_ROUTE, "there is no password-file in [auth]", 0);
+    else if (r->guest->login.result == LOGIN_KNOWN)
+        request_done(r, OUT_LOCAL, 303, fields);
+    else
+        challenge(r, NULL);
+}
+
 const char *request_user(const struct request *r)
 {
     return r->guest && r->guest->login.user[0] ? r->guest->login.user : NULL;
@@ -284,6 +311,29 @@ static const struct bearer_grants *grants_of(struct request *r)
         g->grants = login_grants(&order);
     g->has_grants = true;
     return g->grants;
+}
+
+void request_viewer(struct request *r, struct viewer *v)
+{
+    struct guest *g = r->guest;
+    const char *user = request_user(r);
+    const char *peer = conn_peer(r->conn);
+    const struct config_listener *l = conn_listener(r->conn);
+
+    *v = (struct viewer){
+        .config = config_ref(r->worker->config),
+        .is_operator = l->is_admin,
+        .mirror_of = l->role == ROLE_MIRROR ? mem_copy(l->mirror_of, strlen(l->mirror_of)) : NULL,
+        .peer = mem_copy(peer, strlen(peer)),
+        .user = user ? mem_copy(user, strlen(user)) : NULL,
+        .has_token = g->login.is_token,
+        .may_login = has_passwords(r),
+    };
+    if (!v->has_token)
+        return;
+    (void)grants_of(r);
+    v->grants = g->grants;
+    g->grants = NULL;
 }
 
 bool request_may(struct request *r, const struct name *n, enum right right)

@@ -23,6 +23,15 @@ void request_greet(struct request *r);
  * Authentication Specification". */
 void request_give_pass(struct request *r);
 /* Who he is, for the log; NULL when that is not known, or did not matter. */
+/* Find out who the client is, whatever he may do, then go on; who is not whom he says is
+ * answered. */
+void request_know(struct request *r, void (*known)(struct request *r));
+/* Have him say who he is, then send him to the status page: with ENDPOINT_REPORT, when he is
+ * known. */
+void request_sign_in(struct request *r);
+struct viewer;
+/* He, who is known, as the one who looks; cleared by the caller. */
+void request_viewer(struct request *r, struct viewer *v);
 const char *request_user(const struct request *r);
 /* Whether he, who was let in, may do this with another repository too. */
 bool request_may(struct request *r, const struct name *n, enum right right);

@@ -71,10 +71,11 @@ struct request {
     const struct held *held;
     uint64_t send_end; /* SENDING from a fetch: one past the last byte asked for */
     uint64_t send_limit;
-    struct dial *dial;   /* DIALLING */
-    struct guest *guest; /* who asks, if that mattered; or NULL */
-    struct local *local; /* what a request to a local repository needs; or NULL */
-    char *up;            /* the head that is passed on; NULL: none */
+    struct dial *dial;           /* DIALLING */
+    struct guest *guest;         /* who asks, if that mattered; or NULL */
+    struct local *local;         /* what a request to a local repository needs; or NULL */
+    struct report_visit *report; /* what a look at the daemon needs; or NULL */
+    char *up;                    /* the head that is passed on; NULL: none */
     size_t up_len;
     bool is_reader; /* counted in the gauge */
     bool has_tag;   /* `tag` is what the index said */

@@ -152,22 +152,39 @@ static enum outcome parse_rest(struct target *t, struct span rest, enum role rol
     return OUT_LOCAL;
 }
 
-/* "/-/setup/<page>", where pages have names as tags have. */
-static bool parse_setup(struct target *t, struct span path)
+static void set_own(struct target *t, enum endpoint endpoint, struct span tag)
 {
-    static const char folder[] = "/-/setup/";
-    const size_t len = sizeof folder - 1;
-
-    if (path.len < len || memcmp(path.p, folder, len) != 0)
-        return false;
-    struct span page = span_from(path, len);
-    if (page.len > 0 && !name_is_tag(page.p, page.len))
-        return false;
-    memcpy(t->tag, page.p, page.len);
-    t->tag[page.len] = '\0';
-    t->endpoint = ENDPOINT_SETUP;
+    memcpy(t->tag, tag.p, tag.len);
+    t->tag[tag.len] = '\0';
+    t->endpoint = endpoint;
     t->door = DOOR_ADMIN;
-    return true;
+}
+
+/* "/-/setup/<page>" and the like, where pages have names as tags have. */
+static bool parse_own_folder(struct target *t, struct span path)
+{
+    static const struct {
+        const char *path;
+        enum endpoint endpoint;
+    } folders[] = {
+        {"/-/setup/", ENDPOINT_SETUP},
+        {"/-/api/", ENDPOINT_REPORT},
+        {"/-/page/", ENDPOINT_PAGE},
+    };
+
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        size_t len = strlen(folders[i].path);
+
+        if (path.len < len || memcmp(path.p, folders[i].path, len) != 0)
+            continue;
+        struct span page = span_from(path, len);
+        bool is_page =
+            page.len > 0 ? name_is_tag(page.p, page.len) : folders[i].endpoint == ENDPOINT_SETUP;
+        if (is_page)
+            set_own(t, folders[i].endpoint, page);
+        return is_page;
+    }
+    return false;
 }
 
 static enum outcome parse_path(struct target *t, struct span path, enum role role,
@@ -178,7 +195,7 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
         enum endpoint endpoint;
     } own[] = {
         {"/-/healthz", ENDPOINT_HEALTH},        {"/-/metrics", ENDPOINT_METRICS},
-        {"/-/setup/ca.crt", ENDPOINT_CA},       {"/-/api/fetches", ENDPOINT_FETCHES},
+        {"/-/setup/ca.crt", ENDPOINT_CA},       {"/-/readyz", ENDPOINT_READY},
         {"/-/token", ENDPOINT_TOKEN},           {"/-/api/fetch", ENDPOINT_ORDERS},
         {"/-/api/prefetch", ENDPOINT_PREFETCH},
     };
@@ -190,8 +207,12 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
             return OUT_LOCAL;
         }
     }
-    if (may_be_own && parse_setup(t, path))
+    if (may_be_own && parse_own_folder(t, path))
         return OUT_LOCAL;
+    if (path.len == 1) {
+        set_own(t, ENDPOINT_PAGE, span_from(path, 1));
+        return OUT_LOCAL;
+    }
     struct span rest = span_from(path, 1);
     struct span first = span_cut(&rest, '/');
     if (!span_equal(first, "v2")) {

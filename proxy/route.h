@@ -30,7 +30,9 @@ enum endpoint {
     ENDPOINT_METRICS,   /* /-/metrics */
     ENDPOINT_CA,        /* /-/setup/ca.crt */
     ENDPOINT_SETUP,     /* /-/setup/<tag>, empty for the list of what is there */
-    ENDPOINT_FETCHES,   /* /-/api/fetches */
+    ENDPOINT_READY,     /* /-/readyz */
+    ENDPOINT_PAGE,      /* / and /-/page/<tag> */
+    ENDPOINT_REPORT,    /* /-/api/<tag>, but for the two below */
     ENDPOINT_ORDERS,    /* /-/api/fetch */
     ENDPOINT_PREFETCH,  /* /-/api/prefetch */
     ENDPOINT_TOKEN,     /* /-/token */

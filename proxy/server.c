@@ -35,6 +35,7 @@
 #include "proxy/upload.h"
 #include "proxy/upstream_dial.h"
 #include "proxy/version.h"
+#include "proxy/watch.h"
 #include "proxy/worker.h"
 
 #define WORKERS_MAX 64
@@ -188,7 +189,8 @@ static void on_hangup(evutil_socket_t sig, short what, void *arg)
         log_event(s->log, LOG_INFO, "configuration reloaded");
     } else {
         STATS_ADD(&s->stats, reload_failures, 1);
-        log_event(s->log, LOG_ERROR, "configuration not reloaded: the old settings stay");
+        log_event_about(s->log, LOG_ERROR, NULL,
+                        "configuration not reloaded: the old settings stay");
     }
     sd_ready();
 }
@@ -210,8 +212,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    log_event(s->log, LOG_WARN, "drain deadline reached with %u connections open",
-              open_connections(s));
+    log_event_about(s->log, LOG_WARN, NULL, "drain deadline reached with %u connections open",
+                    open_connections(s));
     event_base_loopbreak(s->base);
 }
 
@@ -344,6 +346,7 @@ static void start_threads(struct server *s)
                                s->config->upload_ttl_s);
     p->logins = logins_start(LOGIN_THREADS);
     start_couriers(s);
+    p->watch = watch_start(p->store, storage_tally(p->storage), p->stats);
     s->worker_count = wanted_workers(s->config);
     for (unsigned i = 0; i < s->worker_count; i++)
         s->workers[i] = worker_start(p, s->config);
@@ -369,7 +372,8 @@ static void sweep_partials(struct server *s)
             db_abort(&txn);
     }
     if (err)
-        log_event(s->log, LOG_WARN, "left-over partial files were not removed: %s", err_text(err));
+        log_event_about(s->log, LOG_WARN, NULL, "left-over partial files were not removed: %s",
+                        err_text(err));
     else if (removed > 0)
         log_event(s->log, LOG_INFO, "removed %u left-over partial files", removed);
 }
@@ -426,6 +430,7 @@ int server_start(struct server **sp, struct config *c, const struct privileges *
     struct server *s = mem_new(sizeof *s);
 
     s->log = log;
+    s->stats.started_at_s = time(NULL);
     s->config = config_ref(c);
     int err = open_files(s, why, why_size);
     if (err) {
@@ -470,6 +475,7 @@ void server_stop(struct server **sp)
     evictor_set_workers(s->parts.evictor, NULL, 0);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
+    watch_stop(&s->parts.watch);
     prefetch_stop(&s->parts.prefetch);
     orders_stop(&s->parts.orders);
     logins_stop(&s->parts.logins);

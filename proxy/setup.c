@@ -165,6 +165,11 @@ static enum outcome write_page(FILE *out, struct setup_page *p, const struct set
         setup_write_index(out, v, f);
         return OUT_LOCAL;
     }
+    if (strcmp(v->page, "index.json") == 0) {
+        p->media_type = "application/json";
+        setup_write_index_json(out, v, f);
+        return OUT_LOCAL;
+    }
     if (strcmp(v->page, "windows.ps1") == 0)
         return setup_write_windows(out, f, p->why, sizeof p->why) == 0 ? OUT_LOCAL : OUT_NO_ROUTE;
     return write_plan(out, p, f, v->page);

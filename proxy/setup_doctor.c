@@ -194,11 +194,29 @@ static const struct {
      "curl -fsS %s/-/setup/proxy.sh | sudo sh"},
 };
 
-static void write_entry(FILE *out, size_t i, const char *base)
+/* The address by which the client has found us, owned by the caller. */
+static char *own_address(const struct setup_visit *v)
+{
+    return mem_format("http%s://%.*s", has_tls(v) ? "s" : "", (int)v->host.len, v->host.p);
+}
+
+/* Owned by the caller. */
+static char *entry_command(size_t i, const char *base)
 {
     const char *mark = strstr(entries[i].command, "%s");
-    char *command = mem_format("%.*s%s%s", (int)(mark - entries[i].command), entries[i].command,
-                               base, mark + 2);
+
+    return mem_format("%.*s%s%s", (int)(mark - entries[i].command), entries[i].command, base,
+                      mark + 2);
+}
+
+static bool has_entry(const struct setup_facts *f, size_t i)
+{
+    return f->doors[entries[i].door].port != 0 || f->doors[entries[i].or_door].port != 0;
+}
+
+static void write_entry(FILE *out, size_t i, const char *base)
+{
+    char *command = entry_command(i, base);
 
     fprintf(out, "<h2>%s</h2>\n<p><a href=\"/-/setup/%s\">%s</a></p>\n<pre>", entries[i].title,
             entries[i].page, entries[i].page);
@@ -209,7 +227,7 @@ static void write_entry(FILE *out, size_t i, const char *base)
 
 void setup_write_index(FILE *out, const struct setup_visit *v, const struct setup_facts *f)
 {
-    char *base = mem_format("http%s://%.*s", has_tls(v) ? "s" : "", (int)v->host.len, v->host.p);
+    char *base = own_address(v);
 
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n"
           "<title>cachalot: set up clients</title>\n<h1>Set up clients of cachalot at ",
@@ -219,7 +237,7 @@ void setup_write_index(FILE *out, const struct setup_visit *v, const struct setu
           "with --undo (-Undo).</p>\n",
           out);
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
-        if (f->doors[entries[i].door].port != 0 || f->doors[entries[i].or_door].port != 0)
+        if (has_entry(f, i))
             write_entry(out, i, base);
     }
     fputs("<h2>By which door does a client come?</h2>\n"
@@ -234,5 +252,30 @@ void setup_write_index(FILE *out, const struct setup_visit *v, const struct setu
         fputs("</pre>\n", out);
     }
     fputs("</html>\n", out);
+    free(base);
+}
+
+void setup_write_index_json(FILE *out, const struct setup_visit *v, const struct setup_facts *f)
+{
+    char *base = own_address(v);
+    bool is_first = true;
+
+    fputs("{\"clients\":[", out);
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
+        if (!has_entry(f, i))
+            continue;
+        char *command = entry_command(i, base);
+        fputs(is_first ? "\n{" : ",\n{", out);
+        write_member(out, "title", entries[i].title);
+        write_member(out, "page", entries[i].page);
+        fputs("\"command\":", out);
+        write_string(out, command);
+        fputc('}', out);
+        free(command);
+        is_first = false;
+    }
+    fputs("],\"ca_sha256\":", out);
+    write_string(out, f->ca_sha256);
+    fputs("}\n", out);
     free(base);
 }

@@ -137,6 +137,8 @@ char *stats_format(struct stats *s, size_t *len)
     CHECK(out != NULL);
     write_head(out, "cachalot_build_info", "gauge", "The version that runs, as a label.");
     fprintf(out, "cachalot_build_info{version=\"%s\"} 1\n", CACHALOT_VERSION);
+    write_head(out, "process_start_time_seconds", "gauge", "When the daemon was started.");
+    fprintf(out, "process_start_time_seconds %" PRId64 "\n", s->started_at_s);
     write_counters(s, out);
     write_outcomes(s, out);
     write_registries(s, out);

@@ -20,6 +20,7 @@
     ROW(relays, "cachalot_relays", "gauge", "Relays between a client and an upstream.")              \
     ROW(relays_total, "cachalot_relays_total", "counter", "Such relays that were begun.")            \
     ROW(client_bytes, "cachalot_client_bytes_total", "counter", "Bytes of content sent to clients.") \
+    ROW(sent_bytes, "cachalot_sent_bytes_total", "counter", "Bytes of blobs sent to clients, counted as they go.") \
     ROW(upstream_bytes, "cachalot_upstream_bytes_total", "counter", "Bytes of content received from upstreams.") \
     ROW(upstream_requests, "cachalot_upstream_requests_total", "counter", "Requests sent to upstreams.") \
     ROW(upstream_resumes, "cachalot_upstream_resumes_total", "counter", "Broken fetches continued with Range.") \
@@ -114,6 +115,7 @@ struct stats {
     STATS_TABLE(STATS_FIELD)
 #undef STATS_FIELD
     _Atomic uint64_t requests[OUTCOME_COUNT];
+    int64_t started_at_s; /* Unix time; set before there are threads */
     _Atomic unsigned registry_count;
     struct registry_stats registries[STATS_REGISTRIES_MAX];
 };

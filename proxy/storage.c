@@ -180,7 +180,7 @@ static void commit_jobs(struct storage *st, struct job_list *batch)
         note_usage(st);
     } else if (err == ERR_NO_SPACE || err == ERR_FULL) {
         log_event_about(st->log, LOG_ERROR, NULL, "the index in %s cannot be written: %s",
-                  store_path(st->store), err_text(err));
+                        store_path(st->store), err_text(err));
     } else {
         stop_writing(st, "a commit of the index");
     }

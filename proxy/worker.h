@@ -41,6 +41,7 @@ struct orders;
 struct prefetch;
 struct twice;
 struct uploads;
+struct watch;
 struct worker;
 struct request_calls;
 
@@ -75,6 +76,7 @@ struct worker_parts {
     struct twice *twice;
     struct orders *orders;
     struct prefetch *prefetch;
+    struct watch *watch;
     const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;

@@ -536,13 +536,14 @@ def test_top_is_for_terminals(office):
 
 def test_fetches_are_for_the_admin(office):
     """What is fetched is told on the socket of the command only."""
-    assert office.get("/-/api/fetches").status == 404
+    said = json.loads(office.get("/-/api/fetches").body)
+    assert said == {"fetches": [], "hidden": 0}
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(str(office.admin_socket))
         s.sendall(b"GET /-/api/fetches HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: s.recv(65536), b""))
     head, body = answer.split(b"\r\n\r\n", 1)
-    assert head.startswith(b"HTTP/1.1 200") and json.loads(body) == {"fetches": []}
+    assert head.startswith(b"HTTP/1.1 200") and json.loads(body) == {"fetches": [], "hidden": 0}
 
 
 def test_status_on_a_terminal(office):

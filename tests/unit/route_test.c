@@ -129,7 +129,12 @@ static const struct good_row good_rows[] = {
     {"/-/setup/docker.sh", MIRROR, ENDPOINT_SETUP, "admin - - docker.sh"},
     {"/-/setup/ca.crt", REGISTRY, ENDPOINT_CA, "admin - - -"},
     {"//-//metrics", MIRROR, ENDPOINT_METRICS, "admin - - -"},
-    {"/-/api/fetches", REGISTRY, ENDPOINT_FETCHES, "admin - - -"},
+    {"/-/readyz", MIRROR, ENDPOINT_READY, "admin - - -"},
+    {"/", REGISTRY, ENDPOINT_PAGE, "admin - - -"},
+    {"//?ns=%", MIRROR, ENDPOINT_PAGE, "admin - - -"},
+    {"/-/page/page.css", REGISTRY, ENDPOINT_PAGE, "admin - - page.css"},
+    {"/-/api/status", REGISTRY, ENDPOINT_REPORT, "admin - - status"},
+    {"/-/api/fetches?x", MIRROR, ENDPOINT_REPORT, "admin - - fetches"},
     {"/-/api/fetch?id=7", REGISTRY, ENDPOINT_ORDERS, "admin - - -"},
     {"/-/api/prefetch", REGISTRY, ENDPOINT_PREFETCH, "admin - - -"},
 };
@@ -158,7 +163,13 @@ struct bad_row {
 
 static const struct bad_row bad_rows[] = {
     {"", REGISTRY, OUT_NO_ROUTE},
-    {"/", REGISTRY, OUT_NO_ROUTE},
+    {"/index.html", REGISTRY, OUT_NO_ROUTE},
+    {"/-", REGISTRY, OUT_NO_ROUTE},
+    {"/-/", REGISTRY, OUT_NO_ROUTE},
+    {"/-/api/", REGISTRY, OUT_NO_ROUTE},
+    {"/-/page/", REGISTRY, OUT_NO_ROUTE},
+    {"/-/page/../x", REGISTRY, OUT_NO_ROUTE},
+    {"/-/api/a/b", REGISTRY, OUT_NO_ROUTE},
     {"*", REGISTRY, OUT_NO_ROUTE},
     {"h:443", REGISTRY, OUT_NO_ROUTE},
     {"http://h", REGISTRY, OUT_NO_ROUTE},
@@ -415,7 +426,8 @@ static void test_slashes(void **state)
     static char slashes[4096];
     memset(slashes, '/', sizeof slashes - 1);
     struct target t;
-    assert_int_equal(parse(&t, slashes, ROLE_REGISTRY), OUT_NO_ROUTE);
+    assert_int_equal(parse(&t, slashes, ROLE_REGISTRY), OUT_LOCAL);
+    assert_int_equal(t.endpoint, ENDPOINT_PAGE);
     memcpy(slashes + 4000, "v2", 2);
     assert_int_equal(parse(&t, slashes, ROLE_REGISTRY), OUT_LOCAL);
     assert_int_equal(t.endpoint, ENDPOINT_PING);
