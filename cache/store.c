@@ -225,8 +225,8 @@ static int write_text(const struct store *s, const char *name, const char *text,
 static int sync_above(const struct store *s, const struct why *why)
 {
     char *above = mem_format("%s/..", s->path);
-    int fd = open(above, DIR_FLAGS);
-    int err = fd >= 0 && fsync(fd) != 0 ? refuse_errno(why, "sync", above, "") : 0;
+    int fd = open(above, STORE_DIR_FLAGS);
+    int err = fd >= 0 && fsync(fd) != 0 ? store_refuse_errno(why, "sync", above, "") : 0;
 
     if (fd >= 0)
         close(fd);
