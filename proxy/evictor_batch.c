@@ -185,7 +185,7 @@ int evictor_run_batch(struct evictor *e)
         b->gone = (struct evicted){0};
     } else {
         evicted_reset(&b->gone);
-        log_event(e->log, LOG_ERROR, "nothing was evicted: %s", err_text(b->err));
+        log_event_about(e->log, LOG_ERROR, NULL, "nothing was evicted: %s", err_text(b->err));
     }
     return b->err;
 }

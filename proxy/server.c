@@ -402,10 +402,11 @@ static int listen_to_all(struct server *s, char *why, size_t why_size)
 static void drop_privileges(struct server *s, const struct privileges *p)
 {
     if (privileges_drop(p) && !s->config->user)
-        log_event(s->log, LOG_WARN,
-                  "this runs as root, whose %s is: give it to another user, with all that is in "
-                  "it, to run as that one",
-                  s->config->path);
+        log_event_about(
+            s->log, LOG_WARN, NULL,
+            "this runs as root, whose %s is: give it to another user, with all that is in "
+            "it, to run as that one",
+            s->config->path);
 }
 
 /* What there is but threads. */

@@ -22,16 +22,18 @@ static void say_rebuilt(const struct recovery *r, const struct store *s, struct 
 
     if (b->has_index_json && gmtime_r(&written, &tm) != NULL)
         (void)strftime(since, sizeof since, "tags younger than %Y-%m-%dT%H:%M:%SZ are lost", &tm);
-    log_event(log, LOG_WARN,
-              "the index in %s %s and was made anew from blobs/ and index.json: %" PRIu64
-              " blobs with %" PRIu64 " bytes, %" PRIu64 " of them manifests, %" PRIu64 " tags; %s, "
-              "and so are last uses, what is known to be private, downloads under way and the "
-              "ledger%s%s",
-              store_path(s), cause_text(r->cause), b->blobs, b->bytes, b->manifests, b->tags, since,
-              r->aside[0] != '\0' ? "; the old one is kept as " : "", r->aside);
+    log_event_about(
+        log, LOG_WARN, NULL,
+        "the index in %s %s and was made anew from blobs/ and index.json: %" PRIu64
+        " blobs with %" PRIu64 " bytes, %" PRIu64 " of them manifests, %" PRIu64 " tags; %s, "
+        "and so are last uses, what is known to be private, downloads under way and the "
+        "ledger%s%s",
+        store_path(s), cause_text(r->cause), b->blobs, b->bytes, b->manifests, b->tags, since,
+        r->aside[0] != '\0' ? "; the old one is kept as " : "", r->aside);
     if (b->lost_tags > 0)
-        log_event(log, LOG_WARN, "%" PRIu64 " tags of index.json lead to manifests that are gone",
-                  b->lost_tags);
+        log_event_about(log, LOG_WARN, NULL,
+                        "%" PRIu64 " tags of index.json lead to manifests that are gone",
+                        b->lost_tags);
 }
 
 int startup_open_store(struct store **s, const struct config *c, struct stats *stats,

@@ -135,8 +135,9 @@ static void fall_back(struct download *d)
 {
     struct lane *first = d->lanes[0];
 
-    log_event(d->upstream->parts.log, LOG_WARN,
-              "%s answers ranges of blobs badly; going on with one connection", d->name.registry);
+    log_event_about(d->upstream->parts.log, LOG_WARN, NULL,
+                    "%s answers ranges of blobs badly; going on with one connection",
+                    d->name.registry);
     d->in_pieces = false;
     d->without_range = true;
     for (unsigned i = 1; i < d->lane_count; i++)
