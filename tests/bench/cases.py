@@ -16,6 +16,7 @@ import cases_bundle
 import cases_many
 import cases_push
 import cases_tls
+import cases_years
 from contestants import TAG, Cachalot, Content, NginxCache, NginxStatic, Paced, Registry
 from stage import (FAR_ADDRESS, GIB, MIB, BenchError, Drain, Line, drop_from_page_cache,
                    wait_until, warm_memory, warm_page_cache)
@@ -434,6 +435,16 @@ def many(b):
     return cases_many.many_case(b, upstream, b.cachalot(upstream), SERVER_CPU, CLIENT_CPU, Row)
 
 
+# --- 11: years ---
+
+def years(b):
+    """A million blobs: the start, hits beside them, eviction. No peer."""
+    upstream = b.static()
+    servers = [cases_years.YearsCachalot(b.scratch(), port, b.program, upstream)
+               for port in (CACHALOT_PORT, CACHALOT_PORT + 10)]
+    return cases_years.years_case(b, upstream, servers, (SERVER_CPU, CLIENT_CPU), Row)
+
+
 CASES = {"herd": herd, "hits": hits, "manifests": manifests, "miss": miss, "pieces": pieces,
          "disk": disk, "memory": memory, "tls": tls, "push": push, "bundle": bundle,
-         "many": many}
+         "many": many, "years": years}
