@@ -122,7 +122,7 @@ def eviction(b, server, cpus, make_row):
     while True:
         beside.append(asked_in_time(b, server, cpus[1]))
         now = server.metric("cachalot_evicted_blobs_total")
-        if now == last and now - count >= (EVICTED // 100 if b.quick else EVICTED):
+        if now == last and now - count >= (EVICTED // 10 if b.quick else EVICTED):
             break
         if len(beside) > 120:
             raise BenchError(f"{now - count} blobs were evicted in two minutes")
@@ -138,7 +138,7 @@ def years_case(b, upstream, servers, cpus, make_row):
     if b.peers_only:
         return []
     empty, full = servers
-    images = IMAGES // 100 if b.quick else IMAGES
+    images = IMAGES // 10 if b.quick else IMAGES
     cache = os.path.join(full.directory, "cache")
     os.mkdir(cache, 0o700)
     years = os.path.join(os.path.dirname(b.drain.program), "years")
@@ -153,9 +153,10 @@ def years_case(b, upstream, servers, cpus, make_row):
             server.stop()
         rows = starts(b, full, make_row)
         full.start()
+        wait_until(lambda: full.metric("cachalot_cache_blobs") >= images, "the count of blobs")
         held = full.metric("cachalot_cache_bytes")
         full.stop()
-        full.options = f"size = {held + SPARE_BYTES}\nevict-to = 99%"
+        full.options = f"size = {(held + SPARE_BYTES) // 1024}KiB\nevict-to = 99%"
         for server in servers:
             server.start(cpus[0])
         rows += hits(b, empty, full, cpus, make_row)
