@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cache/blob.h"
+#include "cache/bundle_referrers.h"
 #include "cache/err.h"
 #include "cache/image.h"
 #include "cache/json.h"
@@ -25,7 +26,10 @@ struct walk {
 
 void bundle_init(struct bundle *b)
 {
-    *b = (struct bundle){.numbers = digest_map_new()};
+    *b = (struct bundle){
+        .numbers = digest_map_new(),
+        .references = digest_map_new(),
+    };
 }
 
 void bundle_clear(struct bundle *b)
@@ -38,6 +42,8 @@ void bundle_clear(struct bundle *b)
     free(b->blobs);
     free(b->missing);
     digest_map_free(&b->numbers);
+    digest_map_free(&b->subjects);
+    digest_map_free(&b->references);
     *b = (struct bundle){0};
 }
 
@@ -240,6 +246,7 @@ static int take_manifest(struct walk *w, const struct digest *d)
 {
     struct manifest_record r;
     uint64_t size_bytes;
+    size_t number;
     int err = is_held(w, d, &size_bytes);
 
     if (err == 0)
@@ -251,6 +258,8 @@ static int take_manifest(struct walk *w, const struct digest *d)
     if (err != 0)
         return err;
     add_blob(w, d, size_bytes, true);
+    if (w->bundle->subjects != NULL)
+        digest_map_add(w->bundle->subjects, d, &number);
     return manifest_walk(w->txn, d, take_child, w);
 }
 
@@ -311,11 +320,13 @@ static int add_image(struct walk *w, const struct reference *reference, const st
     b->images[b->image_count++] = image;
     int err = take_manifest(w, d);
     last_image(w)->is_sparse = w->is_sparse;
-    if (err == 0 && r->is_index && w->taken == 0 && w->is_sparse) {
+    last_image(w)->is_attached = bundle_is_attached(reference);
+    if (err == 0 && r->is_index && w->taken == 0 && w->is_sparse)
+        err = ERR_NOT_FOUND;
+    if (err != 0) {
         b->image_count--;
         free(image.name);
         free(image.media_type);
-        return ERR_NOT_FOUND;
     }
     return err;
 }
@@ -325,18 +336,47 @@ void bundle_reference(const struct bundle_image *image, struct reference *r)
     CHECK(reference_from_key(r, image->name, strlen(image->name)) == 0);
 }
 
+static int add_wanted(struct walk *w, const struct reference *r, const struct digest *d)
+{
+    struct manifest_record record;
+    int err = manifest_get(w->txn, d, &record);
+
+    if (err == 0 && w->wish->held_only && !record.is_index)
+        err = check_whole(w, d);
+    if (err == ERR_DAMAGED)
+        err = ERR_NOT_FOUND;
+    return err == 0 ? add_image(w, r, d, &record) : err;
+}
+
 int bundle_add(struct bundle *b, struct store *s, struct db_txn *txn, const struct reference *r,
                const struct digest *d, const struct bundle_wish *wish)
 {
     struct walk w = {.bundle = b, .store = s, .txn = txn, .wish = wish, .platform = ""};
-    struct manifest_record record;
-    int err = manifest_get(txn, d, &record);
 
-    if (err == 0 && wish->held_only && !record.is_index)
-        err = check_whole(&w, d);
-    if (err == ERR_DAMAGED)
-        err = ERR_NOT_FOUND;
-    return err == 0 ? add_image(&w, r, d, &record) : err;
+    if (bundle_is_attached(r) && !bundle_note_reference(b, r))
+        return 0;
+    if (!wish->no_referrers)
+        b->subjects = digest_map_new();
+    int err = add_wanted(&w, r, d);
+    if (err == 0 && !wish->no_referrers)
+        err = bundle_add_referrers(b, s, txn, r, wish);
+    digest_map_free(&b->subjects);
+    return err;
+}
+
+int bundle_add_attached(struct bundle *b, struct store *s, struct db_txn *txn,
+                        const struct reference *r, const struct digest *d,
+                        const struct bundle_wish *wish)
+{
+    struct bundle_wish whole = {.held_only = true, .have = wish->have};
+    struct walk w = {.bundle = b, .store = s, .txn = txn, .wish = &whole, .platform = ""};
+
+    if (!bundle_note_reference(b, r))
+        return 0;
+    int err = add_wanted(&w, r, d);
+    if (err == 0)
+        last_image(&w)->is_attached = true;
+    return err == ERR_NOT_FOUND ? 0 : err;
 }
 
 /* Those of one kind keep their order. */

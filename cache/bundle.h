@@ -36,6 +36,7 @@ struct bundle_image {
     bool is_sparse;       /* an index of which some children are left out */
     struct digest single; /* the image for loaders that know no indexes; alg 0: none */
     bool is_linux;        /* that is for Linux: loaders there stop at others */
+    bool is_attached;     /* it goes along with another one, as its signature does */
 };
 
 struct bundle_blob {
@@ -64,13 +65,17 @@ struct bundle {
     uint64_t spared_bytes; /* not in it, because the receiver has it */
     size_t spared_count;
     struct digest_map *numbers; /* of blobs and of what was spared */
+    /* Of the image that is added: its manifests, to which others may refer. */
+    struct digest_map *subjects;
+    struct digest_map *references; /* hashes of those of the images that may be attached */
 };
 
 /* What is wanted of indexes. */
 struct bundle_wish {
     struct platform platforms[BUNDLE_PLATFORMS_MAX]; /* none: all of them */
     size_t platform_count;
-    bool held_only; /* leave out platforms that are not held whole */
+    bool held_only;    /* leave out platforms that are not held whole */
+    bool no_referrers; /* leave out what refers to the images */
     /* What the receiver has: of that only manifests go into the bundle. NULL: nothing. */
     const struct digest_map *have;
 };
@@ -78,11 +83,18 @@ struct bundle_wish {
 void bundle_init(struct bundle *b);
 void bundle_clear(struct bundle *b);
 
-/* Add an image and all that it names; what is not held is noted as missing. ERR_NOT_FOUND
- * when nothing of it is wanted, or held when only that is; else an error of the index. */
+/* Add an image and all that it names; what is not held is noted as missing. What refers to
+ * it goes along as far as it is held whole: signatures, SBOMs and the like, by their subject
+ * (distribution-spec 1.1 "Listing Referrers") or by a tag that names their subject's digest,
+ * as its "Referrers Tag Schema" has it and cosign. ERR_NOT_FOUND when nothing of the image
+ * is wanted, or held when only that is; else an error of the index. */
 MUST_CHECK int bundle_add(struct bundle *b, struct store *s, struct db_txn *txn,
                           const struct reference *r, const struct digest *d,
                           const struct bundle_wish *wish);
+/* The same of what goes along with another image, unless it is there already. */
+MUST_CHECK int bundle_add_attached(struct bundle *b, struct store *s, struct db_txn *txn,
+                                   const struct reference *r, const struct digest *d,
+                                   const struct bundle_wish *wish);
 void bundle_reference(const struct bundle_image *image, struct reference *r);
 /* When all were added: manifests first. */
 void bundle_sort(struct bundle *b);

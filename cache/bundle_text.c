@@ -46,12 +46,15 @@ static void write_image(FILE *file, const struct bundle_image *image)
 
     bundle_reference(image, &r);
     reference_text(&r, reference);
-    fprintf(file,
-            "{\"mediaType\":%s,\"digest\":\"%s\",\"size\":%" PRIu64
-            ",\"annotations\":{\"" BUNDLE_REF_NAME "\":\"%s\",\"" BUNDLE_IMAGE_NAME "\":\"%s\"%s}}",
+    fprintf(file, "{\"mediaType\":%s,\"digest\":\"%s\",\"size\":%" PRIu64 ",\"annotations\":{",
             media_type != NULL ? media_type : "\"\"", digest_text(&image->digest, digest),
-            image->size_bytes, reference, reference,
-            image->is_sparse ? ",\"" BUNDLE_SPARSE "\":\"true\"" : "");
+            image->size_bytes);
+    if (image->is_attached)
+        fprintf(file, "\"" BUNDLE_ATTACHED "\":\"%s\"", reference);
+    else
+        fprintf(file, "\"" BUNDLE_REF_NAME "\":\"%s\",\"" BUNDLE_IMAGE_NAME "\":\"%s\"", reference,
+                reference);
+    fputs(image->is_sparse ? ",\"" BUNDLE_SPARSE "\":\"true\"}}" : "}}", file);
     free(media_type);
 }
 
@@ -135,7 +138,8 @@ static int write_singles(struct singles *s, const struct bundle *b, struct db_tx
         for (size_t i = 0; err == 0 && i < b->image_count; i++) {
             const struct bundle_image *image = &b->images[i];
 
-            if (image->single.alg == 0 || is_by_digest(image) || image->is_linux != (pass == 0))
+            if (image->single.alg == 0 || image->is_attached || is_by_digest(image) ||
+                image->is_linux != (pass == 0))
                 continue;
             fputs(count++ > 0 ? ",\n" : "\n", s->file);
             err = write_single(s, txn, image);

@@ -21,10 +21,13 @@
 #define BUNDLE_LAYOUT_TEXT "{\"imageLayoutVersion\":\"1.0.0\"}\n"
 
 /* Annotations of an image in index.json: its full reference, twice, as loaders differ in
- * which they look at; and that an index has children that are not in the bundle. */
+ * which they look at; and that an index has children that are not in the bundle. What goes
+ * along with an image has its reference where other loaders do not look: they would take it
+ * for an image to unpack. */
 #define BUNDLE_REF_NAME "org.opencontainers.image.ref.name"
 #define BUNDLE_IMAGE_NAME "io.containerd.image.name"
 #define BUNDLE_SPARSE "cachalot.sparse"
+#define BUNDLE_ATTACHED "cachalot.attached"
 
 /* index.json. */
 char *bundle_index_text(const struct bundle *b, size_t *len);

@@ -46,6 +46,7 @@ struct import_image {
     struct digest digest;
     uint64_t size_bytes;
     bool is_sparse;
+    bool is_attached; /* it came along with another one, as its signature does */
 };
 
 void import_reference(const struct import_image *image, struct reference *r);

@@ -26,6 +26,23 @@ static void set_tag(struct reference *r, const char *tag)
     snprintf(r->tag, sizeof r->tag, "%s", is_tag ? tag : "latest");
 }
 
+/* With --as it follows its image into the repository. */
+static int name_attached(struct import *i, const char *name, struct reference *r)
+{
+    struct reference wanted;
+    char quote[IMPORT_QUOTE_MAX];
+
+    if (reference_parse(r, name, NULL) != 0)
+        return import_fail(i, ERR_INVALID, "%s names an image \"%s\", which is no reference",
+                           i->label, import_quote(name, quote));
+    if (i->settings.name == NULL)
+        return 0;
+    if (reference_parse(&wanted, i->settings.name, NULL) != 0)
+        return import_fail(i, ERR_INVALID, "\"%s\" is no reference", i->settings.name);
+    r->name = wanted.name;
+    return 0;
+}
+
 static int name_image(struct import *i, const char *name, const char *tag, struct reference *r)
 {
     const char *wanted = i->settings.name;
@@ -63,16 +80,26 @@ static void add_image(struct import *i, const struct import_image *image, const 
     i->images[i->image_count++] = added;
 }
 
+/* Whether there is an image already that is not this one. */
+static bool is_another(const struct import *i, const struct import_image *image)
+{
+    for (size_t k = 0; k < i->image_count; k++)
+        if (!i->images[k].is_attached && !digest_equal(&i->images[k].digest, &image->digest))
+            return true;
+    return false;
+}
+
 int import_add_image(struct import *i, const char *name, const struct import_image *image)
 {
     struct reference r = {0};
     bool is_named = is_whole(name);
-    int err = name_image(i, is_named ? name : NULL, is_named ? NULL : name, &r);
+    int err = image->is_attached
+                  ? name_attached(i, name, &r)
+                  : name_image(i, is_named ? name : NULL, is_named ? NULL : name, &r);
 
     if (err != 0)
         return err;
-    if (i->settings.name != NULL && i->image_count > 0 &&
-        !digest_equal(&i->images[0].digest, &image->digest))
+    if (i->settings.name != NULL && !image->is_attached && is_another(i, image))
         return import_fail(i, ERR_INVALID, "%s has several images; --as is for archives with one",
                            i->label);
     if (r.by_digest && !digest_equal(&r.digest, &image->digest))
@@ -107,6 +134,11 @@ static int take_descriptor(void *arg, const struct json_t *object)
     const char *sparse =
         i->is_bundle && notes != NULL ? json_member_text(notes, BUNDLE_SPARSE) : NULL;
     image.is_sparse = sparse != NULL && strcmp(sparse, "true") == 0;
+    const char *attached =
+        i->is_bundle && notes != NULL ? json_member_text(notes, BUNDLE_ATTACHED) : NULL;
+    image.is_attached = attached != NULL;
+    if (attached != NULL)
+        return import_add_image(i, attached, &image);
     return import_add_image(i, is_whole(name) ? name : other, &image);
 }
 

@@ -235,6 +235,46 @@ int referrers_add_fallback(struct referrers *r, struct db_txn *txn, const struct
     return err;
 }
 
+int referrers_add_listed(struct referrers *r, const void *index, size_t len)
+{
+    struct manifest *m;
+    char why[128];
+
+    if (manifest_parse(&m, "application/vnd.oci.image.index.v1+json", index, len, why,
+                       sizeof why) != 0)
+        return ERR_INVALID;
+    for (unsigned i = 0; i < manifest_child_count(m); i++) {
+        const struct descriptor *d = manifest_child(m, i);
+        char *annotations = descriptor_annotations(d);
+        struct referrer_record record = {
+            .size_bytes = d->size_bytes,
+            .media_type = d->media_type,
+            .artifact_type = referrer_type(d->artifact_type),
+            .annotations = annotations,
+            .annotations_len = annotations != NULL ? strlen(annotations) : 0,
+        };
+
+        if (!is_before_page(r, &d->digest) && is_wanted_type(r, record.artifact_type))
+            add_entry(r, &d->digest, &record);
+        free(annotations);
+    }
+    manifest_free(&m);
+    return 0;
+}
+
+size_t referrers_count(const struct referrers *r)
+{
+    return r->entry_count;
+}
+
+void referrers_fallback_tag(const struct digest *subject, char out[NAME_TAG_MAX_SIZE])
+{
+    char text[DIGEST_TEXT_MAX];
+    const char *colon = strchr(digest_text(subject, text), ':');
+
+    snprintf(out, NAME_TAG_MAX_SIZE, "%.*s-%.64s", (int)(colon - text), text, colon + 1);
+}
+
 /* As keys are ordered, which is as their texts are. */
 static int compare_digests(const struct digest *a, const struct digest *b)
 {

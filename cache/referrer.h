@@ -38,6 +38,16 @@ MUST_CHECK int referrers_add_held(struct referrers *r, struct db_txn *txn, const
 MUST_CHECK int referrers_add_fallback(struct referrers *r, struct db_txn *txn, const struct name *n,
                                       const void *index, size_t len);
 
+/* Add what a list says that an upstream gave, whether it is held or not. ERR_INVALID as
+ * above. */
+MUST_CHECK int referrers_add_listed(struct referrers *r, const void *index, size_t len);
+/* How many were added. */
+size_t referrers_count(const struct referrers *r);
+
+/* The fallback tag of a subject: distribution-spec 1.1.1 "Referrers Tag Schema",
+ * <alg>-<encoded>, each part cut. */
+void referrers_fallback_tag(const struct digest *subject, char out[NAME_TAG_MAX_SIZE]);
+
 /* The answer: an image index, NUL-terminated, owned by the caller; each descriptor once.
  * `next` gets the digest to go on after, or "" at the end. Pages may have less than
  * `count`, even nothing, before the end is reached: only `next` tells. */

@@ -18,8 +18,6 @@
 /* Repositories that a catalog passes over, for one page, because the client may not pull
  * from them: its Link leads on then too, and names the last of so many. */
 #define PASSED_MAX 20000u
-/* An index under a fallback tag is parsed while other clients of the worker wait. */
-#define FALLBACK_BYTES_MAX (256u * 1024)
 #define LINK_MAX 1024
 #define LAST_MAX 512
 
@@ -161,15 +159,6 @@ void local_get_catalog(struct request *r)
 
 /* --- referrers --- */
 
-/* Distribution-spec 1.1.1 "Referrers Tag Schema": <alg>-<encoded>, each part cut. */
-static void fallback_tag(const struct digest *d, char out[NAME_TAG_MAX_SIZE])
-{
-    char text[DIGEST_TEXT_MAX];
-    const char *colon = strchr(digest_text(d, text), ':');
-
-    snprintf(out, NAME_TAG_MAX_SIZE, "%.*s-%.64s", (int)(colon - text), text, colon + 1);
-}
-
 /* What clients noted by way of a tag, before this list was there. What is under the tag may
  * be anything: then it adds nothing. */
 static int add_fallback(struct request *r, struct db_txn *txn, struct referrers *list)
@@ -179,26 +168,14 @@ static int add_fallback(struct request *r, struct db_txn *txn, struct referrers 
     struct tag_record record;
     struct manifest_record manifest;
     struct blob_record blob;
-    int err = ERR_IO;
 
-    fallback_tag(&r->target.digest, tag);
+    referrers_fallback_tag(&r->target.digest, tag);
     if (tag_get(txn, n, tag, &record) != 0 ||
         local_find_manifest(txn, n, &record.digest, &manifest) != 0 ||
-        blob_get(txn, &record.digest, &blob) != 0 || blob.size_bytes > FALLBACK_BYTES_MAX ||
+        blob_get(txn, &record.digest, &blob) != 0 ||
         !pull_take_visible(r, &record.digest, &blob, true))
         return 0;
-    size_t len = (size_t)r->held->size_bytes;
-    if (r->held->body) {
-        err = referrers_add_fallback(list, txn, n, r->held->body, len);
-    } else {
-        char *body = mem_new(len + 1);
-
-        if (pread(r->held->fd, body, len, 0) == (ssize_t)len)
-            err = referrers_add_fallback(list, txn, n, body, len);
-        free(body);
-    }
-    shelf_return(&r->held);
-    return err == ERR_INVALID ? 0 : err;
+    return pull_add_fallback(r, txn, list);
 }
 
 static void send_referrers(struct request *r, struct referrers *list, bool is_filtered)

@@ -60,7 +60,8 @@ void pull_blob_known(struct request *r, uint64_t size_bytes);
 
 void pull_begin_list(struct request *r);
 void pull_list_answered(struct request *r, const struct ask_result *result);
-/* The upstream could not be asked: send what was kept. False when nothing was. */
+/* The upstream could not be asked: send what was kept, and which referrers are held. False
+ * when there is nothing. */
 bool pull_send_kept_list(struct request *r, const char *reference);
 
 #endif

@@ -252,8 +252,17 @@ static enum exit_code write_parts(struct export *e, struct store *store, unsigne
 
 /* --- what was written --- */
 
-static enum exit_code report(const struct export *e, size_t images, const struct bundle *b)
+static size_t count_referrers(const struct bundle *b)
 {
+    size_t count = 0;
+    for (size_t i = 0; i < b->image_count; i++)
+        count += b->images[i].is_attached ? 1 : 0;
+    return count;
+}
+
+static enum exit_code report(const struct export *e, const struct bundle *b)
+{
+    size_t referrers = count_referrers(b), images = b->image_count - referrers;
     char bytes[TEXT_MAX], spared[TEXT_MAX], digest[DIGEST_TEXT_MAX];
     /* The bundle itself may be on standard output. */
     FILE *out = strcmp(e->output, "-") == 0 ? stderr : stdout;
@@ -261,10 +270,11 @@ static enum exit_code report(const struct export *e, size_t images, const struct
         return EXIT_DONE;
     if (e->options->format == FORMAT_JSON) {
         json_t *json = json_pack(
-            "{ss sO sI sI sI sI sI sI}", "index", digest_text(&e->record.index, digest), "files",
+            "{ss sO sI sI sI sI sI sI sI}", "index", digest_text(&e->record.index, digest), "files",
             e->files, "parts", (json_int_t)e->record.parts, "images", (json_int_t)images, "blobs",
             (json_int_t)e->record.count, "bytes", (json_int_t)all_bytes(&e->record), "spared_blobs",
-            (json_int_t)b->spared_count, "spared_bytes", (json_int_t)b->spared_bytes);
+            (json_int_t)b->spared_count, "spared_bytes", (json_int_t)b->spared_bytes, "referrers",
+            (json_int_t)referrers);
         if (out == stderr) {
             json_dumpf(json, stderr, JSON_INDENT(2));
             json_decref(json);
@@ -277,8 +287,11 @@ static enum exit_code report(const struct export *e, size_t images, const struct
     if (part != NULL)
         fprintf(out, "part %s of %u", part, e->record.parts);
     else
-        fprintf(out, "%zu %s, %zu blobs, %s", images, images == 1 ? "image" : "images",
-                e->record.count, size_text(bytes, all_bytes(&e->record)));
+        fprintf(out, "%zu %s, ", images, images == 1 ? "image" : "images");
+    if (part == NULL && referrers > 0)
+        fprintf(out, "%zu %s, ", referrers, referrers == 1 ? "referrer" : "referrers");
+    if (part == NULL)
+        fprintf(out, "%zu blobs, %s", e->record.count, size_text(bytes, all_bytes(&e->record)));
     if (part == NULL && e->record.parts > 1)
         fprintf(out, ", in %u parts", e->record.parts);
     if (b->spared_count > 0)
@@ -375,7 +388,7 @@ static enum exit_code export_wanted(struct export *e, struct wanted *w, int argc
     cache_end_read(w->cache);
     code = write_parts(e, w->cache->store, 0);
     if (code == EXIT_DONE)
-        code = report(e, w->bundle.image_count, &w->bundle);
+        code = report(e, &w->bundle);
     return code == EXIT_DONE && w->absent > 0 ? EXIT_SOME_FAILED : code;
 }
 
@@ -421,7 +434,7 @@ static enum exit_code export_like(struct export *e, struct cache *cache, int arg
     cache_end_read(cache);
     if (code == EXIT_DONE)
         code = write_parts(e, cache->store, e->record.parts);
-    return code == EXIT_DONE ? report(e, 0, &nothing) : code;
+    return code == EXIT_DONE ? report(e, &nothing) : code;
 }
 
 enum exit_code cmd_export(const struct options *o, int argc, char **argv)

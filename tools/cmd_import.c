@@ -29,7 +29,7 @@ struct import_run {
     struct progress progress;
     struct table *table;
     json_t *images;
-    size_t image_count;
+    size_t image_count, referrer_count;
     uint64_t carried_count, carried_bytes, added_count, added_bytes;
 };
 
@@ -95,18 +95,25 @@ static void note_result(struct import_run *run, const struct import *i)
         char reference[REFERENCE_TEXT_MAX], digest[DIGEST_TEXT_MAX];
         show_reference(&r.images[k], reference);
         digest_text(&r.images[k].digest, digest);
-        run->image_count++;
+        if (r.images[k].is_attached)
+            run->referrer_count++;
+        else
+            run->image_count++;
         if (run->options->quiet)
             continue;
         if (run->options->format == FORMAT_JSON) {
             json_array_append_new(run->images,
-                                  json_pack("{ss ss sb}", "reference", reference, "digest", digest,
-                                            "sparse", r.images[k].is_sparse));
+                                  json_pack("{ss ss sb sb}", "reference", reference, "digest",
+                                            digest, "sparse", r.images[k].is_sparse, "referrer",
+                                            r.images[k].is_attached));
             continue;
         }
         table_add(run->table, "%s", reference);
         table_add(run->table, "%.*s", SHORT_DIGEST, strchr(digest, ':') + 1);
-        table_add(run->table, "%s", r.images[k].is_sparse ? "some platforms" : "");
+        table_add(run->table, "%s",
+                  r.images[k].is_attached ? "referrer"
+                  : r.images[k].is_sparse ? "some platforms"
+                                          : "");
     }
 }
 
@@ -125,9 +132,12 @@ static enum exit_code report(const struct import_run *run)
         return output_end();
     }
     table_print(run->table);
-    printf("%s%zu %s, %" PRIu64 " blobs, %s", run->settings.verify_only ? "verified: " : "", images,
-           images == 1 ? "image" : "images", run->carried_count,
-           size_text(carried, run->carried_bytes));
+    printf("%s%zu %s, ", run->settings.verify_only ? "verified: " : "", images,
+           images == 1 ? "image" : "images");
+    if (run->referrer_count > 0)
+        printf("%zu %s, ", run->referrer_count,
+               run->referrer_count == 1 ? "referrer" : "referrers");
+    printf("%" PRIu64 " blobs, %s", run->carried_count, size_text(carried, run->carried_bytes));
     if (!run->settings.verify_only)
         printf("; new were %" PRIu64 " blobs, %s", run->added_count,
                size_text(added, run->added_bytes));

@@ -163,6 +163,7 @@ enum exit_code wanted_add(struct wanted *w, int argc, char **argv)
 {
     const char *list = option_text(w->options, "file");
     enum exit_code code = EXIT_DONE;
+    w->wish.no_referrers = option_is_given(w->options, "no-referrers");
     bool all = option_is_given(w->options, "all");
     if (all == (argc > 0 || list != NULL))
         return complain(EXIT_USAGE,

@@ -66,7 +66,7 @@ def test_across(near, far, item, hub, tmp_path):
     assert "1 image, 4 blobs" in done.stdout
     said = json.loads(import_(far, bundle, "--format", "json").stdout)
     assert said["images"] == [{"reference": "docker.io/library/app:1", "digest": item.digest,
-                               "sparse": False}]
+                               "sparse": False, "referrer": False}]
     assert said["blobs"] == said["added_blobs"] == 4
     before = hub.count()
     check_pulls(far, item, "library/app", "1")
