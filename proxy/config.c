@@ -214,6 +214,38 @@ const struct config_upstream *config_find_upstream(const struct config *c, const
     return NULL;
 }
 
+static unsigned section_count(const struct config *c, enum section kind)
+{
+    switch (kind) {
+    case SECTION_LISTENER:
+        return c->listener_count;
+    case SECTION_UPSTREAM:
+        return c->upstream_count;
+    case SECTION_ACCESS:
+        return c->access_count;
+    case SECTION_PREFETCH:
+        return c->prefetch_count;
+    default:
+        return 1;
+    }
+}
+
+void config_each_path(const struct config *c, void (*each)(void *arg, const char *path), void *arg)
+{
+    size_t count;
+    const struct option_row *rows = option_rows(&count);
+    for (size_t r = 0; r < count; r++) {
+        if (rows[r].type != OPTION_PATH)
+            continue;
+        for (unsigned i = 0; i < section_count(c, rows[r].section); i++) {
+            const char *base = section_base((struct config *)(uintptr_t)c, rows[r].section, i);
+            const char *path = *(char *const *)(const void *)(base + rows[r].offset);
+            if (path != NULL)
+                each(arg, path);
+        }
+    }
+}
+
 static void dump_section(const struct config *c, enum section kind, unsigned i, const char *name,
                          FILE *out)
 {

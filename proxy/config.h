@@ -80,6 +80,7 @@ struct config {
     /* [cache] */
     char *path;
     char *user; /* that root becomes; NULL: the owner of path */
+    bool sandbox;
     int64_t index_size_bytes;
     struct room_limits room;
     bool evict_local;     /* what was pushed here may go, too */
@@ -136,6 +137,9 @@ void config_unref(struct config **c);
 
 /* The upstream of a canonical registry, or NULL. */
 const struct config_upstream *config_find_upstream(const struct config *c, const char *registry);
+
+/* Each path that an option gives, as of a file with a password. */
+void config_each_path(const struct config *c, void (*each)(void *arg, const char *path), void *arg);
 
 /* Write the whole in effect as an ini file that config_load takes back. */
 void config_dump(const struct config *c, FILE *out);

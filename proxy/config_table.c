@@ -101,6 +101,9 @@ static const struct option_row rows[] = {
     {{"cache", "user", "", "name of a user, or empty for the owner of the cache directory",
       "Whom the daemon runs as when root starts it."},
      CACHE(user), .type = OPTION_USERNAME},
+    {{"cache", "sandbox", "yes", "yes or no",
+      "Whether the daemon shuts itself off from what it has no use for in the file system."},
+     CACHE(sandbox), .type = OPTION_BOOL},
 
     {{"log", "file", "", "absolute path, or empty for standard error",
       "Where the log goes; SIGHUP opens the file again after a rotation."},

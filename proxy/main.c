@@ -187,13 +187,14 @@ static int serve(const struct arguments *a, struct config **cp)
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
     forbid_core();
-    int err = server_start(&server, c, &privileges, log, why, sizeof why);
+    struct server_order order = {c, a->config_path, &privileges, log};
+    int err = server_start(&server, &order, why, sizeof why);
     if (err) {
         log_event(log, LOG_ERROR, "cannot start: %s", why);
     } else {
         if (ready >= 0)
             tell_ready(ready, c->log_file == NULL);
-        server_run(server, a->config_path);
+        server_run(server);
         server_stop(&server);
     }
     log_close(&log);

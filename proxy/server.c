@@ -29,6 +29,7 @@
 #include "proxy/orders.h"
 #include "proxy/prefetch.h"
 #include "proxy/request.h"
+#include "proxy/sandbox.h"
 #include "proxy/sd.h"
 #include "proxy/startup.h"
 #include "proxy/twice.h"
@@ -53,6 +54,7 @@ struct server {
     struct event_base *base;
     struct log *log;
     struct config *config;
+    struct config *entered; /* with which the sandbox was; NULL: without */
     const char *config_path;
     char loop_id[LOOP_ID_MAX];
     struct stats stats;
@@ -131,6 +133,11 @@ static void warn_fixed(struct server *s, const struct config *c)
         c->workers != now->workers)
         log_event(s->log, LOG_WARN,
                   "path, index-size and workers of [cache] change with a restart only");
+    if (s->entered && sandbox_is_outgrown(s->entered, c))
+        log_event_about(
+            s->log, LOG_WARN, NULL,
+            "a credential helper can be run after a restart only, or with sandbox = no in "
+            "[cache] at the start");
 }
 
 /* So that nobody wonders why a push is refused. */
@@ -409,6 +416,19 @@ static void drop_privileges(struct server *s, const struct privileges *p)
             s->config->path);
 }
 
+static void enter_sandbox(struct server *s)
+{
+    int err = s->config->sandbox ? sandbox_enter(s->config, s->config_path) : 0;
+
+    if (err == ERR_NOT_FOUND)
+        log_event(s->log, LOG_DEBUG, "no sandbox: the kernel has no Landlock that is of use");
+    else if (err)
+        log_event_about(s->log, LOG_WARN, NULL, "no sandbox: the kernel refused: %s",
+                        err_text(err));
+    else if (s->config->sandbox)
+        s->entered = config_ref(s->config);
+}
+
 /* What there is but threads. */
 static void release(struct server *s)
 {
@@ -422,17 +442,18 @@ static void release(struct server *s)
         event_free(s->signals[i]);
     event_base_free(s->base);
     config_unref(&s->config);
+    config_unref(&s->entered);
     free(s);
 }
 
-int server_start(struct server **sp, struct config *c, const struct privileges *p, struct log *log,
-                 char *why, size_t why_size)
+int server_start(struct server **sp, const struct server_order *o, char *why, size_t why_size)
 {
     struct server *s = mem_new(sizeof *s);
 
-    s->log = log;
+    s->log = o->log;
     s->stats.started_at_s = time(NULL);
-    s->config = config_ref(c);
+    s->config = config_ref(o->config);
+    s->config_path = o->config_path;
     int err = open_files(s, why, why_size);
     if (err) {
         store_close(&s->parts.store);
@@ -446,18 +467,18 @@ int server_start(struct server **sp, struct config *c, const struct privileges *
         release(s);
         return err;
     }
-    drop_privileges(s, p);
+    drop_privileges(s, o->privileges);
+    enter_sandbox(s);
     sweep_partials(s);
-    add_registries(s, c);
+    add_registries(s, s->config);
     start_threads(s);
-    say_access(s, c);
+    say_access(s, s->config);
     *sp = s;
     return 0;
 }
 
-void server_run(struct server *s, const char *config_path)
+void server_run(struct server *s)
 {
-    s->config_path = config_path;
     log_event(s->log, LOG_INFO, "cachalotd %s serves from %s with %u workers", CACHALOT_VERSION,
               s->config->path, s->worker_count);
     sd_ready();

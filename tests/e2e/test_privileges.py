@@ -203,3 +203,32 @@ def test_root_stays_where_it_owns(item, cachalot, hub, tmp_path):
         assert ours.stop() == 0
         warned = [x for x in ours.log_lines() if "runs as root" in x.get("message", "")]
         assert len(warned) == 1
+
+
+@pytest.mark.parametrize("sandbox", ["yes", "no"])
+def test_sandbox(item, cachalot, hub, place, sandbox):
+    """What the settings did not name at the start stays shut for a reload, as it would for who
+    has taken the daemon over; without the sandbox it does not."""
+    ours = cachalot({HUB: hub.url}, {"cache": {"sandbox": sandbox}})
+    said = [line.get("message", "") for line in ours.log_lines()]
+    if any("no Landlock" in line for line in said):
+        pytest.skip("the kernel has no Landlock")
+    assert not any("no sandbox" in line for line in said)
+    secret = place / "password"
+    secret.write_text("xyzzy\n")
+    secret.chmod(0o600)
+    ours.sections[f"upstream {HUB}"].update({"username": "me", "password-file": secret})
+    ours.write_config()
+    ours.hup()
+    shut = sandbox == "yes"
+    assert ours.metric("reload_failures_total") == shut
+    said = [line.get("message", "") for line in ours.log_lines()]
+    assert any(str(secret) in line and "Permission denied" in line for line in said) == shut
+    for option in ("username", "password-file"):
+        del ours.sections[f"upstream {HUB}"][option]
+    ours.sections[f"upstream {HUB}"]["credential-helper"] = "/bin/true"
+    ours.write_config()
+    ours.hup()
+    said = [line.get("message", "") for line in ours.log_lines()]
+    assert any("after a restart only" in line for line in said) == shut
+    assert ours.get(TAG, fields=ACCEPT).status in (200, 502)
