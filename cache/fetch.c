@@ -2,45 +2,13 @@
 #include "cache/fetch.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <uthash.h>
-
 #include "cache/err.h"
+#include "cache/fetch_private.h"
 #include "cache/lock.h"
-
-struct fetch {
-    struct digest digest;
-    bool is_private;
-    atomic_bool is_background;
-    atomic_uint served; /* readers, waiting or not */
-    struct name only_for;
-    pthread_mutex_t lock; /* guards what follows, down to `table` */
-    enum fetch_state state;
-    int fd;
-    uint64_t size_bytes;
-    uint64_t kept_bytes;
-    uint64_t avail_bytes;
-    struct name name;
-    int64_t started_ms;
-    struct fetch_failure why;
-    bool is_retired;
-    unsigned reader_count;
-    LIST_HEAD(, reader) readers;
-    struct fetch_table *table;
-    unsigned refs; /* under the table's lock, like the three below */
-    bool is_in_table;
-    UT_hash_handle hh;
-};
-
-struct fetch_table {
-    pthread_mutex_t lock;
-    struct fetch *fetches;
-};
 
 struct fetch_table *fetch_table_new(void)
 {
@@ -177,7 +145,7 @@ void fetch_unref(struct fetch **fp)
     pthread_mutex_unlock(&t->lock);
     if (!last)
         return;
-    CHECK(!f->is_in_table && LIST_EMPTY(&f->readers));
+    CHECK(!f->is_in_table && LIST_EMPTY(&f->readers) && LIST_EMPTY(&f->reading));
     if (f->fd >= 0)
         close(f->fd);
     pthread_mutex_destroy(&f->lock);
@@ -288,13 +256,21 @@ void fetch_fail(struct fetch *f, const struct fetch_failure *why)
     pthread_mutex_unlock(&f->lock);
 }
 
-void fetch_retire(struct fetch_table *t, struct fetch *f)
+void fetch_leave(struct fetch *f)
 {
+    struct fetch_table *t = f->table;
+
     pthread_mutex_lock(&t->lock);
-    CHECK(f->table == t && f->is_in_table);
-    HASH_DEL(t->fetches, f);
+    if (f->is_in_table)
+        HASH_DEL(t->fetches, f);
     f->is_in_table = false;
     pthread_mutex_unlock(&t->lock);
+}
+
+void fetch_retire(struct fetch_table *t, struct fetch *f)
+{
+    CHECK(f->table == t);
+    fetch_leave(f);
     pthread_mutex_lock(&f->lock);
     f->is_retired = true;
     wake_readers(f, false);
@@ -366,6 +342,12 @@ void reader_cancel(struct reader *r)
         LIST_REMOVE(r, link);
         f->reader_count--;
         r->waiting = false;
+    }
+    if (r->is_reading) {
+        LIST_REMOVE(r, reading);
+        r->is_reading = false;
+        if (f->moved != NULL)
+            f->moved(f->moved_arg);
     }
     r->fetch = NULL;
     pthread_mutex_unlock(&f->lock);

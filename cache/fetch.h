@@ -118,6 +118,9 @@ struct reader {
     bool until_retired;
     void (*wake)(struct reader *r);
     LIST_ENTRY(reader) link;
+    bool is_reading; /* fetch_pass.h */
+    uint64_t read_bytes;
+    LIST_ENTRY(reader) reading;
 };
 
 /* One more is sent its bytes, or one less: for people. */

@@ -82,15 +82,27 @@ void room_set_limits(struct room *r, const struct room_limits *limits)
     pthread_mutex_unlock(&r->lock);
 }
 
+/* The index, and the folders, which grow with what is in them. */
+static uint64_t look_at_index(const struct room *r)
+{
+    static const char *const names[] = {"db/data.mdb",  "db/lock.mdb",  "index.json", ".",
+                                        "blobs/sha256", "blobs/sha512", "partial"};
+    struct stat st;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (fstatat(r->root_fd, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+            bytes += (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+    return bytes;
+}
+
 void room_set_usage(struct room *r, const struct usage *u)
 {
-    struct stat st;
-    bool has_index = fstatat(r->root_fd, "db/data.mdb", &st, 0) == 0;
+    uint64_t index_bytes = look_at_index(r);
 
     pthread_mutex_lock(&r->lock);
     r->usage = *u;
-    if (has_index)
-        r->index_bytes = (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+    r->index_bytes = index_bytes;
     pthread_mutex_unlock(&r->lock);
 }
 

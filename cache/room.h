@@ -65,7 +65,7 @@ struct room_view {
     uint64_t held_bytes; /* all of it */
     uint64_t blob_bytes; /* of these */
     uint64_t blobs;      /* their number */
-    uint64_t index_bytes;
+    uint64_t index_bytes; /* with the folders */
     uint64_t file_bytes;  /* in partial/, or promised to files there */
     uint64_t limit_bytes; /* 0: none */
     uint64_t min_free_bytes;

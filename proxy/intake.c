@@ -209,6 +209,17 @@ void intake_opened(struct msg *m, void *owner)
     free(o);
 }
 
+void intake_sized(struct msg *m, void *owner)
+{
+    struct order *o = (struct order *)m;
+    struct intake *i = o->intake;
+
+    (void)owner;
+    if (!i->ending && i->calls->sized)
+        i->calls->sized(i->arg, o->is_passing);
+    free(o);
+}
+
 void intake_drained(struct msg *m, void *owner)
 {
     struct block *b = (struct block *)m;

@@ -61,6 +61,9 @@ struct intake_calls {
     /* The end of what intake_end or intake_abandon began; the intake is freed.
      * err is 0 when the blob is verified, ERR_MISMATCH when it is another, else ERR_IO. */
     void (*ended)(void *arg, int err);
+    /* The answer to intake_size: from now on bytes may come by several lanes; not so when
+     * `is_passing`: there is no room, and what comes goes to the readers alone. NULL is legal. */
+    void (*sized)(void *arg, bool is_passing);
 };
 
 /* Begin: open the partial of the fetch's digest, keep what is there if a record

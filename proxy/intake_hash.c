@@ -129,9 +129,10 @@ void hasher_size(struct msg *m, void *owner)
 
     (void)owner;
     i->front_bytes = o->bytes;
-    i->may_read_back = true;
+    i->may_read_back = !o->is_passing;
     catch_up_soon(i);
-    free(o);
+    m->run = intake_sized;
+    queue_post(i->hasher->answers, m);
 }
 
 static void take_block(struct intake *i, const struct block *b)

@@ -6,9 +6,9 @@
  *   upstream thread  ->  write thread  ->  hash thread  ->  upstream thread
  *
  * A block or an order is made in the upstream thread and goes this way as one message.
- * A block comes back as its own answer. An opening goes no further than the write
- * thread; an end returns there from the hash thread, behind every block, and is
- * answered when all is settled: it is the last answer, and ends the life of the intake.
+ * A block comes back as its own answer, and so does a size. An opening goes no further than the
+ * write thread; an end returns there from the hash thread, behind every block, and is answered when
+ * all is settled: it is the last answer, and ends the life of the intake.
  */
 #ifndef PROXY_INTAKE_PRIVATE_H
 #define PROXY_INTAKE_PRIVATE_H
@@ -19,6 +19,7 @@
 #include "cache/digest.h"
 #include "cache/partial.h"
 #include "proxy/intake.h"
+#include "proxy/intake_detour.h"
 #include "proxy/thread.h"
 
 /* Bytes on their way to the file. */
@@ -42,6 +43,7 @@ struct order {
     uint64_t bytes;       /* the size; to the hash thread, how far there is no gap */
     struct extents *kept; /* in the answer of an opening; owned */
     bool kept_elsewhere;  /* and whether they wait for intake_go_elsewhere */
+    bool is_passing;      /* of a size: it is not stored */
     bool verify;          /* of an end: false when abandoned */
     struct digest digest; /* what the hash thread found, to verify */
     bool discard;
@@ -70,6 +72,7 @@ struct hasher {
     /* Of the write thread. */
     bool writer_stops;
     struct db_reader *reader;
+    unsigned passing_count;
     LIST_HEAD(, intake) lagging; /* more is written than their readers were told */
 
     /* Of the hash thread. */
@@ -119,12 +122,8 @@ struct intake {
     bool is_recorded, discard;
     struct fetch_failure why; /* of INTAKE_FAILED */
     struct order *end;        /* it came back from the hash thread */
-    struct waiting_room {     /* intake_room.c */
-        struct want want;
-        char name[DIGEST_TEXT_MAX];
-        struct order *sizing; /* what waits for room; NULL: nothing does */
-        STAILQ_HEAD(, msg) held;
-    } room;
+    struct passing pass;
+    struct waiting_room room;
     struct checkpoint checkpoint;
     struct msg broken; /* to the upstream thread */
     int broken_err;
@@ -144,6 +143,7 @@ struct intake {
 /* Answers, run in the upstream thread. */
 void intake_opened(struct msg *m, void *owner);
 void intake_drained(struct msg *m, void *owner);
+void intake_sized(struct msg *m, void *owner);
 void intake_broken(struct msg *m, void *owner);
 void intake_ended(struct msg *m, void *owner);
 

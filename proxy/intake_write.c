@@ -62,6 +62,11 @@ static void tell_in_time(struct intake *i, int64_t now_ms)
     }
 }
 
+void intake_tell(struct intake *i)
+{
+    tell_in_time(i, clock_now_ms());
+}
+
 /* Tell those readers whose time has come; returns how long to wait for the next. */
 static int tell_lagging(struct hasher *h)
 {
@@ -103,19 +108,25 @@ static void fail(struct intake *i, const struct fetch_failure *why)
 
 static void fail_store(struct intake *i, int err)
 {
+    /* Not for want of anything here: those who were to read it have left. */
+    static const struct fetch_failure unread = {.code = OUT_CLIENT_LEFT, .text = "nobody reads it"};
     struct fetch_failure why = {
         .code = err == ERR_NO_SPACE ? OUT_NO_SPACE : OUT_STORE_FAILED,
     };
 
+    i->discard = true;
+    if (err == ERR_NOT_FOUND) {
+        fail(i, &unread);
+        return;
+    }
     snprintf(why.text, sizeof why.text, "writing to the cache directory: %s", err_text(err));
     log_event_about(i->hasher->log, LOG_ERROR, NULL, "a fetch was given up: %s", why.text);
     STATS_ADD(i->hasher->stats, store_failures, 1);
-    i->discard = true;
     fail(i, &why);
 }
 
 /* The cache directory could not be written, or read back: tell the upstream thread. */
-static void break_off(struct intake *i, int err)
+void intake_break_off(struct intake *i, int err)
 {
     if (i->state == INTAKE_FAILED)
         return;
@@ -142,6 +153,15 @@ static void close_failed(struct intake *i)
     fetch_unref(&i->fetch);
 }
 
+static void close_passed(struct intake *i)
+{
+    struct hasher *h = i->hasher;
+
+    STATS_SUB(h->stats, fetches, 1);
+    fetch_retire(h->fetches, i->fetch);
+    fetch_unref(&i->fetch);
+}
+
 void intake_settle(struct intake *i)
 {
     struct order *o = i->end;
@@ -150,7 +170,12 @@ void intake_settle(struct intake *i)
         return;
     if (i->state == INTAKE_FAILED && checkpoint_last(i))
         return;
-    if (i->state == INTAKE_VERIFIED) {
+    bool is_stored = !i->pass.is_passing;
+    if (!intake_stop_passing(i))
+        return;
+    if (i->state == INTAKE_VERIFIED && !is_stored) {
+        close_passed(i);
+    } else if (i->state == INTAKE_VERIFIED) {
         publish_post(i->hasher, i->partial, i->fetch, &i->owner.name, i->size_bytes);
         i->partial = NULL;
         i->fetch = NULL;
@@ -186,6 +211,18 @@ static void verify(struct intake *i, const struct digest *got)
     fail(i, &why);
 }
 
+void intake_post_block(struct intake *i, struct block *b)
+{
+    hasher_post(i, &b->msg, hasher_block);
+}
+
+void intake_post_end(struct intake *i, struct order *o)
+{
+    if (i->state == INTAKE_FAILED)
+        o->verify = false;
+    hasher_post(i, &o->msg, hasher_end);
+}
+
 void writer_end(struct msg *m, void *owner)
 {
     struct order *o = (struct order *)m;
@@ -194,9 +231,10 @@ void writer_end(struct msg *m, void *owner)
     (void)owner;
     if (intake_hold_back(i, m))
         return;
-    if (i->state == INTAKE_FAILED)
-        o->verify = false;
-    hasher_post(i, m, hasher_end);
+    if (i->pass.is_passing)
+        intake_pass_end(i, o);
+    else
+        intake_post_end(i, o);
 }
 
 void writer_conclude(struct msg *m, void *owner)
@@ -223,7 +261,7 @@ void writer_unread(struct msg *m, void *owner)
     struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, unread));
 
     (void)owner;
-    break_off(i, ERR_IO);
+    intake_break_off(i, ERR_IO);
 }
 
 /* --- opening --- */
@@ -297,17 +335,22 @@ void writer_reset(struct msg *m, void *owner)
         i->checkpoint.record.extents.count = 0;
         int err = partial_truncate(i->partial, 0);
         if (err != 0)
-            break_off(i, err);
+            intake_break_off(i, err);
     }
     hasher_post(i, m, hasher_reset);
 }
 
 /* --- bytes --- */
 
-static int begin(struct intake *i)
+/* In the file, or in memory when there is no room for one. */
+static int begin(struct intake *i, int err)
 {
-    int err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->told_bytes);
+    if (err == ERR_NO_SPACE)
+        return intake_begin_passing(i);
+    if (err != 0)
+        return err;
 
+    err = fetch_begin(i->fetch, partial_fd(i->partial), i->size_bytes, i->told_bytes);
     if (err == 0)
         checkpoint_first(i);
     return err;
@@ -319,12 +362,12 @@ void writer_sized(struct intake *i, struct order *o, int err)
         i->size_bytes = o->bytes;
         i->is_begun = true;
         i->told_bytes = extents_front(&i->extents);
-        if (err == 0)
-            err = begin(i);
+        err = begin(i, err);
         if (err != 0)
-            break_off(i, err);
+            intake_break_off(i, err);
     }
     o->bytes = i->told_bytes;
+    o->is_passing = i->pass.is_passing;
     hasher_post(i, &o->msg, hasher_size);
 }
 
@@ -357,7 +400,7 @@ static void take_block(struct intake *i, const struct block *b)
     CHECK(!i->is_begun || end <= i->size_bytes);
     int err = partial_write(i->partial, b->data, b->len, b->offset);
     if (err != 0) {
-        break_off(i, err);
+        intake_break_off(i, err);
         return;
     }
     CHECK(extents_add(&i->extents, b->offset, end));
@@ -376,11 +419,15 @@ void writer_block(struct msg *m, void *owner)
     (void)owner;
     if (intake_hold_back(i, m))
         return;
+    if (i->pass.is_passing) {
+        intake_pass_block(i, b);
+        return;
+    }
     if (i->state == INTAKE_OPEN)
         take_block(i, b);
     b->is_written = i->state == INTAKE_OPEN;
     b->front_bytes = extents_front(&i->extents);
-    hasher_post(i, m, hasher_block);
+    intake_post_block(i, b);
 }
 
 /* --- the thread --- */

@@ -26,6 +26,25 @@ void writer_sized(struct intake *i, struct order *o, int err);
 /* The end of an intake, once nothing else works with the partial. */
 void intake_settle(struct intake *i);
 
+/* More is in the file: say so to the readers, now or soon. */
+void intake_tell(struct intake *i);
+/* The directory, or memory, could not be written or read; ERR_NOT_FOUND: nobody reads. */
+void intake_break_off(struct intake *i, int err);
+/* On to the hash thread. */
+void intake_post_block(struct intake *i, struct block *b);
+void intake_post_end(struct intake *i, struct order *o);
+
+/* intake_pass.c */
+/* There is no room for the blob: pass it on to its readers. ERR_NO_SPACE when that cannot be. */
+int intake_begin_passing(struct intake *i);
+/* What comes for one that passes. */
+void intake_pass_block(struct intake *i, struct block *b);
+void intake_pass_end(struct intake *i, struct order *o);
+/* Go on, as far as the readers let. */
+void intake_pass_on(struct intake *i);
+/* Whether it is over, so that the intake may be freed; if not, intake_settle is called. */
+bool intake_stop_passing(struct intake *i);
+
 /* intake_room.c */
 /* No room was found for the size that the order says: go on when there is some, or none can
  * be made. */

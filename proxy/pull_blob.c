@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "cache/fetch_pass.h"
 #include "cache/link.h"
 #include "cache/manifest.h"
 
@@ -89,6 +90,7 @@ static bool admitted(struct request *r, struct fetch *f)
     if (!fetch_is_private(f) || r->is_granted ||
         ((r->access == ACCESS_PROVEN || r->is_restricted) && fetch_admits(f, &r->target.name)))
         return true;
+    reader_cancel(&r->reader);
     fetch_unref(&f);
     ask_exists(r);
     return false;
@@ -128,6 +130,19 @@ static bool send_published(struct request *r)
     return is_held;
 }
 
+/* One that has dropped what this client is to have first is in the table no more. */
+static struct fetch *join_to_read(struct request *r, const struct name *only_for, bool *created)
+{
+    struct fetch_table *fetches = r->worker->parts.fetches;
+    struct fetch *f = fetch_join(fetches, &r->target.digest, only_for, created);
+
+    while (!reader_begin(&r->reader, f)) {
+        fetch_unref(&f);
+        f = fetch_join(fetches, &r->target.digest, only_for, created);
+    }
+    return f;
+}
+
 static void join_fetch(struct request *r, uint64_t size_bytes)
 {
     struct worker_parts *p = &r->worker->parts;
@@ -138,7 +153,7 @@ static void join_fetch(struct request *r, uint64_t size_bytes)
 
     if (answer_absent(r) || (!r->has_lost && send_published(r)))
         return;
-    struct fetch *f = fetch_join(p->fetches, &r->target.digest, only_for, &created);
+    struct fetch *f = join_to_read(r, only_for, &created);
 
     if (created)
         upstream_fetch(p->upstream, f, &r->target.name, size_bytes, &b);
@@ -151,10 +166,11 @@ void pull_fetch_foreign(struct request *r, uint64_t size_bytes)
     struct worker_parts *p = &r->worker->parts;
     struct behalf b = pull_behalf(r);
     bool created;
-    struct fetch *f = fetch_join(p->fetches, &r->target.digest, NULL, &created);
+    struct fetch *f = join_to_read(r, NULL, &created);
 
     /* Somebody fetches it for a repository of his own: nothing says that this one has it. */
     if (!created && fetch_is_private(f)) {
+        reader_cancel(&r->reader);
         fetch_unref(&f);
         request_error(r, OUT_LOCAL_BLOB, NULL, 0);
         return;
@@ -185,13 +201,21 @@ static bool is_anothers_refusal(const struct request *r, enum outcome why)
     return r->outcome == OUT_COLLAPSED && !r->has_rejoined && pull_is_refusal(why);
 }
 
+/* There was no room for the rest of what an earlier fetch had left: without it, it can be
+ * passed on. */
+static bool is_for_want_of_room(const struct request *r, enum outcome why)
+{
+    return why == OUT_NO_SPACE && !r->has_rejoined && r->method == HTTP_GET;
+}
+
 static void fetch_failed(struct request *r)
 {
     struct fetch_failure why;
     char path[ABSENCE_PATH_MAX];
 
     fetch_why(r->fetch, &why);
-    if (is_anothers_refusal(r, (enum outcome)why.code)) {
+    if (is_anothers_refusal(r, (enum outcome)why.code) ||
+        is_for_want_of_room(r, (enum outcome)why.code)) {
         r->has_rejoined = true;
         reader_cancel(&r->reader);
         fetch_unref(&r->fetch);

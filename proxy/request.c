@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cache/fetch_pass.h"
 #include "proxy/login.h"
 #include "proxy/request_api.h"
 #include "proxy/request_intercept.h"
@@ -128,6 +129,7 @@ static void request_more(struct request *r)
     struct fetch_view view;
 
     CHECK(r->fetch);
+    reader_move(&r->reader, r->send_limit);
     do {
         fetch_look(r->fetch, &view);
         if (view.state == FETCH_FAILED) {

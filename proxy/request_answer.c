@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cache/fetch_pass.h"
 #include "proxy/request_private.h"
 
 static const char *cache_status(enum outcome o)
@@ -251,6 +252,7 @@ static void send_file(struct request *r, struct reply *reply, const struct conte
     if (r->fetch && body.fd >= 0) {
         r->is_reader = true;
         fetch_add_reader(r->fetch);
+        reader_move(&r->reader, range.start);
         STATS_ADD(r->worker->parts.stats, readers, 1);
     }
     send_reply(r, reply, &body);

@@ -54,6 +54,7 @@ struct download {
     struct intake *intake;
     uint64_t size_bytes; /* as a manifest or a head said, or SIZE_UNKNOWN */
     bool is_begun;       /* the intake was told the size */
+    bool is_sized;       /* and has a file of it */
     struct extents have; /* kept, and handed to the intake */
     struct extents left; /* kept instead, of what came from elsewhere: until this does too */
     bool in_pieces;      /* each lane asks for a piece; else lane 0 for all the rest */

@@ -127,6 +127,14 @@ static void on_opened(void *arg, int err, const struct extents *kept, bool is_el
     lane_go(lane_new(d));
 }
 
+static void on_sized(void *arg, bool is_passing)
+{
+    struct download *d = arg;
+
+    d->is_sized = !is_passing;
+    download_look_soon(d);
+}
+
 static void on_drained(void *arg, uint64_t bytes)
 {
     struct download *d = arg;
@@ -140,7 +148,10 @@ static void on_broken(void *arg, int err)
     struct download *d = arg;
     struct failure f;
 
-    failure_set(&f, OUT_STORE_FAILED, false, "writing the partial file: %s", err_text(err));
+    if (err == ERR_NOT_FOUND)
+        failure_set(&f, OUT_CLIENT_LEFT, false, "it is not stored, and nobody reads it");
+    else
+        failure_set(&f, OUT_STORE_FAILED, false, "writing the partial file: %s", err_text(err));
     d->discard = true;
     download_give_up(d, &f);
 }
@@ -159,6 +170,7 @@ static void on_ended(void *arg, int err)
 
 static const struct intake_calls intake_calls = {
     .opened = on_opened,
+    .sized = on_sized,
     .drained = on_drained,
     .broken = on_broken,
     .ended = on_ended,

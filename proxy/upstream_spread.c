@@ -81,7 +81,7 @@ void download_look_soon(struct download *d)
 {
     struct timeval t = {.tv_usec = LOOK_MS * 1000};
 
-    if (download_is_large(d) && !event_pending(d->look, EV_TIMEOUT, NULL))
+    if (d->is_sized && download_is_large(d) && !event_pending(d->look, EV_TIMEOUT, NULL))
         CHECK(event_add(d->look, &t) == 0);
 }
 
