@@ -139,6 +139,8 @@ static int put_manifest(struct commit *c, const struct digest *d, const char *me
     }
     if (err == 0)
         err = put_record(c, d, m, len);
+    if (err == 0)
+        err = import_note_diffs(c->import, c->txn, m);
     manifest_free(&m);
     return err;
 }

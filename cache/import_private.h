@@ -133,14 +133,17 @@ MUST_CHECK int import_make_images(struct import *i);
 MUST_CHECK int import_add_image(struct import *i, const char *name,
                                 const struct import_image *image);
 
-/* --- import_check.c --- */
+/* --- import_diffs.c --- */
 
-/* Whether all that the images name is there; notes what is needed. */
+/* What a layer's media type says of how it begins: ".gzip", ".zstd" or "". */
+const char *import_compression(const struct import_content *c);
+/* Note what the config of a manifest that was recorded says of its layers. */
+MUST_CHECK int import_note_diffs(struct import *i, struct db_txn *txn, const struct manifest *m);
+
+/* Whether all that the images name is there; notes what is needed (import_check.c). */
 MUST_CHECK int import_check(struct import *i);
 
-/* --- import_commit.c --- */
-
-/* Publish what is needed, then record it. */
+/* Publish what is needed, then record it (import_commit.c). */
 MUST_CHECK int import_commit(struct import *i);
 
 #endif

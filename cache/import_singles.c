@@ -27,16 +27,6 @@ struct single_walk {
     int err;
 };
 
-static const char *layer_suffix(const struct import_content *c)
-{
-    static const uint8_t gzip[] = {0x1f, 0x8b};
-    static const uint8_t zstd[] = {0x28, 0xb5, 0x2f, 0xfd};
-
-    if (memcmp(c->head, gzip, sizeof gzip) == 0)
-        return ".gzip";
-    return memcmp(c->head, zstd, sizeof zstd) == 0 ? ".zstd" : "";
-}
-
 static bool find_file(struct single_walk *w, const char *name, size_t *number)
 {
     char quote[IMPORT_QUOTE_MAX];
@@ -70,7 +60,7 @@ static void take_layer(void *arg, const char *name)
         return;
     if (w->layers++ > 0)
         fputc(',', w->file);
-    put_descriptor(w, LAYER_TYPE, layer_suffix(&w->import->contents[number]), number);
+    put_descriptor(w, LAYER_TYPE, import_compression(&w->import->contents[number]), number);
 }
 
 static char *manifest_text(struct single_walk *w, const struct json_t *object, size_t *len)

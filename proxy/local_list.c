@@ -12,6 +12,7 @@
 #include "cache/local.h"
 #include "cache/referrer.h"
 #include "cache/repository.h"
+#include "proxy/pull_private.h"
 
 /* Entries in one answer, whatever a client asks for; the Link leads on. */
 #define PAGE_MAX 10000u

@@ -5,6 +5,7 @@
 #define PROXY_PULL_PRIVATE_H
 
 #include "cache/db.h"
+#include "cache/referrer.h"
 #include "proxy/ask.h"
 #include "proxy/request_private.h"
 
@@ -60,6 +61,8 @@ void pull_blob_known(struct request *r, uint64_t size_bytes);
 
 void pull_begin_list(struct request *r);
 void pull_list_answered(struct request *r, const struct ask_result *result);
+/* Add what r->held lists, if it is an index, and give it back. */
+MUST_CHECK int pull_add_fallback(struct request *r, struct db_txn *txn, struct referrers *list);
 /* The upstream could not be asked: send what was kept, and which referrers are held. False
  * when there is nothing. */
 bool pull_send_kept_list(struct request *r, const char *reference);

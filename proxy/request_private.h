@@ -19,7 +19,6 @@
 
 #include "cache/blob.h"
 #include "cache/db.h"
-#include "cache/referrer.h"
 #include "cache/tag.h"
 #include "proxy/behalf.h"
 #include "proxy/permit.h"
@@ -141,8 +140,6 @@ bool pull_send_public(struct request *r);
  * record says: then the record goes. */
 bool pull_take_visible(struct request *r, const struct digest *d, const struct blob_record *record,
                        bool in_memory);
-/* Add what r->held lists, if it is an index, and give it back. */
-MUST_CHECK int pull_add_fallback(struct request *r, struct db_txn *txn, struct referrers *list);
 /* Begin a read of the index; an index that cannot be read is answered: NULL. */
 struct db_txn *pull_begin_read(struct request *r);
 /* The ask takes long and something stale is at hand: serve that. */

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from lib import image
+from lib.bundle import import_, tar_bytes
 from lib.cachalot import Cachalot
 from lib.hub import Hub
 from lib.image import ACCEPT, DOCKER, Blob, Manifest
@@ -110,3 +111,32 @@ def test_identity_is_kept(daemon):
     assert p.put_manifest("1", item.data, item.media_type).status == 201
     assert duplicates(daemon)["contents"] == []
     assert daemon.metric("duplicate_blobs_total") == 0
+
+
+def test_imported(daemon, tmp_path):
+    """An archive brings an image whose layers are held already, compressed otherwise, and one
+    whose layers are plain tars: the configs tell."""
+    item = daemon.hub.hold(image.image("carried", (SIZE, 1000)), "library/base", "1")
+    pull(daemon, item, "library/base", "1")
+    again = compressed_again(item, image.OCI)
+    plain = [gzip.decompress(b.data) for b in item.layers]
+    index = {"schemaVersion": 2, "manifests": [{
+        **again.descriptor(), "annotations": {"io.containerd.image.name": "quay.io/team/a:1"}}]}
+    oci = [("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
+           ("index.json", json.dumps(index).encode()),
+           *((f"blobs/sha256/{x.digest[7:]}", x.data) for x in (again, *again.blobs))]
+    docker = [("config.json", item.blobs[0].data),
+              *((f"{n}/layer.tar", data) for n, data in enumerate(plain)),
+              ("manifest.json", json.dumps([{
+                  "Config": "config.json", "RepoTags": ["quay.io/team/b:1"],
+                  "Layers": [f"{n}/layer.tar" for n in range(len(plain))]}]).encode())]
+    for name, entries in (("oci", oci), ("docker", docker)):
+        (tmp_path / name).write_bytes(tar_bytes(entries))
+        import_(daemon, tmp_path / name)
+    found = duplicates(daemon)
+    assert {x["diff_id"] for x in found["contents"]} == {image.digest_of(x) for x in plain}
+    sizes = {x.digest: len(x.data) for x in (*item.layers, *again.layers)}
+    sizes.update({image.digest_of(x): len(x) for x in plain})
+    assert {b["digest"] for x in found["contents"] for b in x["blobs"]} == set(sizes)
+    kept = [x["blobs"][0]["digest"] for x in found["contents"]]
+    assert found["wasted_bytes"] == sum(sizes.values()) - sum(sizes[x] for x in kept)
