@@ -4,16 +4,18 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lib import image, rawhttp
-from lib.cachalot import Cachalot
+from lib import image, rawhttp, unit
+from lib.cachalot import DAEMON, Cachalot
 from lib.clients import short_directory
 from lib.image import ACCEPT
-from lib.paths import HUB, manifest
+from lib.paths import HUB, blob, manifest
 from lib.process import free_port
+from lib.pusher import Pusher
 from lib.wait import until
 
 TAG = manifest("library/app", "1")
@@ -232,3 +234,40 @@ def test_sandbox(item, cachalot, hub, place, sandbox):
     said = [line.get("message", "") for line in ours.log_lines()]
     assert any("after a restart only" in line for line in said) == shut
     assert ours.get(TAG, fields=ACCEPT).status in (200, 502)
+
+
+def test_filter_of_the_unit(item, hub, place, daemon):
+    """A day under the system calls, families of sockets and memory that the unit allows, any
+    other of which would kill: the authority is made; content is pulled from a host by its name,
+    served, pushed, deleted; a credential helper is asked; the settings are read again."""
+    if not unit.is_there():
+        pytest.skip("no systemd-analyze")
+    if b"san_init" in DAEMON.read_bytes():
+        pytest.skip("sanitizers call more")
+    ours = daemon(SOMEBODY)
+    helper = place / "helper"
+    helper.write_text("#!/bin/sh\nread server\necho '{\"Username\":\"me\",\"Secret\":\"xyzzy\"}'\n")
+    helper.chmod(0o755)
+    ours.sections[f"upstream {HUB}"].update({"url": hub.url.replace("127.0.0.1", "localhost"),
+                                             "credential-helper": helper})
+    ours.sections["access all"] = {"addresses": "any", "allow": "pull push delete"}
+    ours.sections["listener proxy"] = {"role": "intercept", "address": f"127.0.0.1:{free_port()}"}
+    ours.sections["listener tls"] = {"address": f"127.0.0.1:{free_port()}", "tls": "yes",
+                                     "names": "localhost"}
+    ours.write_config()
+    ours.start(wrap=[sys.executable, unit.__file__, SOMEBODY])
+    assert {s["Seccomp"] for s in statuses(ours)} == {"2"}
+    for _ in range(2):
+        assert ours.get(TAG, fields=ACCEPT).body == item.data
+        for each in item.all_blobs():
+            path = blob("library/app", each.digest)
+            assert ours.get(path).body == each.data
+            assert ours.get(path, fields=[("Range", "bytes=1-2")]).status == 206
+    pusher = Pusher(ours.address, "team/app")
+    pusher.push(item, "1")
+    assert pusher.remove("manifests/1").status == 202
+    assert ours.command("status").returncode == 0
+    ours.hup()
+    assert ours.metric("reloads_total") == 1
+    assert ours.healthy()
+    assert ours.stop() == 0
