@@ -24,6 +24,7 @@ static const struct status_row status_rows[] = {
     STATUS(202, "202 Accepted"),
     STATUS(204, "204 No Content"),
     STATUS(206, "206 Partial Content"),
+    STATUS(303, "303 See Other"),
     STATUS(304, "304 Not Modified"),
     STATUS(400, "400 Bad Request"),
     STATUS(401, "401 Unauthorized"),

@@ -71,6 +71,9 @@ class Browser(Process):
         return self.ask("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def click(self, selector):
+        # Its own scrolling leaves what it looks for below the bar at the top.
+        self.run("document.querySelector(arguments[0]).scrollIntoView("
+                 "{block: 'center', behavior: 'instant'})", selector)
         self.ask("POST", f"/element/{self.find(selector)}/click", {})
 
     def type(self, selector, text):
