@@ -105,6 +105,9 @@ void evict_plan_clear(struct evict_plan *p);
 MUST_CHECK int evict_plan_look(struct evict_plan *p, struct db_txn *txn,
                                const struct evict_rules *rules, const struct evict_guard *g,
                                unsigned count);
+/* At the end: when the first of what waits for its manifest has waited long enough; 0: nothing
+ * waits. */
+int64_t evict_plan_due(const struct evict_plan *p);
 /* At the end: the next to go. False when there is none. */
 bool evict_plan_next(struct evict_plan *p, struct evict_unit *u);
 

@@ -11,6 +11,7 @@ struct evict_plan {
     size_t count;
     size_t taken;
     bool is_sorted;
+    int64_t due_at_s;
     struct digest after; /* where the next look begins; alg 0: at the beginning */
     struct evict_unit units[EVICT_PLAN_MAX];
 };
@@ -32,6 +33,7 @@ void evict_plan_clear(struct evict_plan *p)
     p->taken = 0;
     p->is_sorted = false;
     p->after.alg = 0;
+    p->due_at_s = 0;
 }
 
 /* Garbage goes first; of what was used at the same time, indexes, then their platforms. */
@@ -101,6 +103,12 @@ static bool is_too_late(const struct evict_plan *p, int64_t used_at_s)
            (evict_why_is_garbage(p->units[0].why) || used_at_s >= p->units[0].used_at_s);
 }
 
+static void wait_for(struct evict_plan *p, int64_t due_at_s)
+{
+    if (p->due_at_s == 0 || due_at_s < p->due_at_s)
+        p->due_at_s = due_at_s;
+}
+
 struct look {
     struct evict_plan *plan;
     struct db_txn *txn;
@@ -116,7 +124,7 @@ static int look_at(void *arg, const struct digest *d, const struct blob_record *
     struct evict_unit u;
 
     p->after = *d;
-    /* What may be garbage is always looked at. */
+    /* What may be garbage, or wait, is always looked at. */
     if (r->origin == BLOB_PUSHED || !is_too_late(p, r->used_at_s)) {
         int err = evict_judge_record(l->txn, l->rules, l->guard, d, r, &u);
 
@@ -124,6 +132,8 @@ static int look_at(void *arg, const struct digest *d, const struct blob_record *
             return err;
         if (evict_rules_take(l->rules, u.why))
             add(p, &u);
+        if (u.why == EVICT_WAITS)
+            wait_for(p, u.used_at_s + l->rules->grace_s);
     }
     return --l->left > 0 ? 0 : 1;
 }
@@ -141,6 +151,11 @@ int evict_plan_look(struct evict_plan *p, struct db_txn *txn, const struct evict
         p->is_sorted = true;
     }
     return result;
+}
+
+int64_t evict_plan_due(const struct evict_plan *p)
+{
+    return p->due_at_s;
 }
 
 bool evict_plan_next(struct evict_plan *p, struct evict_unit *u)

@@ -22,7 +22,7 @@
 /* Blobs looked at in one read transaction. */
 #define LOOK_BLOBS 4096
 #define TICK_MS 1000
-#define COLLECT_MS (60 * 1000)
+#define COLLECT_MS (10 * 60 * 1000)
 /* Nothing more can go: those who want room are told so at once for so long. */
 #define BARREN_MS 5000
 
@@ -44,19 +44,28 @@ void evictor_want(void *arg, struct want *w)
     queue_post(e->queue, &w->msg);
 }
 
+struct collect_msg {
+    struct msg msg;
+    bool at_once;
+};
+
 static void collect_taken(struct msg *m, void *owner)
 {
-    ((struct evictor *)owner)->collect_due_ms = 0;
+    struct evictor *e = owner;
+
+    e->collect_due_ms = 0;
+    e->collects_at_once |= ((struct collect_msg *)m)->at_once;
     free(m);
 }
 
-void evictor_collect(void *arg)
+void evictor_collect(void *arg, bool at_once)
 {
     struct evictor *e = arg;
-    struct msg *m = mem_new(sizeof *m);
+    struct collect_msg *m = mem_new(sizeof *m);
 
-    m->run = collect_taken;
-    queue_post(e->queue, m);
+    m->msg.run = collect_taken;
+    m->at_once = at_once;
+    queue_post(e->queue, &m->msg);
 }
 
 static void answer(struct evictor *e, struct want *w, int err)
@@ -226,10 +235,19 @@ static void round_for_room(struct evictor *e)
 static void round_for_garbage(struct evictor *e)
 {
     bool any = true;
+    int64_t wait_ms = COLLECT_MS;
 
+    e->collect_due_ms = INT64_MAX;
     while (any && !e->stopping && run_plan(e, true, &any) == 0)
         continue;
-    e->collect_due_ms = clock_now_ms() + COLLECT_MS;
+    e->collects_at_once = false;
+    if (!any && evict_plan_due(e->plan) > 0) {
+        int64_t due_ms = (evict_plan_due(e->plan) + 1 - time(NULL)) * 1000;
+        wait_ms = due_ms < wait_ms ? due_ms : wait_ms;
+    }
+    /* Unless it was told to do so meanwhile. */
+    if (e->collect_due_ms == INT64_MAX)
+        e->collect_due_ms = clock_now_ms() + (wait_ms > TICK_MS ? wait_ms : TICK_MS);
 }
 
 /* --- the thread --- */

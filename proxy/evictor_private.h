@@ -55,6 +55,7 @@ struct evictor {
     STAILQ_HEAD(, want) wants;
     bool goes_low;
     int64_t collect_due_ms, barren_until_ms;
+    bool collects_at_once; /* the next round for garbage gives no grace */
     struct evict_plan *plan;
     struct batch batch;
     uint64_t evicted_units;
@@ -63,7 +64,7 @@ struct evictor {
 void *evictor_run(void *arg);
 /* For storage_set_evictor. */
 void evictor_want(void *arg, struct want *w);
-void evictor_collect(void *arg);
+void evictor_collect(void *arg, bool at_once);
 
 struct evict_rules evictor_rules(struct evictor *e, bool garbage_only);
 /* Contents that are being fetched; owned by the caller. */

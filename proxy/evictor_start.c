@@ -20,7 +20,7 @@ struct evict_rules evictor_rules(struct evictor *e, bool garbage_only)
     pthread_mutex_lock(&e->lock);
     struct evict_rules rules = {
         .now_s = time(NULL),
-        .grace_s = e->grace_s,
+        .grace_s = e->collects_at_once && garbage_only ? 0 : e->grace_s,
         .takes_local = e->takes_local,
         .takes_garbage_only = garbage_only,
         .is_busy = is_touched,

@@ -34,6 +34,8 @@ static void on_deleted(struct request *r, struct local_job *j, int err)
     } else {
         if (j->is_manifest)
             storage_tags_changed(r->worker->parts.storage);
+        if (!j->tag[0])
+            storage_collect(r->worker->parts.storage, false);
         request_done(r, OUT_DELETED, 202, NULL);
     }
 }

@@ -261,7 +261,8 @@ void request_own(struct request *r, const struct http_head *h)
         local_begin(r, h);
         return;
     }
-    if (r->target.endpoint == ENDPOINT_ORDERS || r->target.endpoint == ENDPOINT_PREFETCH) {
+    if (r->target.endpoint == ENDPOINT_ORDERS || r->target.endpoint == ENDPOINT_PREFETCH ||
+        r->target.endpoint == ENDPOINT_COLLECT) {
         request_api(r, h);
         return;
     }
@@ -300,6 +301,7 @@ void request_own(struct request *r, const struct http_head *h)
         break;
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
+    case ENDPOINT_COLLECT:
         CHECK(!"answered before");
         break;
     case ENDPOINT_TOKEN:

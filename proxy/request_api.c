@@ -16,7 +16,7 @@
 #define VALUE_MAX (REFERENCE_TEXT_MAX + 1)
 
 struct parameters {
-    bool has_reference, has_id;
+    bool has_reference, has_id, is_now;
     struct reference reference;
     uint64_t id;
     struct platform platforms[ORDER_PLATFORMS_MAX];
@@ -80,6 +80,8 @@ static void take_parameters(struct parameters *p, struct span target)
             take_platform(p, text);
         else if (span_equal(key, "id"))
             take_id(p, text);
+        else if (span_equal(key, "now"))
+            p->is_now = true;
     }
 }
 
@@ -135,6 +137,15 @@ static void send_prefetches(struct request *r)
     send_text(r, text, len);
 }
 
+/* It is done beside; the index says when. */
+static void collect(struct request *r, const struct parameters *p)
+{
+    static const char answer[] = "{}\n";
+
+    storage_collect(r->worker->parts.storage, p->is_now);
+    request_text(r, "application/json", answer, sizeof answer - 1);
+}
+
 void request_api(struct request *r, const struct http_head *h)
 {
     bool is_order = r->target.endpoint == ENDPOINT_ORDERS;
@@ -149,10 +160,14 @@ void request_api(struct request *r, const struct http_head *h)
         request_error(r, OUT_BAD_REQUEST, p.why, 0);
     else if (is_order && r->method == HTTP_POST)
         take_order(r, &p);
+    else if (r->target.endpoint == ENDPOINT_COLLECT && r->method == HTTP_POST)
+        collect(r, &p);
     else if (r->method != HTTP_GET && r->method != HTTP_HEAD)
         request_error(r, OUT_METHOD, NULL, 0);
     else if (is_order)
         send_order(r, &p);
+    else if (r->target.endpoint == ENDPOINT_COLLECT)
+        request_error(r, OUT_METHOD, NULL, 0);
     else
         send_prefetches(r);
 }

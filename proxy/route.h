@@ -35,6 +35,7 @@ enum endpoint {
     ENDPOINT_REPORT,    /* /-/api/<tag>, but for the two below */
     ENDPOINT_ORDERS,    /* /-/api/fetch */
     ENDPOINT_PREFETCH,  /* /-/api/prefetch */
+    ENDPOINT_COLLECT,   /* /-/api/collect */
     ENDPOINT_TOKEN,     /* /-/token */
 };
 

@@ -331,10 +331,10 @@ void storage_want(struct storage *st, struct want *w)
     queue_post(w->answers, &w->msg);
 }
 
-void storage_collect(struct storage *st)
+void storage_collect(struct storage *st, bool at_once)
 {
     if (st->evictor.collect)
-        st->evictor.collect(st->evictor.arg);
+        st->evictor.collect(st->evictor.arg, at_once);
 }
 
 /* --- the ledger --- */

@@ -80,15 +80,16 @@ bool storage_is_publishing(const struct storage *st, const struct digest *d);
 /* Who makes room: called in any thread. */
 struct storage_evictor {
     void (*want)(void *arg, struct want *w);
-    void (*collect)(void *arg);
+    void (*collect)(void *arg, bool at_once);
     void *arg;
 };
 /* NULL: nobody does, and who wants room is refused. While nobody asks. */
 void storage_set_evictor(struct storage *st, const struct storage_evictor *e);
 /* Any thread. */
 void storage_want(struct storage *st, struct want *w);
-/* Any thread: something was deleted, so there may be garbage. */
-void storage_collect(struct storage *st);
+/* Any thread: something was deleted, so there may be garbage. `at_once`: what was pushed and
+ * waits for its manifest has waited long enough. */
+void storage_collect(struct storage *st, bool at_once);
 
 /* A tag was committed: index.json is due. Any thread. */
 void storage_tags_changed(struct storage *st);

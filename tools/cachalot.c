@@ -92,6 +92,12 @@ static const struct command_option check_options[] = {
     {0, NULL, NULL, NULL, false},
 };
 
+static const struct command_option gc_options[] = {
+    {0, "dry-run", NULL, "only say what would go, and why", false},
+    {0, "now", NULL, "what was pushed and waits for its manifest has waited\nlong enough", false},
+    {0, NULL, NULL, NULL, false},
+};
+
 static const struct command commands[] = {
     {"status", "",
      "Show what is held, what crossed the line and what was saved.\n"
@@ -132,9 +138,15 @@ static const struct command commands[] = {
     {"unpin", "REF...", "Take pins away.", 1, REFERENCES_MAX, cmd_unpin, NULL},
     {"rm", "REF|DIGEST...",
      "Take names of images away: a tag, or all names of a manifest.\n"
-     "What is pinned stays. The bytes stay until they are collected, and what an\n"
-     "upstream has comes back with the next pull.",
+     "What is pinned stays. The bytes that nothing else needs go, too; without a running\n"
+     "cachalotd gc removes them. What an upstream has comes back with the next pull.",
      1, REFERENCES_MAX, cmd_rm, NULL},
+    {"gc", "",
+     "Remove what nothing leads to, and say what it was.\n"
+     "The running cachalotd does so by itself, soon after something was deleted; this does\n"
+     "not wait for it. What was pushed lately stays, as a manifest may come that names it.\n"
+     "Exits with 3 when some of it stayed.",
+     0, 0, cmd_gc, gc_options},
     {"duplicates", "",
      "List layers that are kept more than once, compressed differently.\n"
      "Shows each content with the digests that it is kept under, how much room that\n"
@@ -339,6 +351,11 @@ static enum exit_code find_places(struct arguments *a, struct settings *s)
         o->socket_path = s->socket_path;
     o->ca_path = s->ca_path;
     o->import_key_path = s->import_key_path;
+    o->size = s->size;
+    o->min_free = s->min_free;
+    o->evict_to = s->evict_to;
+    o->evict_local = s->evict_local;
+    o->push_grace = s->push_grace;
     return EXIT_DONE;
 }
 

@@ -11,8 +11,10 @@
 #include "cache/local.h"
 #include "cache/manifest.h"
 #include "cache/pin.h"
+#include "cache/release.h"
 #include "cache/tag.h"
 #include "tools/command.h"
+#include "tools/daemon.h"
 #include "tools/items.h"
 #include "tools/target.h"
 
@@ -43,7 +45,11 @@ static int remove_tag(struct items *items, const struct reference *r)
     if (is_pinned(items->txn, r))
         return refuse_pinned(items, r);
     reference_text(r, full);
+    struct tag_record t;
+    bool is_known = tag_get(items->txn, &r->name, r->tag, &t) == 0;
     int err = tag_forget(items->txn, &r->name, r->tag);
+    if (err == 0 && is_known)
+        err = release_manifest(items->txn, &t.digest);
     if (err == 0)
         items_say(items, "removed", full, is_local ? LOCAL_NOTE : UPSTREAM_NOTE);
     return err;
@@ -128,7 +134,7 @@ static int remove_names(struct items *items, const struct names *n)
         if (err == ERR_NOT_FOUND)
             err = 0;
     }
-    return err;
+    return err == 0 ? release_manifest(items->txn, &n->digest) : err;
 }
 
 static int remove_manifest(struct items *items, const struct digest *d, const struct name *within)
@@ -182,6 +188,15 @@ static int remove_one(struct items *items, const char *text)
     return 0;
 }
 
+/* Without the daemon, "cachalot gc" does it. */
+static void free_bytes(struct items *items)
+{
+    char why[300];
+    char *body = NULL;
+    (void)!daemon_post(items->options, "/-/api/collect", &body, why, sizeof why);
+    free(body);
+}
+
 /* index.json lists the tags: it would bring back what was removed when the index is built
  * anew from it. */
 static enum exit_code write_layout(struct items *items)
@@ -196,11 +211,7 @@ static enum exit_code write_layout(struct items *items)
         db_read_end(reader);
     }
     db_reader_free(&reader);
-    char *lines = mem_format("%sThe bytes stay on the disk: this version does not collect what "
-                             "nothing leads to.\n",
-                             items->lines);
-    free(items->lines);
-    items->lines = lines;
+    free_bytes(items);
     return err == 0 ? EXIT_DONE
                     : complain(EXIT_FAILED,
                                "index.json in %s was not rewritten: %s; cachalotd does so when the "

@@ -12,6 +12,15 @@
 #include "tools/terminal.h"
 #include "tools/totals.h"
 
+static void print_room(const struct live *live)
+{
+    char taken[TEXT_MAX], limit[TEXT_MAX], spare[TEXT_MAX], min[TEXT_MAX];
+    printf("room    %s taken of %s; %s free on the disk, of which %s stay so\n",
+           size_text(taken, live->cache_bytes),
+           live->limit_bytes > 0 ? size_text(limit, live->limit_bytes) : "no limit",
+           size_text(spare, live->free_bytes), size_text(min, live->min_free_bytes));
+}
+
 static void print_table(const struct options *o, const struct held *held, const struct sums *sums,
                         const struct live *live)
 {
@@ -21,6 +30,8 @@ static void print_table(const struct options *o, const struct held *held, const 
            held->blobs, size_text(bytes, held->bytes), held->manifests, held->tags);
     if (held->partials > 0)
         printf("        %" PRIu64 " downloads begun and not complete\n", held->partials);
+    if (live->err == 0)
+        print_room(live);
     if (live->err == 0)
         printf("daemon  running, %" PRIu64 " connections, %" PRIu64
                " downloads under way for %" PRIu64 " requests\n",

@@ -6,12 +6,14 @@
 #include <time.h>
 
 #include "cache/err.h"
+#include "cache/evict.h"
 #include "cache/link.h"
 #include "cache/partial.h"
 #include "cache/pin.h"
 #include "cache/tag.h"
 #include "tools/command.h"
 #include "tools/content.h"
+#include "tools/limits.h"
 #include "tools/lineage.h"
 #include "tools/output.h"
 #include "tools/target.h"
@@ -31,6 +33,9 @@ struct answer {
     bool has_partial;
     struct partial_record partial;
     int64_t now_s;
+    struct evict_rules rules;
+    struct evict_unit unit; /* what eviction has to say of it, if it is held */
+    uint64_t before_bytes;  /* of what was used longer ago */
 };
 
 /* --- what is known --- */
@@ -71,6 +76,28 @@ static int read_rest(struct answer *a, const struct digest *d)
     return err == 0 ? link_walk_holders(a->txn, d, add_holder, a) : err;
 }
 
+static int add_before(void *arg, const struct digest *d, const struct blob_record *r)
+{
+    struct answer *a = arg;
+    (void)d;
+    if (r->used_at_s < a->unit.used_at_s)
+        a->before_bytes += r->size_bytes;
+    return 0;
+}
+
+static int read_eviction(struct answer *a, const struct digest *d)
+{
+    struct evict_guard *g;
+    int err = evict_guard_new(&g, a->txn, NULL, 0);
+    if (err != 0)
+        return err;
+    err = evict_judge(a->txn, &a->rules, g, d, &a->unit);
+    evict_guard_free(&g);
+    if (err == 0 && a->unit.why == EVICT_LEAST_USED)
+        err = blob_walk(a->txn, NULL, add_before, a);
+    return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 static int read_answer(struct answer *a, const struct digest *d)
 {
     uint64_t size_bytes = 0;
@@ -79,6 +106,8 @@ static int read_answer(struct answer *a, const struct digest *d)
     if (err != 0)
         return err;
     err = lineage_read(&a->lineage, a->txn, d);
+    if (err == 0)
+        err = read_eviction(a, d);
     return err == 0 ? read_rest(a, d) : err;
 }
 
@@ -142,7 +171,10 @@ static void print_json(const struct answer *a)
     json_object_set(json, "local_repositories", a->holders);
     json_object_set(json, "pins", a->pins);
     json_object_set_new(json, "partial", partial);
-    json_object_set_new(json, "eviction", json_string("none"));
+    json_object_set_new(json, "eviction",
+                        a->content.is_held ? json_string(evict_why_word(a->unit.why))
+                                           : json_null());
+    json_object_set_new(json, "evicted_before_bytes", json_integer((json_int_t)a->before_bytes));
     json_print(json);
 }
 
@@ -204,6 +236,17 @@ static void add_partial(struct table *t, const struct answer *a)
                             size_text(size, a->partial.size_bytes)));
 }
 
+static char *evicted_text(const struct answer *a)
+{
+    char size[TEXT_MAX];
+    const char *text = evict_why_text(a->unit.why);
+    if (a->unit.why == EVICT_LEAST_USED)
+        return mem_format("%s; %s were used longer ago", text, size_text(size, a->before_bytes));
+    if (evict_why_is_garbage(a->unit.why))
+        return mem_format("goes soon: %s; \"cachalot gc\" does it now", text);
+    return mem_format("%s", text);
+}
+
 static void add_lines(struct table *t, const struct answer *a)
 {
     char digest[DIGEST_TEXT_MAX];
@@ -229,10 +272,7 @@ static void add_lines(struct table *t, const struct answer *a)
     else
         add_line(t, "pinned", mem_format("no"));
     if (c->is_held)
-        add_line(
-            t, "evicted",
-            mem_format("never: this version removes nothing to make room. Who used it is in the "
-                       "access log of cachalotd"));
+        add_line(t, "evicted", evicted_text(a));
 }
 
 static void print_digest(FILE *out, const struct digest *d)
@@ -317,7 +357,8 @@ enum exit_code cmd_why(const struct options *o, int argc, char **argv)
         struct answer a = {.txn = cache.txn,
                            .pins = json_array(),
                            .holders = json_array(),
-                           .now_s = (int64_t)time(NULL)};
+                           .now_s = (int64_t)time(NULL),
+                           .rules = limits_rules(o)};
         int err = read_answer(&a, &target.digest);
         if (err != 0)
             code = cache_complain(o, err);

@@ -42,6 +42,8 @@ struct options {
     const char *socket_path;     /* NULL: cachalot.sock in the cache directory */
     const char *ca_path;         /* NULL: ca in the cache directory */
     const char *import_key_path; /* NULL: imports need no signature */
+    const char *size, *min_free; /* of [cache], as texts; NULL: not set (limits.h) */
+    const char *evict_to, *evict_local, *push_grace;
     enum format format;
     bool quiet;
     struct given_option *given; /* the command's own, in their order; ask option_text */
@@ -75,6 +77,7 @@ enum exit_code cmd_check(const struct options *o, int argc, char **argv);
 enum exit_code cmd_duplicates(const struct options *o, int argc, char **argv);
 enum exit_code cmd_fetch(const struct options *o, int argc, char **argv);
 enum exit_code cmd_export(const struct options *o, int argc, char **argv);
+enum exit_code cmd_gc(const struct options *o, int argc, char **argv);
 enum exit_code cmd_have(const struct options *o, int argc, char **argv);
 enum exit_code cmd_import(const struct options *o, int argc, char **argv);
 enum exit_code cmd_ls(const struct options *o, int argc, char **argv);

@@ -19,6 +19,10 @@ static void take_sample(struct live *live, const char *line)
         {"cachalot_connections", &live->connections},
         {"cachalot_fetches", &live->fetches},
         {"cachalot_readers", &live->readers},
+        {"cachalot_cache_bytes", &live->cache_bytes},
+        {"cachalot_cache_limit_bytes", &live->limit_bytes},
+        {"cachalot_cache_min_free_bytes", &live->min_free_bytes},
+        {"cachalot_cache_free_bytes", &live->free_bytes},
         {"cachalot_registry_line_bytes_total", &live->run.line_bytes},
         {"cachalot_registry_lan_bytes_total", &live->run.lan_bytes},
         {"cachalot_registry_line_requests_total", &live->run.line_requests},
@@ -62,12 +66,14 @@ json_t *live_json(const struct live *live)
 {
     if (live->err != 0)
         return json_pack("{sb ss}", "running", 0, "why", live->why);
-    return json_pack("{sb sI sI sI sI so so so sO}", "running", 1, "connections",
-                     (json_int_t)live->connections, "fetches", (json_int_t)live->fetches, "readers",
-                     (json_int_t)live->readers, "stale_answers", (json_int_t)live->stale,
-                     "since_start", record_json(&live->run), "upstreams",
-                     upstreams_json(&live->upstreams), "downloads",
-                     downloads_json(&live->downloads), "prefetches", live->prefetches);
+    return json_pack(
+        "{sb s{sI sI sI sI} sI sI sI sI so so so sO}", "running", 1, "room", "cache_bytes",
+        (json_int_t)live->cache_bytes, "limit_bytes", (json_int_t)live->limit_bytes, "free_bytes",
+        (json_int_t)live->free_bytes, "min_free_bytes", (json_int_t)live->min_free_bytes,
+        "connections", (json_int_t)live->connections, "fetches", (json_int_t)live->fetches,
+        "readers", (json_int_t)live->readers, "stale_answers", (json_int_t)live->stale,
+        "since_start", record_json(&live->run), "upstreams", upstreams_json(&live->upstreams),
+        "downloads", downloads_json(&live->downloads), "prefetches", live->prefetches);
 }
 
 uint64_t saved_bytes(const struct ledger_record *r)

@@ -19,6 +19,8 @@ struct live {
     uint64_t connections;
     uint64_t fetches;
     uint64_t readers;
+    uint64_t cache_bytes, limit_bytes; /* that the cache takes, and may; 0: no limit */
+    uint64_t min_free_bytes, free_bytes;
     uint64_t stale;           /* answers since it was started */
     struct ledger_record run; /* the sums since then */
     struct upstreams upstreams;

@@ -35,14 +35,24 @@ static void set(char **field, const char *value)
 /* The field that an option of a section sets, or NULL. */
 static char **find_field(struct settings *s, const char *section, const char *name)
 {
-    if (strcmp(section, "[cache]") == 0 && strcmp(name, "path") == 0)
-        return &s->cache_path;
-    if (strcmp(section, "[cache]") == 0 && strcmp(name, "require-signature") == 0)
-        return &s->import_key_path;
-    if (strcmp(section, "[admin]") == 0 && strcmp(name, "socket") == 0)
-        return &s->socket_path;
-    if (strcmp(section, "[intercept]") == 0 && strcmp(name, "ca") == 0)
-        return &s->ca_path;
+    const struct {
+        const char *section, *name;
+        char **field;
+    } rows[] = {
+        {"[cache]", "path", &s->cache_path},
+        {"[cache]", "require-signature", &s->import_key_path},
+        {"[cache]", "size", &s->size},
+        {"[cache]", "min-free", &s->min_free},
+        {"[cache]", "evict-to", &s->evict_to},
+        {"[cache]", "evict-local", &s->evict_local},
+        {"[cache]", "push-grace", &s->push_grace},
+        {"[admin]", "socket", &s->socket_path},
+        {"[intercept]", "ca", &s->ca_path},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(section, rows[i].section) == 0 && strcmp(name, rows[i].name) == 0)
+            return rows[i].field;
+    }
     return NULL;
 }
 
@@ -109,5 +119,10 @@ void settings_free(struct settings *s)
     free(s->socket_path);
     free(s->ca_path);
     free(s->import_key_path);
+    free(s->size);
+    free(s->min_free);
+    free(s->evict_to);
+    free(s->evict_local);
+    free(s->push_grace);
     *s = (struct settings){0};
 }

@@ -10,6 +10,8 @@ struct settings {
     char *socket_path;     /* [admin] socket; NULL when it is not set, or "none" */
     char *ca_path;         /* [intercept] ca; NULL when it is not set */
     char *import_key_path; /* [cache] require-signature; NULL when it is not set */
+    char *size, *min_free; /* of [cache], too, as are the next */
+    char *evict_to, *evict_local, *push_grace;
 };
 
 /* Read these from the file and from those in conf.d beside it, as cachalot.ini(5)

@@ -2,6 +2,7 @@
 """The cache stays within its size: what was used least goes, by image, and what is kept is
 whole."""
 
+import json
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from lib import image
 from lib.crowd import Crowd
 from lib.image import ACCEPT
 from lib.paths import HUB, blob, manifest
+from lib.pusher import EVERYBODY, Pusher
 from lib.wait import until
 
 MIB = 1 << 20
@@ -189,3 +191,96 @@ def test_passed_on_over_a_broken_line(hub, bounded, too_big):
     hub.fault("/blobs/", truncate_after=10 * MIB, times=1)
     assert daemon.get(too_big).body == BIG
     daemon.wait_idle()
+
+
+# --- what nothing leads to ---
+
+def gc(daemon, *arguments):
+    done = daemon.command("gc", "--format", "json", *arguments)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
+
+
+def test_gc(hub, cachalot):
+    """A pushed image is deleted through the API: what it shares with another stays, the rest
+    waits as what was pushed lately does, and goes when it is told to; --dry-run says so and
+    removes nothing."""
+    daemon = cachalot({HUB: hub.url}, EVERYBODY)
+    items = [image.image("gc-shared", (MIB, 100_000 + n)) for n in range(2)]
+    for n, item in enumerate(items):
+        image.push(daemon.address, item, f"team/app{n}", "1")
+    gone, stays = items
+    assert gone.blobs[1].digest == stays.blobs[1].digest
+    alone = {gone.digest} | {b.digest for b in gone.blobs} - {b.digest for b in stays.blobs}
+    assert daemon.get(f"/v2/team/app0/manifests/{gone.digest}", "DELETE").status == 202
+    until("the manifest is gone", lambda: not daemon.holds(gone.digest))
+    said = gc(daemon, "--dry-run")
+    assert {x["digest"] for x in said["contents"]} == alone - {gone.digest}
+    assert all(x["why"] == "waits" and not x["goes"] for x in said["contents"]), said
+    assert gc(daemon)["bytes"] == 0
+    said = gc(daemon, "--dry-run", "--now")
+    assert all(x["why"] == "abandoned" and x["goes"] for x in said["contents"]), said
+    assert daemon.stored() & alone == alone - {gone.digest}
+    assert gc(daemon, "--now")["bytes"] == said["bytes"] > 0
+    until("the rest is gone", lambda: not daemon.stored() & alone)
+    assert daemon.stored() == {stays.digest} | {b.digest for b in stays.blobs}
+    got = daemon.get("/v2/team/app1/manifests/1", fields=ACCEPT)
+    assert got.status == 200 and got.body == stays.data
+    for each in stays.blobs:
+        assert daemon.get(f"/v2/team/app1/blobs/{each.digest}").body == each.data
+
+
+def test_gc_without_the_daemon(hub, cachalot):
+    """The same when it does not run; and what rm lets go of."""
+    daemon = cachalot({HUB: hub.url}, EVERYBODY)
+    item = hub.hold(image.image("gc-pulled", (100_000,)), "library/app", "1")
+    pull(daemon, item, "1")
+    daemon.wait_idle()
+    assert daemon.command("why", item.digest).stdout.count("goes when room is wanted") == 1
+    daemon.stop()
+    assert daemon.command("rm", f"{HUB}/library/app:1").returncode == 0
+    assert "goes soon" in daemon.command("why", item.digest).stdout
+    said = gc(daemon)
+    assert [x["why"] for x in said["contents"]] == ["released"]
+    assert said["contents"][0]["blobs"] == 1 + len(item.blobs)
+    assert not daemon.stored()
+
+
+def test_push_is_not_garbage(hub, cachalot):
+    """A blob that was pushed waits for its manifest, whatever is collected meanwhile; after
+    push-grace it goes by itself."""
+    daemon = cachalot({HUB: hub.url}, {**EVERYBODY, "cache": {"push-grace": "2s"}})
+    item = image.image("gc-push", (100_000,))
+    image.push(daemon.address, item, "team/app", "1")
+    other = image.layer(50_000, "gc-alone")[0]
+    Pusher(daemon.address, "team/app").push_blob(other.data)
+    assert gc(daemon)["bytes"] == 0 and daemon.holds(other.digest)
+    until("it has waited long enough", lambda: not daemon.holds(other.digest))
+    assert daemon.stored() == {item.digest} | {b.digest for b in item.blobs}
+
+
+def test_pinned_and_pushed_stay(hub, cachalot):
+    """What is pinned, and what was pushed, is not evicted, though it is used least; when all
+    is so, what does not fit is passed on, and a push is refused by name."""
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}},
+                      {**EVERYBODY, "cache": {"size": "10MiB", "min-free": "0"}})
+    pushed = image.image("stays-pushed", (3 * MIB,))
+    image.push(daemon.address, pushed, "team/app", "1")
+    pinned = hub.hold(image.image("stays-pinned", (3 * MIB,)), "library/app", "pinned")
+    pull(daemon, pinned, "pinned")
+    daemon.wait_idle()
+    assert daemon.command("pin", f"{HUB}/library/app:pinned").returncode == 0
+    for n in range(3):
+        next_second()
+        item = hub.hold(image.image(f"stays-{n}", (3 * MIB - 100_000 * n,)), "library/app", str(n))
+        pull(daemon, item, n)
+        daemon.wait_idle()
+        assert all(held(daemon, pushed)) and all(held(daemon, pinned)), n
+    assert daemon.command("pin", f"{HUB}/library/app:2").returncode == 0
+    big = hub.hold(image.image("stays-big", (4 * MIB,)), "library/app", "big")
+    pull(daemon, big, "big")
+    daemon.wait_metric("streamed_unstored_total", 1)
+    assert not daemon.holds(big.blobs[1].digest)
+    with pytest.raises(AssertionError, match="507|503"):
+        image.push(daemon.address, image.image("stays-more", (4 * MIB,)), "team/app", "2")
+    assert all(held(daemon, pushed)) and all(held(daemon, pinned)) and all(held(daemon, item))
