@@ -9,6 +9,7 @@
 
 #include "cache/err.h"
 #include "cache/record.h"
+#include "cache/room.h"
 #include "cache/tempfile.h"
 #include "cache/usage.h"
 
@@ -253,8 +254,10 @@ int blob_write(struct store *s, const struct digest *d, const void *data, size_t
 {
     char name[DIGEST_TEXT_MAX];
     struct tempfile t;
-    int err = tempfile_open(&t, store_partial_fd(s));
+    int err = room_has(store_room(s), len) ? tempfile_open(&t, store_partial_fd(s)) : ERR_NO_SPACE;
 
+    if (err == ERR_NO_SPACE)
+        room_refused(store_room(s), len);
     if (err != 0)
         return err;
     err = file_write(t.fd, data, len, 0);

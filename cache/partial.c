@@ -105,11 +105,18 @@ int partial_reserve(struct partial *p, uint64_t size_bytes)
         return ERR_TOO_LARGE;
     if (size_bytes == 0)
         return 0;
+    struct room *room = store_room(p->store);
+    uint64_t before_bytes = p->claimed_bytes;
     int err = claim(p, size_bytes);
 
-    if (err == 0)
+    if (err == 0) {
         err = allocate(p, size_bytes);
-    room_took(store_room(p->store), p->name);
+        if (err == ERR_NO_SPACE) {
+            (void)!claim(p, before_bytes);
+            room_refused(room, size_bytes - before_bytes);
+        }
+    }
+    room_took(room, p->name);
     return err;
 }
 

@@ -22,6 +22,11 @@
 #define MARGIN_MAX (UINT64_C(64) << 20)
 /* Other processes' files are looked at again when a claim finds them older than this. */
 #define COUNT_AGAIN_MS 200
+/* How long it counts that the disk has refused something. */
+#define REFUSED_MS 10000
+/* A file system that takes no more files than this, or a share of all, lacks them. */
+#define FILES_MIN 64
+#define FILES_SHARE 16
 
 struct file {
     char name[NAME_SIZE];
@@ -42,6 +47,8 @@ struct room {
     uint64_t file_bytes;      /* the sum of what they claim */
     uint64_t file_disk_bytes; /* and of what they take */
     int64_t counted_at_ms;
+    uint64_t wanted_free_bytes; /* until then, as the disk has refused some */
+    int64_t wanted_until_ms;
 };
 
 struct room *room_new(int root_fd, int partial_fd)
@@ -104,6 +111,14 @@ void room_set_usage(struct room *r, const struct usage *u)
     r->usage = *u;
     r->index_bytes = index_bytes;
     pthread_mutex_unlock(&r->lock);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &t) == 0);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* --- files; all with the lock held --- */
@@ -173,14 +188,6 @@ static int count_file(void *arg, const char *name)
     return 0;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-
-    CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &t) == 0);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void count_files(struct room *r)
 {
     struct file *f, *next;
@@ -231,6 +238,11 @@ static void look(const struct room *r, struct room_view *v)
     v->limit_bytes = amount_bytes(&r->limits.size, &fs);
     v->min_free_bytes = amount_bytes(&r->limits.min_free, &fs);
     v->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    uint64_t files = (uint64_t)fs.f_files / FILES_SHARE;
+
+    v->lacks_files = fs.f_files > 0 && fs.f_favail < (files < FILES_MIN ? files : FILES_MIN);
+    if (r->wanted_until_ms > now_ms() && v->min_free_bytes < r->wanted_free_bytes)
+        v->min_free_bytes = r->wanted_free_bytes;
 }
 
 static uint64_t margin_bytes(const struct room_view *v)
@@ -254,7 +266,9 @@ static uint64_t excess(const struct room *r, const struct room_view *v, uint64_t
     uint64_t over = v->limit_bytes == 0 ? 0 : above(v->held_bytes + more_bytes, limit_bytes);
     uint64_t lacking = above(min_free_bytes + owed_bytes + more_bytes, v->free_bytes);
 
-    return over > lacking ? over : lacking;
+    uint64_t bytes = over > lacking ? over : lacking;
+
+    return bytes == 0 && v->lacks_files ? 1 : bytes;
 }
 
 static uint64_t excess_now(const struct room *r, const struct room_view *v, uint64_t more_bytes)
@@ -316,6 +330,31 @@ void room_took(struct room *r, const char *name)
     if (f != NULL && stat_file(r, name, &disk_bytes))
         set_file(r, f, f->claimed_bytes, disk_bytes);
     pthread_mutex_unlock(&r->lock);
+}
+
+void room_refused(struct room *r, uint64_t bytes)
+{
+    struct room_view v;
+
+    pthread_mutex_lock(&r->lock);
+    r->wanted_until_ms = 0;
+    look(r, &v);
+    r->wanted_free_bytes = v.free_bytes + usage_of(bytes);
+    r->wanted_until_ms = now_ms() + REFUSED_MS;
+    pthread_mutex_unlock(&r->lock);
+}
+
+bool room_has(struct room *r, uint64_t bytes)
+{
+    struct room_view v;
+
+    pthread_mutex_lock(&r->lock);
+    look(r, &v);
+    /* Files are created as long as the disk lets. */
+    v.lacks_files = false;
+    bool has = excess(r, &v, usage_of(bytes), v.limit_bytes, v.min_free_bytes / 2) == 0;
+    pthread_mutex_unlock(&r->lock);
+    return has;
 }
 
 void room_close(struct room *r, const char *name, uint64_t disk_bytes)

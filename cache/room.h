@@ -56,20 +56,25 @@ MUST_CHECK int room_claim(struct room *r, const char *name, uint64_t bytes);
 void room_took(struct room *r, const char *name);
 /* It is closed: it stays and takes so much on the disk, or it is not there any more (0). */
 void room_close(struct room *r, const char *name, uint64_t disk_bytes);
+/* The disk refused so many bytes that were claimed: as many must be freed before more are. */
+void room_refused(struct room *r, uint64_t bytes);
+/* Whether so many bytes may be written without a claim, as small things are. */
+bool room_has(struct room *r, uint64_t bytes);
 /* Remove a file of a fetch that nobody has open. False when there is none. */
 bool room_drop_idle(struct room *r);
 
 /* --- what it is --- */
 
 struct room_view {
-    uint64_t held_bytes; /* all of it */
-    uint64_t blob_bytes; /* of these */
-    uint64_t blobs;      /* their number */
+    uint64_t held_bytes;  /* all of it */
+    uint64_t blob_bytes;  /* of these */
+    uint64_t blobs;       /* their number */
     uint64_t index_bytes; /* with the folders */
     uint64_t file_bytes;  /* in partial/, or promised to files there */
     uint64_t limit_bytes; /* 0: none */
     uint64_t min_free_bytes;
     uint64_t free_bytes; /* of the file system */
+    bool lacks_files;    /* it takes hardly any more files */
 };
 
 void room_look(struct room *r, struct room_view *v);

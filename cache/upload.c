@@ -209,10 +209,22 @@ int upload_file_append(struct upload_file *f, const void *data, size_t len)
         f->size_bytes += len;
         return 0;
     }
+    if (err == ERR_NO_SPACE && f->claimed_bytes >= f->size_bytes + len)
+        room_refused(store_room(f->store), len);
     /* Should it fail now, it is tried again by the next call. */
     f->has_rest = true;
     (void)drop_rest(f);
     return err;
+}
+
+const char *upload_file_name(const struct upload_file *f)
+{
+    return f->name;
+}
+
+uint64_t upload_file_need(const struct upload_file *f, size_t len)
+{
+    return f->size_bytes + len;
 }
 
 int upload_file_fd(const struct upload_file *f)

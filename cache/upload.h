@@ -54,6 +54,9 @@ MUST_CHECK int upload_file_open(struct store *s, const char *id, struct upload_f
 /* Append all of the buffer. On failure nothing is kept of it (ERR_NO_SPACE: go on when
  * there is room again). */
 MUST_CHECK int upload_file_append(struct upload_file *f, const void *data, size_t len);
+/* Its name in partial/, and how large it must be allowed to grow for so many bytes more. */
+const char *upload_file_name(const struct upload_file *f);
+uint64_t upload_file_need(const struct upload_file *f, size_t len);
 /* A descriptor for reading, from any offset below the size, that lives as long as the
  * file is open. */
 int upload_file_fd(const struct upload_file *f);

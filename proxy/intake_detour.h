@@ -19,7 +19,9 @@ struct order;
 struct waiting_room {
     struct want want;
     char name[DIGEST_TEXT_MAX];
-    struct order *sizing; /* what waits for room; NULL: nothing does */
+    struct order *sizing;  /* what waits for room; NULL: nothing does */
+    struct order *opening; /* the same, before it */
+    bool has_asked;        /* for room to open it */
     STAILQ_HEAD(, msg) held;
 };
 

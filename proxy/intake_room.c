@@ -8,6 +8,17 @@
 
 #include "cache/store.h"
 
+static void let_go(struct intake *i)
+{
+    struct waiting_room *w = &i->room;
+    struct msg *m;
+
+    while ((m = STAILQ_FIRST(&w->held))) {
+        STAILQ_REMOVE_HEAD(&w->held, link);
+        m->run(m, i->hasher);
+    }
+}
+
 /* In the write thread. */
 static void room_answered(struct msg *m, void *owner)
 {
@@ -15,16 +26,14 @@ static void room_answered(struct msg *m, void *owner)
     struct waiting_room *w = &i->room;
     struct order *o = w->sizing;
 
+    (void)owner;
     w->sizing = NULL;
     int err = w->want.err;
 
     if (err == 0 && i->state == INTAKE_OPEN)
         err = partial_reserve(i->partial, o->bytes);
     writer_sized(i, o, err);
-    while ((m = STAILQ_FIRST(&w->held))) {
-        STAILQ_REMOVE_HEAD(&w->held, link);
-        m->run(m, owner);
-    }
+    let_go(i);
 }
 
 void intake_wait_for_room(struct intake *i, struct order *o)
@@ -43,9 +52,38 @@ void intake_wait_for_room(struct intake *i, struct order *o)
     storage_want(i->hasher->storage, &w->want);
 }
 
+static void opening_answered(struct msg *m, void *owner)
+{
+    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, room.want.msg));
+
+    struct order *o = i->room.opening;
+
+    i->room.opening = NULL;
+    writer_open(&o->msg, owner);
+    let_go(i);
+}
+
+bool intake_wait_to_open(struct intake *i, struct order *o)
+{
+    struct waiting_room *w = &i->room;
+
+    if (w->has_asked)
+        return false;
+    w->has_asked = true;
+    w->opening = o;
+    STAILQ_INIT(&w->held);
+    w->want = (struct want){
+        .bytes = 1,
+        .answers = i->hasher->to_write,
+        .answered = opening_answered,
+    };
+    storage_want(i->hasher->storage, &w->want);
+    return true;
+}
+
 bool intake_hold_back(struct intake *i, struct msg *m)
 {
-    if (!i->room.sizing)
+    if (!i->room.sizing && !i->room.opening)
         return false;
     STAILQ_INSERT_TAIL(&i->room.held, m, link);
     return true;

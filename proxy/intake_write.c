@@ -302,6 +302,8 @@ void writer_open(struct msg *m, void *owner)
     int err = open_partial(i, &must_claim);
 
     (void)owner;
+    if (err == ERR_NO_SPACE && intake_wait_to_open(i, o))
+        return;
     if (err == 0 && must_claim)
         checkpoint_claim(i, o);
     else

@@ -49,6 +49,9 @@ bool intake_stop_passing(struct intake *i);
 /* No room was found for the size that the order says: go on when there is some, or none can
  * be made. */
 void intake_wait_for_room(struct intake *i, struct order *o);
+/* The file cannot be made, for want of room for it: it is opened again when there is some;
+ * false when that was so already. */
+bool intake_wait_to_open(struct intake *i, struct order *o);
 /* Whether it waits; then the message is run again after that. */
 bool intake_hold_back(struct intake *i, struct msg *m);
 

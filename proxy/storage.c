@@ -331,6 +331,27 @@ void storage_want(struct storage *st, struct want *w)
     queue_post(w->answers, &w->msg);
 }
 
+static void wait_over(struct msg *m, void *owner)
+{
+    (void)m;
+    *(bool *)owner = true;
+}
+
+int storage_wait_for_room(struct storage *st, const char *name, uint64_t bytes)
+{
+    struct queue *answers = queue_new();
+    struct want w = {.name = name, .bytes = bytes, .answers = answers, .answered = wait_over};
+    bool is_over = false;
+
+    storage_want(st, &w);
+    while (!is_over) {
+        queue_wait(answers, -1);
+        queue_run(answers, &is_over);
+    }
+    queue_free(&answers);
+    return w.err;
+}
+
 void storage_collect(struct storage *st, bool at_once)
 {
     if (st->evictor.collect)

@@ -87,6 +87,8 @@ struct storage_evictor {
 void storage_set_evictor(struct storage *st, const struct storage_evictor *e);
 /* Any thread. */
 void storage_want(struct storage *st, struct want *w);
+/* The same, and wait until it is over: 0 or ERR_NO_SPACE. Not in the storage thread. */
+MUST_CHECK int storage_wait_for_room(struct storage *st, const char *name, uint64_t bytes);
 /* Any thread: something was deleted, so there may be garbage. `at_once`: what was pushed and
  * waits for its manifest has waited long enough. */
 void storage_collect(struct storage *st, bool at_once);

@@ -31,9 +31,20 @@ bool session_is_staged(const struct session *s)
     return s->filling || !STAILQ_EMPTY(&s->blocks);
 }
 
-static int append_step(struct session *s, const uint8_t *data, size_t len)
+/* Others of this thread wait, too: they could go no further either. */
+static int append_with_room(struct session *s, const uint8_t *data, size_t len)
 {
     int err = upload_file_append(s->file, data, len);
+
+    if (err == ERR_NO_SPACE && storage_wait_for_room(s->uploads->storage, upload_file_name(s->file),
+                                                     upload_file_need(s->file, len)) == 0)
+        err = upload_file_append(s->file, data, len);
+    return err;
+}
+
+static int append_step(struct session *s, const uint8_t *data, size_t len)
+{
+    int err = append_with_room(s, data, len);
 
     if (err != 0)
         return err;

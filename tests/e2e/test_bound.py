@@ -4,6 +4,7 @@ whole."""
 
 import json
 import os
+import subprocess
 import threading
 import time
 
@@ -284,3 +285,103 @@ def test_pinned_and_pushed_stay(hub, cachalot):
     with pytest.raises(AssertionError, match="507|503"):
         image.push(daemon.address, image.image("stays-more", (4 * MIB,)), "team/app", "2")
     assert all(held(daemon, pushed)) and all(held(daemon, pinned)) and all(held(daemon, item))
+
+
+def test_pushes_make_room(hub, bounded, closing):
+    """A push into a cache that is full of pulled images: they make room for it."""
+    daemon = bounded(10 * MIB, **{"evict-to": "99%"})
+    daemon.sections.update(EVERYBODY)
+    daemon.write_config()
+    daemon.hup()
+    watch = closing(Watch(daemon.cache))
+    for n in range(4):
+        item = hub.hold(image.image(f"full-{n}", (2 * MIB,)), "library/app", str(n))
+        pull(daemon, item, n)
+        daemon.wait_idle()
+        next_second()
+    for n in range(3):
+        item = image.image(f"room-{n}", (2 * MIB,))
+        image.push(daemon.address, item, "team/app", str(n))
+        assert all(held(daemon, item))
+    assert watch.most <= 10 * MIB, watch.most
+
+
+# --- a disk that is full, or takes no more files ---
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(options of mkfs): an ext4 file system of 64 MiB."""
+    mounted = []
+
+    def make(*options):
+        file, path = tmp_path / "disk.img", tmp_path / "disk"
+        with open(file, "wb") as f:
+            f.truncate(64 * MIB)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", *options, file], check=True)
+        path.mkdir()
+        subprocess.run(["mount", "-o", "loop", file, path], check=True)
+        mounted.append(path)
+        return path
+
+    yield make
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def pulls_of_all(hub, daemon, count, size, seed):
+    for n in range(count):
+        item = hub.hold(image.image(f"{seed}-{n}", (size,)), "library/app", f"{seed}-{n}")
+        pull(daemon, item, f"{seed}-{n}")
+        daemon.wait_idle()
+
+
+@pytest.mark.mounts
+def test_disk_is_full(hub, cachalot, small_disk):
+    """No limit is set and the disk fills: images make room, every pull is whole; then somebody
+    else fills the disk, and what cannot be stored is passed on."""
+    disk = small_disk()
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}},
+                      {"cache": {"size": "0", "min-free": "0"}}, cache=disk / "cache")
+    pulls_of_all(hub, daemon, 12, 8 * MIB, "disk")
+    assert daemon.metric("evicted_images_total") > 0
+    with open(disk / "filler", "wb") as f:
+        try:
+            while True:
+                f.write(bytes(65536))
+                f.flush()
+        except OSError:
+            pass
+    pulls_of_all(hub, daemon, 12, 8 * MIB, "filled")
+    assert daemon.get("/-/healthz").status == 200
+    os.unlink(disk / "filler")
+    item = hub.hold(image.image("disk-after", (8 * MIB,)), "library/app", "after")
+    pull(daemon, item, "after")
+    daemon.wait_idle()
+    assert all(held(daemon, item))
+
+
+@pytest.mark.mounts
+def test_min_free(hub, cachalot, small_disk):
+    """What min-free says stays free, also when somebody else takes some."""
+    disk = small_disk()
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}},
+                      {"cache": {"size": "0", "min-free": "16MiB"}}, cache=disk / "cache")
+
+    def free():
+        found = os.statvfs(disk)
+        return found.f_bavail * found.f_frsize
+    for n in range(8):
+        pulls_of_all(hub, daemon, 1, 8 * MIB, f"free-{n}")
+        assert free() >= 16 * MIB, n
+    (disk / "other").write_bytes(bytes(8 * MIB))
+    until("room was made", lambda: free() >= 16 * MIB)
+
+
+@pytest.mark.mounts
+def test_no_more_files(hub, cachalot, small_disk):
+    """The file system takes 128 files: images make room for others; every pull is whole."""
+    disk = small_disk("-N", "128")
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}},
+                      {"cache": {"size": "0", "min-free": "0"}}, cache=disk / "cache")
+    pulls_of_all(hub, daemon, 60, 1000, "files")
+    assert daemon.metric("evicted_images_total") > 0
