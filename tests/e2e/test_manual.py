@@ -162,6 +162,7 @@ CALLS = {
     "unpin ref ...": [f"unpin {ALPINE}"],
     "rm ref | digest ...": ["rm team/app:1", "rm team/app@TEAM"],
     "check [--fix] [--quick] [--rebuild]": ["check --quick", "check"],
+    "gc [--dry-run] [--now]": ["gc --dry-run", "gc", "gc --now"],
     "duplicates": ["duplicates"],
     "fetch reference ... [--platform platform]": [
         f"fetch {ALPINE} --platform linux/amd64"],
@@ -184,21 +185,18 @@ CALLS = {
 
 def call_of(line):
     """ "ls [--names] [pattern]" of ".It Cm ls Oo Fl -names Oc Op Ar pattern"."""
-    out, opened = [], ""
+    out, is_open = [], False  # by Op, which ends with the line, or where another begins
     for word in line.removeprefix(".It Cm ").split():
         if word in ("Oo", "Op"):
-            if word == "Op":
-                opened = "op"
-            out.append("[")
+            out.append("] [" if is_open else "[")
+            is_open = word == "Op"
         elif word == "Oc":
             out.append("]")
-        elif word in ("Ar", "Cm", "Ns"):
-            continue
         elif word == "Fl":
             out.append("-")
-        else:
+        elif word not in ("Ar", "Cm", "Ns"):
             out.append(word)
-    text = " ".join(out) + (" ]" if opened else "")
+    text = " ".join(out) + (" ]" if is_open else "")
     text = re.sub(r"- (-?\w)", r"-\1", text)
     return text.replace("[ ", "[").replace(" ]", "]")
 
