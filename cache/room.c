@@ -241,6 +241,12 @@ static void look(const struct room *r, struct room_view *v)
     uint64_t files = (uint64_t)fs.f_files / FILES_SHARE;
 
     v->lacks_files = fs.f_files > 0 && fs.f_favail < (files < FILES_MIN ? files : FILES_MIN);
+}
+
+/* The same for who makes room: what the disk has refused counts as what is left free. */
+static void look_to_evict(const struct room *r, struct room_view *v)
+{
+    look(r, v);
     if (r->wanted_until_ms > now_ms() && v->min_free_bytes < r->wanted_free_bytes)
         v->min_free_bytes = r->wanted_free_bytes;
 }
@@ -337,7 +343,6 @@ void room_refused(struct room *r, uint64_t bytes)
     struct room_view v;
 
     pthread_mutex_lock(&r->lock);
-    r->wanted_until_ms = 0;
     look(r, &v);
     r->wanted_free_bytes = v.free_bytes + usage_of(bytes);
     r->wanted_until_ms = now_ms() + REFUSED_MS;
@@ -406,7 +411,7 @@ uint64_t room_excess(struct room *r, uint64_t more_bytes, bool to_low)
     struct room_view v;
 
     pthread_mutex_lock(&r->lock);
-    look(r, &v);
+    look_to_evict(r, &v);
     uint64_t bytes = excess_now(r, &v, more_bytes);
 
     if (to_low) {
@@ -437,7 +442,7 @@ bool room_is_short(struct room *r)
     struct room_view v;
 
     pthread_mutex_lock(&r->lock);
-    look(r, &v);
+    look_to_evict(r, &v);
     uint64_t half = slack_bytes(r, &v) / 2;
     bool is = excess(r, &v, 0, v.limit_bytes - half, v.min_free_bytes + half / 2) > 0 ||
               excess_now(r, &v, 0) > 0;

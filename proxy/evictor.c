@@ -84,8 +84,8 @@ static void grant(struct evictor *e)
 
     for (w = STAILQ_FIRST(&e->wants); w; w = next) {
         next = STAILQ_NEXT(w, link);
-        bool fits = w->name ? room_claim(room, w->name, w->bytes) == 0
-                            : room_excess(room, w->bytes, false) == 0;
+        bool fits = room_excess(room, w->name ? 0 : w->bytes, false) == 0 &&
+                    (!w->name || room_claim(room, w->name, w->bytes) == 0);
         if (fits)
             answer(e, w, 0);
         else if (!room_could_hold(room, w->bytes))
