@@ -162,41 +162,61 @@ static void write_event(struct log *log, enum log_level level, int64_t now_ms, c
     output(log, line, len);
 }
 
-static void take_event(struct log *log, enum log_level level, enum log_readers readers,
-                       const struct name *about, const char *format, va_list args)
+static bool is_written(const struct log *log, enum log_level level)
 {
-    bool is_written = log && (int)level <= atomic_load_explicit(&log->level, memory_order_relaxed);
-    bool is_kept = log && level <= LOG_WARN;
-    if (!is_written && !is_kept)
-        return;
-    char message[MESSAGE_MAX];
-    int n = vsnprintf(message, sizeof message, format, args);
-    if (n < 0)
-        return;
+    return (int)level <= atomic_load_explicit(&log->level, memory_order_relaxed);
+}
+
+static bool is_kept(enum log_level level)
+{
+    return level <= LOG_WARN;
+}
+
+/* Whether anybody would see it: else it need not be made. */
+static bool wants(const struct log *log, enum log_level level)
+{
+    return log && (is_kept(level) || is_written(log, level));
+}
+
+/* A message, and what vsnprintf said of its length. */
+static void take_event(struct log *log, enum log_level level, enum log_readers readers,
+                       const struct name *about, const char *message, int len)
+{
     struct timespec now;
+
+    if (len < 0)
+        return;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    if (is_kept)
+    if (is_kept(level))
         log_recent_add(log->recent, now_ms, level, readers, about, message);
-    if (is_written)
-        write_event(log, level, now_ms, message, (size_t)n >= sizeof message);
+    if (is_written(log, level))
+        write_event(log, level, now_ms, message, len >= MESSAGE_MAX);
 }
 
 void log_event(struct log *log, enum log_level level, const char *format, ...)
 {
+    if (!wants(log, level))
+        return;
+    char message[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    take_event(log, level, LOG_FOR_OPERATOR, NULL, format, args);
+    int len = vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    take_event(log, level, LOG_FOR_OPERATOR, NULL, message, len);
 }
 
 void log_event_about(struct log *log, enum log_level level, const struct name *about,
                      const char *format, ...)
 {
+    if (!wants(log, level))
+        return;
+    char message[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    take_event(log, level, about ? LOG_FOR_READERS : LOG_FOR_ALL, about, format, args);
+    int len = vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    take_event(log, level, about ? LOG_FOR_READERS : LOG_FOR_ALL, about, message, len);
 }
 
 struct log_recent *log_recent(struct log *log)

@@ -43,7 +43,7 @@ function span(seconds) {
   if (s < 3600)
     return `${Math.floor(s / 60)} min`;
   if (s < 86400)
-    return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+    return `${Math.floor(s / 3600)} h${s % 3600 < 60 ? "" : ` ${Math.floor(s % 3600 / 60)} min`}`;
   return count(Math.floor(s / 86400), "day", "days");
 }
 
@@ -72,6 +72,14 @@ function draw(tag, attributes) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes))
     node.setAttribute(name, value);
+  return node;
+}
+
+// A reference, which breaks where its parts end.
+function reference(text, title) {
+  const node = make("span", {class: "name", title});
+  for (const part of text.split(/(?<=[/:@])/))
+    node.append(part, make("wbr"));
   return node;
 }
 
@@ -140,19 +148,20 @@ function bars(days) {
   const chart = at("days");
   const top = Math.max(1, ...days.map(d => Math.max(d.lan_bytes, d.line_bytes)));
   const step = WIDTH / days.length;
-  const height = n => n / top * (HEIGHT - 2);
+  const height = n => n ? Math.max(1, n / top * (HEIGHT - 2)) : 0;
   chart.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   const nodes = [draw("line", {class: "ground", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT})];
   days.forEach((d, i) => {
     const x = (i * step + step * .12).toFixed(2);
-    const wide = step * .76;
-    for (const [name, n, w] of [["bar-lan", d.lan_bytes, wide], ["bar-line", d.line_bytes, wide / 2]]) {
+    let y = HEIGHT;
+    for (const [name, n] of [["bar-line", d.line_bytes], ["bar-saved", d.saved_bytes]]) {
       if (!n)
         continue;
-      const h = Math.max(1, height(n));
-      const bar = draw("rect", {class: name, x, y: (HEIGHT - h).toFixed(2), width: w.toFixed(2), height: h.toFixed(2)});
+      y -= height(n);
+      const bar = draw("rect", {class: name, x, y: y.toFixed(2), width: (step * .76).toFixed(2),
+                                height: height(n).toFixed(2)});
       const title = draw("title", {});
-      title.textContent = `${d.day}: ${size(d.lan_bytes)} served, ${size(d.line_bytes)} came by the line`;
+      title.textContent = `${d.day}: ${size(d.line_bytes)} came by the line, ${size(d.saved_bytes)} were saved`;
       bar.append(title);
       nodes.push(bar);
     }
@@ -195,7 +204,7 @@ function draw_status(s) {
     : "Nothing was asked for this month yet.");
   figure("month-ratio", s.month.hit_ratio, percent(s.month.hit_ratio));
   say("ratio-text", !s.month.lan_requests ? "nothing was asked for yet" : `${s.month.hits.toLocaleString("en")} of ` +
-    `${count(s.month.lan_requests, "request", "requests")} asked nothing of the line`);
+    `${count(s.month.lan_requests, "request", "requests")}`);
   figure("today-saved", s.today.saved_bytes, size(s.today.saved_bytes));
   say("today-text", served(s.today));
   figure("all-saved", s.all.saved_bytes, size(s.all.saved_bytes));
@@ -236,7 +245,7 @@ function draw_disk(s) {
     figure("disk-main", cached, size(cached));
     say("disk-unit", limit ? `of the ${size(limit)} that the cache may have` : "held");
     facts.push(...fact("Free on the disk", `${size(disk.free_bytes)} of ${size(disk.bytes)}`,
-                       disk.free_bytes < disk.bytes / 50 ? "bad" : null));
+                       disk.free_bytes < stats.cache_min_free_bytes ? "bad" : null));
   }
   at("disk-cache").setAttribute("width", disk.bytes ? (own / disk.bytes * 100).toFixed(3) : "0");
   at("disk-other").setAttribute("width", disk.bytes ? (used / disk.bytes * 100).toFixed(3) : "0");
@@ -244,7 +253,7 @@ function draw_disk(s) {
     `${size(used)} of ${size(disk.bytes)} used${cached === undefined ? "" : `, ${size(own)} by the cache`}`);
   for (const [row, name, word] of DISK_FACTS)
     if (stats[row] !== undefined)
-      facts.push(...fact(name, word(stats[row], s.now)[0], word(stats[row], s.now)[1]));
+      facts.push(...fact(name, ...word(stats[row], s.now)));
   at("disk-facts").replaceChildren(...facts);
 }
 
@@ -252,7 +261,9 @@ const bad_if_any = n => [n.toLocaleString("en"), n ? "bad" : null];
 
 // Counters that are shown when the daemon has them.
 const DISK_FACTS = [
+  ["cache_min_free_bytes", "Kept free", n => [size(n), null]],
   ["evicted_bytes", "Evicted since the start", n => [size(n), null]],
+  ["streamed_unstored", "Passed on, no room to keep", n => [n.toLocaleString("en"), n ? "warn" : null]],
   ["uploads", "Uploads under way", n => [n.toLocaleString("en"), null]],
   ["blobs_lost", "Blobs found missing", bad_if_any],
   ["verify_failures", "Contents that were wrong", bad_if_any],
@@ -273,7 +284,7 @@ function draw_fetches(answer) {
     if (f.eta_seconds !== null)
       parts.push(`${span(f.eta_seconds)} left`);
     return make("li", {"data-digest": f.digest},
-      make("div", {class: "fetch-line"}, make("span", {class: "name"}, f.name || "a blob"),
+      make("div", {class: "fetch-line"}, reference(f.name || "a blob"),
            make("span", {class: "digest", title: f.digest}, f.digest.slice(0, 19))),
       bar, make("p", {class: "under"}, parts.join(" · ")));
   }));
@@ -308,7 +319,7 @@ function cell(label, attributes, ...children) {
 
 function image_row(image, now_s) {
   return make("tr", {role: "row", "data-reference": image.reference},
-    cell("Image", {}, make("span", {class: "name", title: image.digest}, image.reference),
+    cell("Image", {}, reference(image.reference, image.digest),
          image.pinned ? make("span", {class: "badge"}, "pinned") : null,
          image.local ? make("span", {class: "badge"}, "local") : null),
     cell("Held", {}, make("span", {}, held(image) + (image.moved ? "; has moved to what is not held" : ""))),
@@ -351,7 +362,7 @@ let upstreams = [];
 function pulls_left(u) {
   if (u.ratelimit_limit === null || u.ratelimit_remaining === null)
     return "–";
-  const window = u.ratelimit_window_s === null ? "" : ` in ${span(u.ratelimit_window_s)}`;
+  const window = u.ratelimit_window_s === null ? "" : ` per ${span(u.ratelimit_window_s)}`;
   return `${u.ratelimit_remaining.toLocaleString("en")} of ${u.ratelimit_limit.toLocaleString("en")}${window}`;
 }
 
@@ -374,7 +385,7 @@ function upstream_row(u, now_s) {
     cell("Registry", {}, make("span", {class: "name"}, u.registry)),
     cell("State", {}, make("span", {class: kind}, text)),
     cell("Pulls left", {}, make("span", {class: is_low ? "warn" : null}, pulls_left(u))),
-    cell("Since start", {class: "n"}, make("data", {value: u.line_bytes}, size(u.line_bytes))),
+    cell("Fetched", {class: "n"}, make("data", {value: u.line_bytes}, size(u.line_bytes))),
     cell("Last failure", {}, u.failure === null ? "none"
       : fill(make("span", {}), [ago(u.failure.at, now_s), `: ${u.failure.text}`])));
 }

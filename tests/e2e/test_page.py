@@ -289,7 +289,9 @@ def test_rates(hub, browser, daemon):
                              "return document.getElementById(`${arguments[0]}-peak`).innerText",
                              name)
         assert re.fullmatch(r"at most [\d.]+ [KM]iB/s", peak), peak
-    assert len(browser.run("return [...document.querySelectorAll('#days rect')]")) == 2
+    pull(daemon, item, "library/big", "1")
+    browser.until("the day has what came and what was saved",
+                  "return document.querySelectorAll('#days rect').length === 2")
     check_quiet(browser, daemon)
 
 

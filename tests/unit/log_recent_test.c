@@ -36,7 +36,7 @@ static void add(struct log_recent *r, int64_t now_ms, const char *text)
 static void test_the_newest_come_first_and_the_oldest_go(void **state)
 {
     struct log_recent *r = log_recent_new();
-    char text[16];
+    char text[32];
 
     (void)state;
     for (int i = 0; i < LOG_RECENT_MAX + 10; i++) {

@@ -213,7 +213,7 @@ static void test_the_last_used_of_many(void **state)
     struct name many = scratch_local("team/open");
     struct report_search q = {.count = 3, .order = REPORT_BY_USE};
     struct db_txn *txn = scratch_write(b->scratch);
-    char tag[16];
+    char tag[32];
 
     for (int i = 0; i < 200; i++) {
         snprintf(tag, sizeof tag, "t%d", i);
