@@ -9,12 +9,14 @@
 #ifndef PROXY_REPORT_H
 #define PROXY_REPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "cache/db.h"
 #include "cache/fetch.h"
 #include "proxy/log_recent.h"
+#include "proxy/span.h"
 #include "proxy/stats.h"
 #include "proxy/viewer.h"
 #include "proxy/watch.h"
@@ -45,6 +47,10 @@ struct report_search {
     enum report_order order;
     unsigned offset, count;
 };
+
+/* Read what follows the '?' of a target (p is NULL without one). False when a parameter is
+ * broken or too large; others than these are ignored. */
+bool report_search_read(struct report_search *q, struct span query);
 
 /* One row a tag. Walks all tags: not for a worker. An error of the index, or 0. */
 MUST_CHECK int report_images(struct viewer *v, struct db_txn *txn, const struct report_search *q,

@@ -11,8 +11,6 @@
 #include "proxy/request_login.h"
 #include "proxy/request_private.h"
 
-#define IMAGES_COUNT 50
-
 static const struct reply_extra fields[] = {
     {"Cache-Control", "no-store"},
     {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
@@ -246,55 +244,6 @@ static const struct report_row *find_row(const char *word)
     return NULL;
 }
 
-/* Decimal, at most `max`; false when it is not. */
-static bool take_number(struct span value, unsigned max, unsigned *n)
-{
-    if (value.len == 0 || value.len > 9)
-        return false;
-    *n = 0;
-    for (size_t i = 0; i < value.len; i++) {
-        if (value.p[i] < '0' || value.p[i] > '9')
-            return false;
-        *n = *n * 10 + (unsigned)(value.p[i] - '0');
-    }
-    return *n <= max;
-}
-
-static bool take_text(struct span value, char out[REPORT_SEARCH_MAX])
-{
-    int len = route_decode(value, out, REPORT_SEARCH_MAX - 1);
-
-    if (len < 0 || memchr(out, '\0', (size_t)len))
-        return false;
-    out[len] = '\0';
-    return true;
-}
-
-static bool take_search(struct report_search *q, struct span target)
-{
-    struct span query = http_target_origin(target);
-    bool good = true;
-
-    *q = (struct report_search){.count = IMAGES_COUNT};
-    span_cut(&query, '?');
-    while (query.p && good) {
-        struct span value = span_cut(&query, '&');
-        struct span key = span_cut(&value, '=');
-
-        if (span_equal(key, "search"))
-            good = take_text(value, q->text);
-        else if (span_equal(key, "offset"))
-            good = take_number(value, REPORT_OFFSET_MAX, &q->offset);
-        else if (span_equal(key, "count"))
-            good = take_number(value, REPORT_IMAGES_MAX, &q->count);
-        else if (span_equal(key, "order") && span_equal(value, "use"))
-            q->order = REPORT_BY_USE;
-        else if (span_equal(key, "order"))
-            good = span_equal(value, "name");
-    }
-    return good;
-}
-
 static void who_is_known(struct request *r)
 {
     r->report->row->send(r);
@@ -303,7 +252,9 @@ static void who_is_known(struct request *r)
 void request_report(struct request *r, const struct http_head *h)
 {
     const struct report_row *row = find_row(r->target.tag);
+    struct span query = http_target_origin(h->target);
 
+    span_cut(&query, '?');
     if (!row) {
         request_error(r, OUT_NO_ROUTE, NULL, 0);
         return;
@@ -312,7 +263,7 @@ void request_report(struct request *r, const struct http_head *h)
         return;
     r->report = mem_new(sizeof *r->report);
     r->report->row = row;
-    if (take_search(&r->report->search, h->target))
+    if (report_search_read(&r->report->search, query))
         request_know(r, who_is_known);
     else
         request_error(r, OUT_BAD_REQUEST, "a parameter is broken or too large", 0);
