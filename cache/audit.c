@@ -19,6 +19,7 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/stride.h"
+#include "cache/usage.h"
 
 /* Younger files are perhaps about to be recorded. */
 #define UNDER_WAY_S 600
@@ -230,6 +231,14 @@ static void add_unrecorded(struct auditor *x, const struct digest *d)
     f->file = (struct file_id){st.st_dev, st.st_ino};
 }
 
+/* Evicted, and removed by the daemon soon. */
+static bool is_leaving(struct db_txn *txn, const struct digest *d)
+{
+    bool is = false;
+
+    return usage_is_leaving(txn, d, &is) == 0 && is;
+}
+
 static int look_up_names(struct auditor *x, enum digest_alg alg, const struct names *names)
 {
     struct blob_record r;
@@ -242,8 +251,8 @@ static int look_up_names(struct auditor *x, enum digest_alg alg, const struct na
         return err;
     /* One whose record is damaged has been found already. */
     for (unsigned i = 0; i < names->count; i++)
-        is_without[i] =
-            !name_is_digest(alg, names->list[i], &d) || blob_get(txn, &d, &r) == ERR_NOT_FOUND;
+        is_without[i] = !name_is_digest(alg, names->list[i], &d) ||
+                        (blob_get(txn, &d, &r) == ERR_NOT_FOUND && !is_leaving(txn, &d));
     db_read_end(x->reader);
     for (unsigned i = 0; i < names->count; i++) {
         if (!is_without[i])

@@ -54,7 +54,7 @@
         "cannot help: push the image again, or remove it")                                         \
     ROW(AUDIT_LOST, "lost", true,                                                                  \
         "A blob went bad, and nothing that it came from has it any more.",                         \
-        "cannot help: pull or push an image with it again, or remove those that need it")          \
+        "forgets it if no image needs it; else pull or push one with it again, or remove those that need it")          \
     ROW(AUDIT_LEFT_OVER, "left-over", true,                                                        \
         "A temporary file, download or upload that nobody will go on with.",                       \
         "removes it")                                                                              \

@@ -8,6 +8,7 @@
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/link.h"
+#include "cache/loss.h"
 #include "cache/manifest.h"
 #include "cache/parent.h"
 #include "cache/pin.h"
@@ -302,6 +303,21 @@ static int look_at_pin(void *arg, const struct pin *p)
     return 0;
 }
 
+/* --- losses --- */
+
+static int look_at_loss(void *arg, const struct loss *l)
+{
+    const struct images *i = arg;
+
+    if (is_held(i->txn, &l->digest))
+        return 0;
+    struct finding *f = audit_add(i->x->audit, AUDIT_LOST);
+
+    f->digest = l->digest;
+    f->size_bytes = l->size_bytes;
+    return 0;
+}
+
 int audit_index(struct auditor *x)
 {
     struct images i = {.x = x};
@@ -316,6 +332,8 @@ int audit_index(struct auditor *x)
     err = repository_walk_local(i.txn, NULL, look_at_repository, &i);
     if (err == 0)
         err = pin_walk(i.txn, look_at_pin, &i);
+    if (err == 0)
+        err = loss_walk(i.txn, look_at_loss, &i);
     db_read_end(x->reader);
     return err;
 }

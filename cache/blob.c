@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/loss.h"
 #include "cache/record.h"
 #include "cache/room.h"
 #include "cache/tempfile.h"
@@ -66,7 +67,11 @@ int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_recor
 
     if (err == 0 && old.origin < origin)
         origin = old.origin;
-    err = count_change(txn, d, err == 0 ? &old : NULL, r->size_bytes);
+    bool is_new = err != 0;
+
+    err = count_change(txn, d, is_new ? NULL : &old, r->size_bytes);
+    if (err == 0 && is_new)
+        err = loss_forget(txn, d);
     if (err != 0)
         return err;
     record_start(&out, buf, sizeof buf, BLOB_RECORD_VERSION);

@@ -39,7 +39,8 @@
     ROW(DB_PREFETCHES, "prefetches")     /* section, reference -> builds; section -> last run */   \
     ROW(DB_HOLDERS, "holders")           /* digest, name of a local repository -> nothing */       \
     ROW(DB_UPLOADS, "uploads")           /* id of a session -> repository, algorithm, when */      \
-    ROW(DB_LEAVING, "leaving")           /* digest -> size: forgotten, the file may be there */
+    ROW(DB_LEAVING, "leaving")           /* digest -> size: forgotten, the file may be there */    \
+    ROW(DB_LOST, "lost")                 /* digest -> size, when and why it is not held any more */
 
 enum db_table {
 #define DB_ENUM(symbol, name) symbol,

@@ -15,7 +15,9 @@
 
 #include "cache/blob.h"
 #include "cache/err.h"
+#include "cache/loss.h"
 #include "cache/manifest.h"
+#include "cache/parent.h"
 #include "cache/quarantine.h"
 
 #define BATCH_MAX 256
@@ -102,25 +104,11 @@ static int absent_is_done(int err)
     return err == ERR_NOT_FOUND ? 0 : err;
 }
 
-/* Whether the file is not the one that was found bad: somebody healed it. */
-static bool is_another(const struct store *s, const struct finding *f)
-{
-    char name[DIGEST_TEXT_MAX];
-    struct stat st;
-    int dir_fd = store_blobs_fd(s, (enum digest_alg)f->digest.alg);
-
-    if (fstatat(dir_fd, store_blob_name(&f->digest, name), &st, AT_SYMLINK_NOFOLLOW) != 0)
-        return false;
-    if (f->kind == AUDIT_FILE_MISSING)
-        return true;
-    return f->file.number != 0 && (st.st_ino != f->file.number || st.st_dev != f->file.device);
-}
-
 static int drop_bad(struct repairs *x, struct repair *r, struct db_txn *txn)
 {
     const struct finding *f = r->finding;
 
-    if (is_another(x->store, f))
+    if (!verify_is_same(x->store, &f->digest, f->size_bytes, &f->file))
         return 0;
     int err = absent_is_done(blob_forget(txn, &f->digest));
 
@@ -186,6 +174,29 @@ static int drop_tag(struct repair *r, struct db_txn *txn)
     return drop_record(r, txn);
 }
 
+static int find_parent(void *arg, const struct digest *parent, int role)
+{
+    struct db_txn *txn = arg;
+    struct blob_record r;
+
+    (void)role;
+    return blob_get(txn, parent, &r) == 0;
+}
+
+/* What no manifest that is held names is missed by nobody. */
+static int drop_loss(struct repair *r, struct db_txn *txn)
+{
+    const struct digest *d = &r->finding->digest;
+    int result = parent_walk(txn, d, find_parent, txn);
+
+    if (result != 0)
+        return result < 0 ? result : 0;
+    int err = loss_forget(txn, d);
+
+    r->is_applied = err == 0;
+    return err;
+}
+
 static int apply(struct repairs *x, struct repair *r, struct db_txn *txn)
 {
     const struct finding *f = r->finding;
@@ -201,6 +212,8 @@ static int apply(struct repairs *x, struct repair *r, struct db_txn *txn)
         return record_manifest(r, txn);
     if (f->kind == AUDIT_TAG_LOOSE)
         return drop_tag(r, txn);
+    if (f->kind == AUDIT_LOST)
+        return drop_loss(r, txn);
     if (f->kind == AUDIT_RECORD_DAMAGED || (f->kind == AUDIT_LEFT_OVER && f->key_len > 0))
         return drop_record(r, txn);
     r->is_applied = f->kind == AUDIT_FILE_FOREIGN || f->kind == AUDIT_LEFT_OVER;

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "cache/blob.h"
 #include "cache/err.h"
 
 #define READ_BYTES (1024u * 1024)
@@ -125,4 +126,17 @@ int verify_blob(struct store *s, const struct digest *d, uint64_t size_bytes, ve
 
     return verify_file(store_blobs_fd(s, (enum digest_alg)d->alg), store_blob_name(d, name), d,
                        pace, arg, id, &size_bytes);
+}
+
+bool verify_is_same(struct store *s, const struct digest *d, uint64_t size_bytes,
+                    const struct file_id *id)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct stat st;
+
+    if (id->number == 0)
+        return blob_check(s, d, size_bytes) == ERR_MISMATCH;
+    return fstatat(store_blobs_fd(s, (enum digest_alg)d->alg), store_blob_name(d, name), &st,
+                   AT_SYMLINK_NOFOLLOW) == 0 &&
+           st.st_dev == id->device && st.st_ino == id->number;
 }

@@ -6,6 +6,7 @@
 #ifndef CACHE_VERIFY_H
 #define CACHE_VERIFY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -33,5 +34,11 @@ MUST_CHECK int verify_blob(struct store *s, const struct digest *d, uint64_t siz
  * is set then. */
 MUST_CHECK int verify_file(int dir_fd, const char *name, const struct digest *d, verify_pace *pace,
                            void *arg, struct file_id *id, uint64_t *size_bytes);
+
+/* Asked in the transaction that drops a blob that was found bad: whether its file is still
+ * the one that was (with number 0: none that could be opened), and not one that took its
+ * place since. */
+bool verify_is_same(struct store *s, const struct digest *d, uint64_t size_bytes,
+                    const struct file_id *id);
 
 #endif

@@ -87,10 +87,12 @@ struct config {
     int64_t push_grace_s; /* of what was pushed and no manifest names yet */
     int64_t workers;      /* 0: one a processor */
     int64_t drain_timeout_ms;
-    int64_t upload_ttl_s;  /* of an upload that nobody goes on with */
-    bool offline;          /* no upstream is asked */
-    char *import_key_path; /* for the cachalot command, which reads it itself; NULL: none */
-    struct rate rate;      /* of all upstreams together */
+    int64_t scrub_s;          /* from one round to the next; 0: none */
+    int64_t scrub_rate_bytes; /* a second, at most */
+    int64_t upload_ttl_s;     /* of an upload that nobody goes on with */
+    bool offline;             /* no upstream is asked */
+    char *import_key_path;    /* for the cachalot command, which reads it itself; NULL: none */
+    struct rate rate;         /* of all upstreams together */
     struct rate background_rate;
     /* [log] */
     char *log_file; /* NULL: standard error */

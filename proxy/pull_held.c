@@ -18,6 +18,7 @@
 #include "cache/err.h"
 #include "cache/link.h"
 #include "cache/repository.h"
+#include "proxy/scrubber.h"
 
 /* --- access --- */
 
@@ -145,6 +146,8 @@ static void forget_blob(struct request *r, const struct digest *d)
     log_event_about(r->worker->parts.log, LOG_WARN, &r->target.name,
                     "lost blob %s: its file is missing or wrong", digest_text(d, text));
     post_job(r, d, forget_apply, job_done);
+    /* A manifest whose bytes are wrong has a file of the right size. */
+    scrubber_suspect(r->worker->parts.scrubber, d);
 }
 
 /* --- what the store has --- */

@@ -12,6 +12,7 @@
 #include "proxy/request_intercept.h"
 #include "proxy/request_login.h"
 #include "proxy/request_report.h"
+#include "proxy/spoilt.h"
 
 static uint64_t monotonic_us(void)
 {
@@ -473,6 +474,8 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
     reader_cancel(&r->reader);
     ask_unref(&r->ask);
     fetch_unref(&r->fetch);
+    if (why == OUT_CUT && r->held)
+        spoilt_drop(r->worker, r->held);
     shelf_return(&r->held);
     behalf_clear(&r->behalf);
     r->conn = NULL;

@@ -30,6 +30,7 @@
 #include "proxy/prefetch.h"
 #include "proxy/request.h"
 #include "proxy/sandbox.h"
+#include "proxy/scrubber.h"
 #include "proxy/sd.h"
 #include "proxy/startup.h"
 #include "proxy/twice.h"
@@ -173,6 +174,7 @@ static int reload(struct server *s)
     upstream_set_config(s->parts.upstream, c);
     orders_set_config(s->parts.orders, c);
     prefetch_set_config(s->parts.prefetch, c);
+    scrubber_set_config(s->parts.scrubber, c);
     uploads_set_ttl(s->parts.uploads, c->upload_ttl_s);
     evictor_set_config(s->parts.evictor, c);
     say_access(s, c);
@@ -315,6 +317,7 @@ static void start_couriers(struct server *s)
 
     p->orders = orders_start(&parts, s->config);
     p->prefetch = prefetch_start(&parts, s->config);
+    p->scrubber = scrubber_start(&parts, s->config);
 }
 
 static void start_threads(struct server *s)
@@ -498,6 +501,7 @@ void server_stop(struct server **sp)
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
     watch_stop(&s->parts.watch);
+    scrubber_end(s->parts.scrubber);
     prefetch_stop(&s->parts.prefetch);
     orders_stop(&s->parts.orders);
     logins_stop(&s->parts.logins);
@@ -508,6 +512,7 @@ void server_stop(struct server **sp)
     evictor_stop(&s->parts.evictor);
     storage_stop(&s->parts.storage);
     twice_stop(&s->parts.twice);
+    scrubber_stop(&s->parts.scrubber);
     disk_stop(&s->parts.disk);
     fetch_table_free(&s->parts.fetches);
     ask_table_free(&s->parts.asks);

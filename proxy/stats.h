@@ -47,6 +47,12 @@
     ROW(streamed_unstored, "cachalot_streamed_unstored_total", "counter", "Fetches passed on without being stored, for want of room.") \
     ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
     ROW(store_failures, "cachalot_store_failures_total", "counter", "Writes to the cache directory that failed.") \
+    ROW(scrub_blobs, "cachalot_scrub_blobs_total", "counter", "Blobs that were read again to see whether they are what they were.") \
+    ROW(scrub_bytes, "cachalot_scrub_bytes_total", "counter", "Bytes that were read for that, and the cost of opening files.") \
+    ROW(scrub_bad, "cachalot_scrub_bad_total", "counter", "Such blobs that were bad.") \
+    ROW(scrub_healed, "cachalot_scrub_healed_total", "counter", "Bad blobs that were fetched again.") \
+    ROW(scrub_ended_at, "cachalot_scrub_last_timestamp_seconds", "gauge", "When all blobs had been read the last time; 0: never.") \
+    ROW(lost_blobs, "cachalot_lost_blobs", "gauge", "Blobs that went bad, and could not be had again yet.") \
     ROW(index_rebuilds, "cachalot_index_rebuilds_total", "counter", "Indexes that were lost or damaged, and made anew at the start.") \
     ROW(commits, "cachalot_commits_total", "counter", "Commits of the index.")                       \
     ROW(cold_reads, "cachalot_cold_reads_total", "counter", "Reads handed to a disk helper.")        \

@@ -77,6 +77,7 @@ struct worker_parts {
     struct orders *orders;
     struct prefetch *prefetch;
     struct watch *watch;
+    struct scrubber *scrubber;
     const char *loop_id; /* of this daemon, in CDN-Loop (RFC 8586) */
     struct stats *stats;
     struct log *log;

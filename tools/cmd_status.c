@@ -30,6 +30,10 @@ static void print_table(const struct options *o, const struct held *held, const 
            held->blobs, size_text(bytes, held->bytes), held->manifests, held->tags);
     if (held->partials > 0)
         printf("        %" PRIu64 " downloads begun and not complete\n", held->partials);
+    if (held->lost > 0)
+        printf("lost    %" PRIu64 " blobs went bad and could not be had again; \"cachalot check "
+               "--quick\" names them\n",
+               held->lost);
     if (live->err == 0)
         print_room(live);
     if (live->err == 0)
@@ -63,12 +67,12 @@ static void print_table(const struct options *o, const struct held *held, const 
 static void print_json(const struct options *o, const struct held *held, const struct sums *sums,
                        const struct live *live)
 {
-    json_print(json_pack("{ss s{sI sI sI sI sI} so s{so so so}}", "cache", o->cache_path, "held",
+    json_print(json_pack("{ss s{sI sI sI sI sI sI} so s{so so so}}", "cache", o->cache_path, "held",
                          "blobs", (json_int_t)held->blobs, "bytes", (json_int_t)held->bytes,
                          "manifests", (json_int_t)held->manifests, "tags", (json_int_t)held->tags,
-                         "partials", (json_int_t)held->partials, "daemon", live_json(live),
-                         "ledger", "today", record_json(&sums->day), "month",
-                         record_json(&sums->month), "all", record_json(&sums->all)));
+                         "partials", (json_int_t)held->partials, "lost", (json_int_t)held->lost,
+                         "daemon", live_json(live), "ledger", "today", record_json(&sums->day),
+                         "month", record_json(&sums->month), "all", record_json(&sums->all)));
 }
 
 static enum exit_code print_status(const struct options *o, const struct live *live)

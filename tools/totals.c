@@ -36,6 +36,8 @@ int held_count(struct db_txn *txn, struct held *held)
         err = db_count(txn, DB_TAGS, &held->tags);
     if (err == 0)
         err = db_count(txn, DB_PARTIALS, &held->partials);
+    if (err == 0)
+        err = db_count(txn, DB_LOST, &held->lost);
     return err;
 }
 

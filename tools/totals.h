@@ -15,6 +15,7 @@ struct held {
     uint64_t manifests;
     uint64_t tags;
     uint64_t partials;
+    uint64_t lost; /* went bad, and were not had again */
 };
 
 /* Damaged records count nothing. */

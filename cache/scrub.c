@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: ISC */
+#include "cache/scrub.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/digest_map.h"
+#include "cache/err.h"
+#include "cache/link.h"
+#include "cache/manifest.h"
+#include "cache/parent.h"
+#include "cache/record.h"
+#include "cache/tag.h"
+
+#define SCRUB_RECORD_VERSION 1
+#define SCRUB_RECORD_MAX (1 + 1 + DIGEST_KEY_MAX + 1 + 4 * 8 + 1)
+/* Tags that are named; the others are counted. */
+#define IMAGES_SHOWN 3
+/* What leads to a content, at most: of more the tags are not found. */
+#define ANCESTORS_MAX 4096
+
+static const char state_key[] = "scrub";
+
+/* --- where it is --- */
+
+int scrub_get(struct db_txn *txn, struct scrub_state *s)
+{
+    struct db_value value;
+    struct record_in in;
+    int err = db_get(txn, DB_META, state_key, sizeof state_key - 1, &value);
+
+    *s = (struct scrub_state){0};
+    if (err != 0)
+        return err == ERR_NOT_FOUND ? 0 : err;
+    record_open(&in, value, SCRUB_RECORD_VERSION);
+    if (record_get_flag(&in))
+        record_get_digest(&in, &s->cursor);
+    s->is_running = record_get_flag(&in);
+    s->began_at_s = record_get_i64(&in);
+    s->ended_at_s = record_get_i64(&in);
+    s->round_blobs = record_get_u64(&in);
+    s->round_bytes = record_get_u64(&in);
+    s->has_marked = record_get_flag(&in);
+    /* What cannot be read is begun anew. */
+    if (record_close(&in) != 0)
+        *s = (struct scrub_state){0};
+    return 0;
+}
+
+int scrub_put(struct db_txn *txn, const struct scrub_state *s)
+{
+    uint8_t buf[SCRUB_RECORD_MAX];
+    struct record_out out;
+
+    record_start(&out, buf, sizeof buf, SCRUB_RECORD_VERSION);
+    record_put_u8(&out, s->cursor.alg != 0);
+    if (s->cursor.alg != 0)
+        record_put_digest(&out, &s->cursor);
+    record_put_u8(&out, s->is_running);
+    record_put_i64(&out, s->began_at_s);
+    record_put_i64(&out, s->ended_at_s);
+    record_put_u64(&out, s->round_blobs);
+    record_put_u64(&out, s->round_bytes);
+    record_put_u8(&out, s->has_marked);
+    CHECK(record_finish(&out) == 0);
+    return db_put(txn, DB_META, state_key, sizeof state_key - 1, buf, out.len);
+}
+
+bool scrub_is_due(const struct scrub_state *s, int64_t period_s, int64_t now_s)
+{
+    int64_t since_s;
+
+    if (period_s == 0 || s->is_running)
+        return false;
+    return s->began_at_s == 0 ||
+           (!__builtin_sub_overflow(now_s, s->began_at_s, &since_s) && since_s >= period_s);
+}
+
+uint64_t scrub_rate(uint64_t bytes, int64_t period_s, uint64_t min, uint64_t max)
+{
+    uint64_t seconds = period_s > 0 ? (uint64_t)period_s : 1;
+    /* A quarter of the time is for what is found on the way, and for nights. */
+    uint64_t rate = bytes / seconds + bytes / seconds / 3 + 1;
+
+    if (rate < min)
+        rate = min;
+    return rate < max ? rate : max;
+}
+
+/* --- where it came from --- */
+
+static void add_source(struct scrub_sources *s, const struct name *n)
+{
+    if (name_is_local(n) || s->count == SCRUB_SOURCES_MAX)
+        return;
+    for (unsigned i = 0; i < s->count; i++)
+        if (name_equal(&s->list[i], n))
+            return;
+    s->list[s->count++] = *n;
+}
+
+static int take_source(void *arg, const struct name *n)
+{
+    add_source(arg, n);
+    return 0;
+}
+
+struct tag_search {
+    struct scrub_sources *sources;
+    const struct digest *digest;
+};
+
+static int take_tag(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
+{
+    const struct tag_search *search = arg;
+
+    (void)tag;
+    if (digest_equal(&r->digest, search->digest) || digest_equal(&r->previous, search->digest))
+        add_source(search->sources, n);
+    return 0;
+}
+
+int scrub_find_sources(struct db_txn *txn, const struct digest *d, struct scrub_sources *s)
+{
+    struct tag_search search = {s, d};
+    struct manifest_record r;
+
+    *s = (struct scrub_sources){0};
+    s->is_manifest = manifest_get(txn, d, &r) == 0;
+    int err = source_walk(txn, d, take_source, s);
+
+    return err == 0 && s->is_manifest ? tag_walk(txn, take_tag, &search) : err;
+}
+
+/* --- what needs it --- */
+
+struct lineage {
+    struct digest_map *known;
+    struct digest *list; /* in the order in which they were found */
+    size_t count;
+};
+
+static void add_ancestor(struct lineage *l, const struct digest *d)
+{
+    size_t number;
+
+    if (l->count == ANCESTORS_MAX || !digest_map_add(l->known, d, &number))
+        return;
+    l->list = mem_resize(l->list, (l->count + 1) * sizeof l->list[0]);
+    l->list[l->count++] = *d;
+}
+
+static int take_parent(void *arg, const struct digest *parent, int role)
+{
+    (void)role;
+    add_ancestor(arg, parent);
+    return 0;
+}
+
+struct images {
+    const struct digest_map *ancestors;
+    char *text;
+    size_t count;
+};
+
+static int take_image(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
+{
+    struct images *i = arg;
+    char name[NAME_MAX_SIZE];
+
+    if (!digest_map_find(i->ancestors, &r->digest, NULL))
+        return 0;
+    if (i->count++ < IMAGES_SHOWN) {
+        name_text(n, name);
+        char *longer = mem_format("%s%s%s:%s", i->text != NULL ? i->text : "",
+                                  i->text != NULL ? ", " : "", name, tag);
+
+        free(i->text);
+        i->text = longer;
+    }
+    return 0;
+}
+
+char *scrub_images(struct db_txn *txn, const struct digest *d)
+{
+    struct lineage l = {.known = digest_map_new()};
+    struct images i = {.ancestors = l.known};
+    int err = 0;
+
+    add_ancestor(&l, d);
+    for (size_t k = 0; err == 0 && k < l.count; k++) {
+        const struct digest child = l.list[k];
+
+        err = parent_walk(txn, &child, take_parent, &l);
+    }
+    if (err == 0)
+        err = tag_walk(txn, take_image, &i);
+    digest_map_free(&l.known);
+    free(l.list);
+    if (err != 0 || i.count == 0) {
+        free(i.text);
+        return mem_format("%s", err != 0 ? "the index cannot be read" : "no tag");
+    }
+    if (i.count > IMAGES_SHOWN) {
+        char *longer = mem_format("%s and %zu more", i.text, i.count - IMAGES_SHOWN);
+
+        free(i.text);
+        return longer;
+    }
+    return i.text;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Scrubbing: all blobs are read again, one after the other in the order of their digests,
+ * and where that is is kept in the index, so that a restart goes on there. This is what it
+ * needs of the index; the reading is verify.h's, the pace its caller's.
+ */
+#ifndef CACHE_SCRUB_H
+#define CACHE_SCRUB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache/check.h"
+#include "cache/db.h"
+#include "cache/digest.h"
+#include "cache/name.h"
+
+/* Where a round is. All zero before the first. */
+struct scrub_state {
+    struct digest cursor;              /* the last blob that was read; alg 0: none yet */
+    bool is_running;                   /* a round is under way */
+    int64_t began_at_s;                /* it, or the last one, or the cache; 0: never */
+    int64_t ended_at_s;                /* the last whole round; 0: none */
+    uint64_t round_blobs, round_bytes; /* of the round under way */
+    bool has_marked;                   /* blob_mark_public was seen to for all that is public */
+};
+
+/* ERR_NOT_FOUND is zero. */
+MUST_CHECK int scrub_get(struct db_txn *txn, struct scrub_state *s);
+MUST_CHECK int scrub_put(struct db_txn *txn, const struct scrub_state *s);
+
+/* Whether a round is to begin: one a period, and at once when nobody knows of one. A clock
+ * that went back makes none due. */
+bool scrub_is_due(const struct scrub_state *s, int64_t period_s, int64_t now_s);
+
+/* How many bytes a second a round needs so that it ends within its period, with some time to
+ * spare; between `min` and `max`. */
+uint64_t scrub_rate(uint64_t bytes, int64_t period_s, uint64_t min, uint64_t max);
+
+/* Where a content can be had again: upstreams' repositories, each once. */
+#define SCRUB_SOURCES_MAX 16
+struct scrub_sources {
+    struct name list[SCRUB_SOURCES_MAX];
+    unsigned count;
+    bool is_manifest; /* and has to be asked for as one */
+};
+/* Those whose manifests name it; of a manifest also those whose tags lead to it. */
+MUST_CHECK int scrub_find_sources(struct db_txn *txn, const struct digest *d,
+                                  struct scrub_sources *s);
+
+/* The tags whose images need the content: some of them as "a, b and 3 more", or "no tag";
+ * owned by the caller. */
+char *scrub_images(struct db_txn *txn, const struct digest *d);
+
+#endif

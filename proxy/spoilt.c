@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: ISC */
+#include "proxy/spoilt.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cache/blob.h"
+#include "cache/err.h"
+#include "cache/loss.h"
+#include "cache/quarantine.h"
+#include "proxy/log.h"
+#include "proxy/scrubber.h"
+#include "proxy/storage.h"
+
+struct spoilt {
+    struct storage_job job;
+    struct store *store;
+    struct scrubber *scrubber;
+    struct loss loss;
+    struct file_id file;
+};
+
+static int spoilt_apply(struct storage_job *j, struct db_txn *txn)
+{
+    const struct spoilt *s = (struct spoilt *)j;
+    struct blob_record r;
+    int err = blob_get(txn, &s->loss.digest, &r);
+
+    if (err != 0 || !verify_is_same(s->store, &s->loss.digest, s->loss.size_bytes, &s->file))
+        return err == ERR_NOT_FOUND ? 0 : err;
+    err = blob_forget(txn, &s->loss.digest);
+    return err == 0 ? loss_put(txn, &s->loss) : err;
+}
+
+/* A file that cannot be moved has no record, and is written over by the next. */
+static void spoilt_done(struct storage_job *j, int err)
+{
+    struct spoilt *s = (struct spoilt *)j;
+
+    if (err == 0)
+        err = quarantine_blob(s->store, &s->loss.digest, &s->file);
+    if (err == 0 || err == ERR_NOT_FOUND)
+        scrubber_suspect(s->scrubber, &s->loss.digest);
+    free(s);
+}
+
+void spoilt_drop(struct worker *w, const struct held *held)
+{
+    struct stat st;
+    struct digest d;
+    char text[DIGEST_TEXT_MAX];
+    size_t len = strlen(held->etag);
+
+    if (held->fd < 0 || fstat(held->fd, &st) != 0 || len < 2 ||
+        digest_parse(&d, held->etag + 1, len - 2) != 0)
+        return;
+    struct spoilt *s = mem_new(sizeof *s);
+
+    s->job.apply = spoilt_apply;
+    s->job.done = spoilt_done;
+    s->store = w->parts.store;
+    s->scrubber = w->parts.scrubber;
+    s->loss = (struct loss){d, held->size_bytes, w->now_s, LOSS_UNTRIED};
+    s->file = (struct file_id){st.st_dev, st.st_ino};
+    STATS_ADD(w->parts.stats, blobs_lost, 1);
+    log_event(w->parts.log, LOG_WARN, "%s cannot be read: its answer was cut short",
+              digest_text(&d, text));
+    storage_post(w->parts.storage, &s->job);
+}
