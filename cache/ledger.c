@@ -26,6 +26,20 @@ static int ledger_decode(struct db_value value, struct ledger_record *r)
     return record_close(&in);
 }
 
+void ledger_sum(struct ledger_record *sum, const struct ledger_record *r)
+{
+    sum->line_bytes += r->line_bytes;
+    sum->lan_bytes += r->lan_bytes;
+    sum->line_requests += r->line_requests;
+    sum->lan_requests += r->lan_requests;
+    sum->hits += r->hits;
+}
+
+uint64_t ledger_saved_bytes(const struct ledger_record *r)
+{
+    return r->lan_bytes > r->line_bytes ? r->lan_bytes - r->line_bytes : 0;
+}
+
 int ledger_add(struct db_txn *txn, uint32_t day, const char *registry,
                const struct ledger_record *add)
 {
@@ -47,12 +61,13 @@ int ledger_add(struct db_txn *txn, uint32_t day, const char *registry,
         memset(&sum, 0, sizeof sum);
     else if (err != 0 && err != ERR_NOT_FOUND)
         return err;
+    ledger_sum(&sum, add);
     record_start(&out, buf, sizeof buf, LEDGER_RECORD_VERSION);
-    record_put_u64(&out, sum.line_bytes + add->line_bytes);
-    record_put_u64(&out, sum.lan_bytes + add->lan_bytes);
-    record_put_u64(&out, sum.line_requests + add->line_requests);
-    record_put_u64(&out, sum.lan_requests + add->lan_requests);
-    record_put_u64(&out, sum.hits + add->hits);
+    record_put_u64(&out, sum.line_bytes);
+    record_put_u64(&out, sum.lan_bytes);
+    record_put_u64(&out, sum.line_requests);
+    record_put_u64(&out, sum.lan_requests);
+    record_put_u64(&out, sum.hits);
     CHECK(record_finish(&out) == 0);
     return db_put(txn, DB_LEDGER, key, key_len, buf, out.len);
 }

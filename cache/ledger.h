@@ -16,6 +16,10 @@ struct ledger_record {
     uint64_t hits;          /* of lan_requests: with nothing from the line */
 };
 
+void ledger_sum(struct ledger_record *sum, const struct ledger_record *r);
+/* What clients got and the line did not carry. */
+uint64_t ledger_saved_bytes(const struct ledger_record *r);
+
 /* Add to the record of a day (days since 1970-01-01 UTC) and registry, a canonical
  * name. A damaged record starts anew. */
 MUST_CHECK int ledger_add(struct db_txn *txn, uint32_t day, const char *registry,

@@ -26,19 +26,13 @@ void report_text(FILE *out, const char *text)
 
 /* --- the ledger --- */
 
-/* What clients got and the line did not carry. */
-static uint64_t saved_bytes(const struct ledger_record *r)
-{
-    return r->lan_bytes > r->line_bytes ? r->lan_bytes - r->line_bytes : 0;
-}
-
 static void write_members(FILE *out, const struct ledger_record *r)
 {
     fprintf(out,
             "\"line_bytes\":%" PRIu64 ",\"lan_bytes\":%" PRIu64 ",\"saved_bytes\":%" PRIu64
             ",\"line_requests\":%" PRIu64 ",\"lan_requests\":%" PRIu64 ",\"hits\":%" PRIu64
             ",\"hit_ratio\":",
-            r->line_bytes, r->lan_bytes, saved_bytes(r), r->line_requests, r->lan_requests,
+            r->line_bytes, r->lan_bytes, ledger_saved_bytes(r), r->line_requests, r->lan_requests,
             r->hits);
     if (r->lan_requests > 0)
         fprintf(out, "%.6f", (double)r->hits / (double)r->lan_requests);

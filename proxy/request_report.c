@@ -102,7 +102,9 @@ static void send_upstreams(struct request *r)
     send_json(r, text, len);
 }
 
-static void send_events(struct request *r)
+/* What is made with a look into the index. */
+static void send_look(struct request *r, char *(*make)(struct worker *w, struct viewer *v,
+                                                       struct db_txn *txn, size_t *len))
 {
     struct db_txn *txn = pull_begin_read(r);
     struct viewer v;
@@ -111,26 +113,30 @@ static void send_events(struct request *r)
     if (!txn)
         return;
     request_viewer(r, &v);
-    char *text = report_events(&v, txn, log_recent(r->worker->parts.log), &len);
+    char *text = make(r->worker, &v, txn, &len);
     viewer_clear(&v);
     db_read_end(r->worker->reader);
     send_json(r, text, len);
 }
 
+static char *make_events(struct worker *w, struct viewer *v, struct db_txn *txn, size_t *len)
+{
+    return report_events(v, txn, log_recent(w->parts.log), len);
+}
+
+static char *make_fetches(struct worker *w, struct viewer *v, struct db_txn *txn, size_t *len)
+{
+    return report_fetches(v, txn, w->parts.fetches, w->now_ms, len);
+}
+
+static void send_events(struct request *r)
+{
+    send_look(r, make_events);
+}
+
 static void send_fetches(struct request *r)
 {
-    struct worker *w = r->worker;
-    struct db_txn *txn = pull_begin_read(r);
-    struct viewer v;
-    size_t len;
-
-    if (!txn)
-        return;
-    request_viewer(r, &v);
-    char *text = report_fetches(&v, txn, w->parts.fetches, w->now_ms, &len);
-    viewer_clear(&v);
-    db_read_end(w->reader);
-    send_json(r, text, len);
+    send_look(r, make_fetches);
 }
 
 /* --- lists that take long --- */

@@ -69,15 +69,6 @@ static struct ledger_record since(const struct ledger_record *now, const struct 
     };
 }
 
-static void add(struct ledger_record *sum, const struct ledger_record *r)
-{
-    sum->line_bytes += r->line_bytes;
-    sum->lan_bytes += r->lan_bytes;
-    sum->line_requests += r->line_requests;
-    sum->lan_requests += r->lan_requests;
-    sum->hits += r->hits;
-}
-
 static bool is_zero(const struct ledger_record *r)
 {
     return !r->line_bytes && !r->lan_bytes && !r->line_requests && !r->lan_requests && !r->hits;
@@ -90,7 +81,7 @@ static struct ledger_record counted_in_all(const struct tally *t)
 
     for (unsigned i = 0; i < count; i++) {
         struct ledger_record r = counted_of(&t->stats->registries[i]);
-        add(&sum, &r);
+        ledger_sum(&sum, &r);
     }
     return sum;
 }
@@ -163,12 +154,12 @@ static int add_record(void *arg, uint32_t day, const char *registry, const struc
     struct tally_sums *sums = w->sums;
 
     (void)registry;
-    add(&sums->all, r);
+    ledger_sum(&sums->all, r);
     if (day >= w->month_start)
-        add(&sums->month, r);
+        ledger_sum(&sums->month, r);
     /* A day that is to come is of a clock that was wrong. */
     if (day <= sums->day && sums->day - day < TALLY_DAYS)
-        add(&sums->days[sums->day - day], r);
+        ledger_sum(&sums->days[sums->day - day], r);
     return 0;
 }
 
@@ -194,7 +185,7 @@ static bool look(struct tally *t, struct ledger_record *counted, unsigned *gener
     *generation = t->generation;
     *counted = (struct ledger_record){0};
     for (unsigned i = 0; i < STATS_REGISTRIES_MAX; i++)
-        add(counted, &t->flushed[i]);
+        ledger_sum(counted, &t->flushed[i]);
     pthread_mutex_unlock(&t->lock);
     return !is_busy;
 }
@@ -232,9 +223,9 @@ int tally_read(struct tally *t, struct db_reader *reader, int64_t now_s, struct 
 
     *sums = t->view.sums;
     sums->run = run;
-    add(&sums->all, &more);
-    add(&sums->month, &more);
-    add(&sums->days[0], &more);
+    ledger_sum(&sums->all, &more);
+    ledger_sum(&sums->month, &more);
+    ledger_sum(&sums->days[0], &more);
     sums->today = sums->days[0];
     return 0;
 }

@@ -76,17 +76,12 @@ json_t *live_json(const struct live *live)
         "downloads", downloads_json(&live->downloads), "prefetches", live->prefetches);
 }
 
-uint64_t saved_bytes(const struct ledger_record *r)
-{
-    return r->lan_bytes > r->line_bytes ? r->lan_bytes - r->line_bytes : 0;
-}
-
 json_t *record_json(const struct ledger_record *r)
 {
     json_t *ratio =
         r->lan_requests == 0 ? json_null() : json_real((double)r->hits / (double)r->lan_requests);
     return json_pack("{sI sI sI sI sI sI so}", "line_bytes", (json_int_t)r->line_bytes, "lan_bytes",
-                     (json_int_t)r->lan_bytes, "saved_bytes", (json_int_t)saved_bytes(r),
+                     (json_int_t)r->lan_bytes, "saved_bytes", (json_int_t)ledger_saved_bytes(r),
                      "line_requests", (json_int_t)r->line_requests, "lan_requests",
                      (json_int_t)r->lan_requests, "hits", (json_int_t)r->hits, "hit_ratio", ratio);
 }
@@ -116,7 +111,7 @@ void sums_table_add(struct table *t, const char *what, const struct ledger_recor
     table_add(t, "%s", what);
     table_add(t, "%s", size_text(line, r->line_bytes));
     table_add(t, "%s", size_text(lan, r->lan_bytes));
-    table_add(t, "%s", size_text(saved, saved_bytes(r)));
+    table_add(t, "%s", size_text(saved, ledger_saved_bytes(r)));
     table_add(t, "%" PRIu64, r->lan_requests);
     table_add(t, "%s", ratio_text(ratio, r));
 }

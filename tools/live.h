@@ -33,8 +33,6 @@ void live_clear(struct live *live);
 
 json_t *live_json(const struct live *live);
 
-/* What the clients got and the line did not carry. */
-uint64_t saved_bytes(const struct ledger_record *r);
 /* The sums of a time; hit_ratio is null when nothing was asked. */
 json_t *record_json(const struct ledger_record *r);
 /* A table with a row for each sum, and a heading. */

@@ -47,24 +47,15 @@ struct summing {
     uint32_t month_start;
 };
 
-static void add_record(struct ledger_record *sum, const struct ledger_record *r)
-{
-    sum->line_bytes += r->line_bytes;
-    sum->lan_bytes += r->lan_bytes;
-    sum->line_requests += r->line_requests;
-    sum->lan_requests += r->lan_requests;
-    sum->hits += r->hits;
-}
-
 static int add_day(void *arg, uint32_t day, const char *registry, const struct ledger_record *r)
 {
     (void)registry;
     const struct summing *s = arg;
-    add_record(&s->sums->all, r);
+    ledger_sum(&s->sums->all, r);
     if (day >= s->month_start)
-        add_record(&s->sums->month, r);
+        ledger_sum(&s->sums->month, r);
     if (day == s->today)
-        add_record(&s->sums->day, r);
+        ledger_sum(&s->sums->day, r);
     return 0;
 }
 

@@ -320,8 +320,8 @@ function cell(label, attributes, ...children) {
 function image_row(image, now_s) {
   return make("tr", {role: "row", "data-reference": image.reference},
     cell("Image", {}, reference(image.reference, image.digest),
-         image.pinned ? make("span", {class: "badge"}, "pinned") : null,
-         image.local ? make("span", {class: "badge"}, "local") : null),
+         ...(image.pinned ? [" ", make("span", {class: "badge"}, "pinned")] : []),
+         ...(image.local ? [" ", make("span", {class: "badge"}, "local")] : [])),
     cell("Held", {}, make("span", {}, held(image) + (image.moved ? "; has moved to what is not held" : ""))),
     cell("Size", {class: "n"}, make("data", {value: image.bytes}, size(image.bytes))),
     cell("Last used", {class: "n"}, ago(image.used_at, now_s)));
