@@ -73,8 +73,8 @@ static void note_state(struct scrubber *s)
     int err = courier_write(&s->courier, note_apply, s);
 
     if (err != 0 && err != ERR_IO)
-        log_event(s->courier.parts.log, LOG_WARN, "where the scrubber is was not noted: %s",
-                  err_text(err));
+        log_event_about(s->courier.parts.log, LOG_WARN, NULL,
+                        "where the scrubber is was not noted: %s", err_text(err));
     s->note_ms = clock_now_ms() + NOTE_MS;
 }
 

@@ -177,14 +177,19 @@ function bars(days) {
 
 function draw_state(status) {
   const state = at("state");
-  const limited = upstreams.filter(u => u.failure && u.up === 0).map(u => u.registry);
+  const away = upstreams.filter(u => u.failure && u.up === 0).map(u => u.registry);
+  const worries = [];
   let kind = "good", text = "Ready";
+  if (away.length)
+    worries.push(`not reached: ${away.join(", ")}`);
+  if (status.stats.lost_blobs)
+    worries.push(`${count(status.stats.lost_blobs, "blob is", "blobs are")} lost`);
   if (!status.ready) {
     kind = "bad";
     text = `Not ready: ${status.reason}`;
-  } else if (limited.length) {
+  } else if (worries.length) {
     kind = "warn";
-    text = `Ready; not reached: ${limited.join(", ")}`;
+    text = ["Ready", ...worries].join("; ");
   }
   state.dataset.state = kind;
   say("state-text", text);
@@ -265,7 +270,11 @@ const DISK_FACTS = [
   ["evicted_bytes", "Evicted since the start", n => [size(n), null]],
   ["streamed_unstored", "Passed on, no room to keep", n => [n.toLocaleString("en"), n ? "warn" : null]],
   ["uploads", "Uploads under way", n => [n.toLocaleString("en"), null]],
-  ["blobs_lost", "Blobs found missing", bad_if_any],
+  ["scrub_ended_at", "All read and checked", (n, now_s) => [n ? `${span(now_s - n)} ago` : "not yet", null]],
+  ["scrub_bad", "Blobs that had gone bad", n => [n.toLocaleString("en"), n ? "warn" : null]],
+  ["scrub_healed", "Of these fetched anew", n => [n.toLocaleString("en"), null]],
+  ["lost_blobs", "Blobs lost", bad_if_any],
+  ["blobs_lost", "Files found missing", bad_if_any],
   ["verify_failures", "Contents that were wrong", bad_if_any],
   ["store_failures", "Failed writes", bad_if_any],
 ];
