@@ -19,6 +19,7 @@
 #include "cache/repository.h"
 #include "cache/tag.h"
 #include "cache/upload.h"
+#include "cache/usage.h"
 #include "tests/fuzz/fuzz_db.h"
 
 #define KEY_MAX (NAME_MAX_SIZE + DIGEST_KEY_MAX)
@@ -191,6 +192,21 @@ static void check_upload(const struct input *in)
     }
 }
 
+/* Sums that cannot be read are counted anew; a file that is leaving leaves, whatever its size. */
+static void check_usage(const struct input *in, const uint8_t *key, size_t len)
+{
+    struct usage u;
+    bool is_leaving;
+
+    put(in, DB_META, "usage", 5);
+    put(in, DB_LEAVING, key, len);
+    CHECK(usage_get(in->txn, &u) == 0);
+    CHECK(usage_is_leaving(in->txn, &in->digest, &is_leaving) == 0 && is_leaving);
+    CHECK(usage_left(in->txn, &in->digest) == 0);
+    CHECK(usage_is_leaving(in->txn, &in->digest, &is_leaving) == 0 && !is_leaving);
+    CHECK(usage_get(in->txn, &u) == 0);
+}
+
 /* Whatever the record holds, the answer is JSON. */
 static void check_referrer(const struct input *in, const uint8_t *digest_key, size_t len)
 {
@@ -291,6 +307,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_links(&in, key, len);
     check_repositories(&in);
     check_upload(&in);
+    check_usage(&in, key, len);
     check_referrer(&in, key, len);
     check_diff(&in, key, len);
     check_list(&in);
