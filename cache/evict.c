@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "cache/err.h"
 #include "cache/evict_private.h"
@@ -172,6 +173,26 @@ int evict_forget(struct db_txn *txn, const struct evict_rules *rules, const stru
 }
 
 /* --- the files --- */
+
+int evict_forget_file(struct store *s, struct db_txn *txn, const struct digest *d,
+                      struct evicted *e)
+{
+    char name[DIGEST_TEXT_MAX];
+    struct blob_record r;
+    struct stat st;
+    int err = blob_get(txn, d, &r);
+
+    if (err != ERR_NOT_FOUND)
+        return err == ERR_DAMAGED ? 0 : err;
+    if (fstatat(store_blobs_fd(s, (enum digest_alg)d->alg), store_blob_name(d, name), &st,
+                AT_SYMLINK_NOFOLLOW) != 0 ||
+        !S_ISREG(st.st_mode))
+        return 0;
+    err = usage_leave(txn, d, (uint64_t)st.st_size);
+    if (err == 0)
+        add_file(e, d, (uint64_t)st.st_size);
+    return err;
+}
 
 int evict_remove(struct store *s, struct db_txn *txn, const struct digest *d, int *fd)
 {

@@ -129,6 +129,10 @@ void evicted_clear(struct evicted *e);
 MUST_CHECK int evict_forget(struct db_txn *txn, const struct evict_rules *rules,
                             const struct evict_guard *g, const struct digest *d, struct evicted *e);
 
+/* The same of a file in blobs/ that no record names; of any other nothing is done. */
+MUST_CHECK int evict_forget_file(struct store *s, struct db_txn *txn, const struct digest *d,
+                                 struct evicted *e);
+
 /* In a later write transaction: remove the file, if it is still leaving. With `fd`, it is
  * opened before (O_PATH), so that its bytes go when that is closed; -1 when it was not
  * there. Unless ERR_IO, an error leaves it for the next time. */

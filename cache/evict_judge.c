@@ -133,7 +133,7 @@ static bool is_young(const struct evict_rules *rules, const struct blob_record *
     int64_t age_s;
 
     /* A clock that was ahead once makes nothing young for ever. */
-    return !__builtin_sub_overflow(rules->now_s, r->used_at_s, &age_s) && age_s < rules->grace_s &&
+    return !__builtin_sub_overflow(rules->now_s, r->used_at_s, &age_s) && age_s <= rules->grace_s &&
            age_s > -rules->grace_s;
 }
 

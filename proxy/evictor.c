@@ -272,6 +272,7 @@ void *evictor_run(void *arg)
     struct evictor *e = arg;
 
     evictor_finish_leaving(e);
+    evictor_remove_orphans(e, e->started_at_s);
     while (!e->stopping) {
         queue_wait(e->queue, TICK_MS);
         queue_run(e->queue, e);

@@ -125,6 +125,17 @@ static int forget_units(struct batch *b, struct db_txn *txn)
     return err;
 }
 
+static int forget_orphans(struct batch *b, struct db_txn *txn)
+{
+    struct evictor *e = b->evictor;
+    int err = 0;
+
+    for (unsigned i = 0; err == 0 && i < b->count; i++)
+        if (!storage_is_publishing(e->storage, &b->units[i]))
+            err = evict_forget_file(e->store, txn, &b->units[i], &b->gone);
+    return err;
+}
+
 static int batch_apply(struct storage_job *j, struct db_txn *txn)
 {
     struct batch *b = (struct batch *)j;
@@ -132,7 +143,9 @@ static int batch_apply(struct storage_job *j, struct db_txn *txn)
     evicted_reset(&b->gone);
     b->forgotten = 0;
     int err = remove_files(b, txn);
-    return err == 0 && b->count > 0 ? forget_units(b, txn) : err;
+    if (err != 0 || b->count == 0)
+        return err;
+    return b->are_orphans ? forget_orphans(b, txn) : forget_units(b, txn);
 }
 
 static void batch_over(struct msg *m, void *owner)
@@ -152,6 +165,8 @@ static void batch_done(struct storage_job *j, int err)
 
 static void note(struct evictor *e, const struct batch *b)
 {
+    if (b->are_orphans)
+        return;
     STATS_ADD(e->stats, evicted_blobs, b->gone.count);
     STATS_ADD(e->stats, evicted_bytes, b->gone.bytes);
     STATS_ADD(e->stats, evicted_images, b->gone.images);

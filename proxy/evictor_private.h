@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* What the parts of the evictor share: evictor.c decides, evictor_batch.c has the storage
- * thread do it, evictor_start.c its life. */
+ * thread do it, evictor_orphans.c finds what was left over, evictor_start.c is its life. */
 #ifndef PROXY_EVICTOR_PRIVATE_H
 #define PROXY_EVICTOR_PRIVATE_H
 
@@ -20,6 +20,7 @@ struct batch {
     struct evict_rules rules;
     struct digest units[BATCH_UNITS];
     unsigned count;
+    bool are_orphans; /* files, not units */
     uint64_t want_bytes;
     struct digest *busy;
     size_t busy_count;
@@ -50,6 +51,7 @@ struct evictor {
     unsigned purges; /* under way */
 
     /* Of the thread. */
+    int64_t started_at_s;
     bool stopping;
     struct db_reader *reader;
     STAILQ_HEAD(, want) wants;
@@ -74,6 +76,8 @@ void evictor_show(struct evictor *e);
 
 /* Run the batch, wait for its end: what it has forgotten is in batch.leaving then. */
 MUST_CHECK int evictor_run_batch(struct evictor *e);
+/* Remove files that were there before, and that no record names. */
+void evictor_remove_orphans(struct evictor *e, int64_t before_s);
 /* Remove what an earlier run has forgotten and not removed. */
 void evictor_finish_leaving(struct evictor *e);
 

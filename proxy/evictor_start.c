@@ -89,6 +89,7 @@ struct evictor *evictor_start(struct store *s, struct storage *storage, struct f
     struct evictor *e = mem_new(sizeof *e);
 
     e->store = s;
+    e->started_at_s = time(NULL);
     e->storage = storage;
     e->fetches = fetches;
     e->stats = stats;

@@ -337,7 +337,7 @@ static void test_deleted_pushes_are_garbage(void **state)
     struct digest own = scratch_digest("own"), waits = scratch_digest("waits");
 
     push_image(txn, &other, (const char *[]){"d", "shared", NULL}, "1", 5);
-    assert_int_equal(local_put_blob(txn, &n, &waits, 100, NOW - GRACE + 1), 0);
+    assert_int_equal(local_put_blob(txn, &n, &waits, 100, NOW - GRACE), 0);
     assert_int_equal(local_delete_manifest(txn, &n, &gone, NOW), 0);
     assert_int_equal(why(txn, &gone), EVICT_DELETED);
     assert_int_equal(why(txn, &own), EVICT_ABANDONED);

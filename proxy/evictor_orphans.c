@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Files in blobs/ that no record names: a daemon that was killed between the rename and the
+ * commit leaves them. They are looked for once, after the start, beside all else; those that
+ * came since then are on their way into the index, and those of an import beside us, too.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache/err.h"
+#include "cache/folder.h"
+#include "proxy/evictor_private.h"
+
+struct sweep {
+    struct evictor *evictor;
+    enum digest_alg alg;
+    int64_t before_s;
+    struct digest *list;
+    size_t count;
+};
+
+static bool is_import_under_way(const struct evictor *e)
+{
+    int fd = openat(store_partial_fd(e->store), STORE_IMPORT_PREFIX "lock",
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0)
+        return false;
+    bool is = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd);
+    return is;
+}
+
+static bool is_recorded(struct evictor *e, const struct digest *d)
+{
+    struct blob_record r;
+    struct db_txn *txn;
+
+    if (db_read(e->reader, &txn) != 0)
+        return true;
+    int err = blob_get(txn, d, &r);
+    db_read_end(e->reader);
+    return err != ERR_NOT_FOUND;
+}
+
+static bool is_old(const struct sweep *s, const char *name)
+{
+    struct stat st;
+
+    return fstatat(store_blobs_fd(s->evictor->store, s->alg), name, &st, AT_SYMLINK_NOFOLLOW) ==
+               0 &&
+           S_ISREG(st.st_mode) && st.st_ctim.tv_sec < s->before_s;
+}
+
+static int look_at(void *arg, const char *name)
+{
+    struct sweep *s = arg;
+    struct evictor *e = s->evictor;
+    char *text = mem_format("%s:%s", s->alg == DIGEST_SHA256 ? "sha256" : "sha512", name);
+    struct digest d;
+    bool is_digest = digest_parse(&d, text, strlen(text)) == 0;
+
+    free(text);
+    if (is_digest && !is_recorded(e, &d) && is_old(s, name)) {
+        s->list = mem_resize(s->list, (s->count + 1) * sizeof s->list[0]);
+        s->list[s->count++] = d;
+    }
+    queue_run(e->queue, e);
+    return e->stopping ? 1 : 0;
+}
+
+/* Two batches for each: the second removes what the first has noted. */
+static void remove_all(struct sweep *s)
+{
+    struct batch *b = &s->evictor->batch;
+    int err = 0;
+
+    b->are_orphans = true;
+    for (size_t i = 0; err == 0 && i < s->count && !s->evictor->stopping;) {
+        for (b->count = 0; b->count < BATCH_UNITS && i < s->count; i++)
+            b->units[b->count++] = s->list[i];
+        err = evictor_run_batch(s->evictor);
+    }
+    b->count = 0;
+    b->are_orphans = false;
+    if (err == 0 && b->leaving.count > 0)
+        (void)!evictor_run_batch(s->evictor);
+    if (s->count > 0)
+        log_event(s->evictor->log, LOG_INFO, "removed %zu files that no record named", s->count);
+}
+
+void evictor_remove_orphans(struct evictor *e, int64_t before_s)
+{
+    struct sweep s = {.evictor = e, .before_s = before_s};
+
+    if (is_import_under_way(e))
+        return;
+    for (s.alg = DIGEST_SHA256; s.alg <= DIGEST_SHA512 && !e->stopping; s.alg++)
+        (void)!folder_walk(store_blobs_fd(e->store, s.alg), look_at, &s);
+    remove_all(&s);
+    free(s.list);
+}
