@@ -235,6 +235,36 @@ int link_walk_holders(struct db_txn *txn, const struct digest *d, holder_visit *
     return walk_names(txn, DB_HOLDERS, d, visit, arg);
 }
 
+struct search {
+    uint8_t suffix[1 + DIGEST_KEY_MAX]; /* the NUL after the name, the digest */
+    size_t suffix_len;
+    holder_visit *visit;
+    void *arg;
+};
+
+static int match_link(void *arg, struct db_value key, struct db_value value)
+{
+    const struct search *s = arg;
+    const char *bytes = key.data;
+    struct name n;
+    struct link l;
+
+    if (key.size <= s->suffix_len ||
+        memcmp(bytes + key.size - s->suffix_len, s->suffix, s->suffix_len) != 0 ||
+        link_decode(value, &l) != 0 || l.state != LINK_HAS ||
+        name_from_key(&n, bytes, key.size - s->suffix_len) != 0)
+        return 0;
+    return s->visit(s->arg, &n);
+}
+
+int link_search(struct db_txn *txn, const struct digest *d, holder_visit *visit, void *arg)
+{
+    struct search s = {.visit = visit, .arg = arg};
+
+    s.suffix_len = 1 + digest_to_key(d, s.suffix + 1);
+    return db_walk(txn, DB_LINKS, NULL, 0, NULL, 0, match_link, &s);
+}
+
 /* --- sources --- */
 
 int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,

@@ -55,6 +55,11 @@ typedef int holder_visit(void *arg, const struct name *n);
 MUST_CHECK int link_walk_holders(struct db_txn *txn, const struct digest *d, holder_visit *visit,
                                  void *arg);
 
+/* Visit all repositories that were seen to have this content, in byte order; a result other
+ * than 0 ends the walk and is returned. Every link there is is looked at. */
+MUST_CHECK int link_search(struct db_txn *txn, const struct digest *d, holder_visit *visit,
+                           void *arg);
+
 /* Sources: a manifest of repository `n` names this content, with this size. */
 MUST_CHECK int source_put(struct db_txn *txn, const struct digest *d, const struct name *n,
                           uint64_t size_bytes);

@@ -129,7 +129,10 @@ int scrub_find_sources(struct db_txn *txn, const struct digest *d, struct scrub_
     s->is_manifest = manifest_get(txn, d, &r) == 0;
     int err = source_walk(txn, d, take_source, s);
 
-    return err == 0 && s->is_manifest ? tag_walk(txn, take_tag, &search) : err;
+    if (err == 0 && s->is_manifest)
+        err = tag_walk(txn, take_tag, &search);
+    /* What was pulled by its digest alone. */
+    return err == 0 && s->count == 0 ? link_search(txn, d, take_source, s) : err;
 }
 
 /* --- what needs it --- */

@@ -44,7 +44,8 @@ struct scrub_sources {
     unsigned count;
     bool is_manifest; /* and has to be asked for as one */
 };
-/* Those whose manifests name it; of a manifest also those whose tags lead to it. */
+/* Those whose manifests name it; of a manifest also those whose tags lead to it; if
+ * there are none, those that were seen to have it. */
 MUST_CHECK int scrub_find_sources(struct db_txn *txn, const struct digest *d,
                                   struct scrub_sources *s);
 
