@@ -409,9 +409,16 @@ static const char *hide_id(const struct request *r, char out[REQUEST_FIELD_MAX])
     return out;
 }
 
+/* What a page that is left open asks every two seconds would be most of the log. */
+static bool is_poll(const struct request *r)
+{
+    return r->has_target && r->target.endpoint == ENDPOINT_REPORT && r->status == 200 &&
+           r->worker->config->log_level != LOG_DEBUG;
+}
+
 static void log_request(const struct request *r, uint64_t body_bytes)
 {
-    if (!log_wants_access(r->worker->access))
+    if (!log_wants_access(r->worker->access) || is_poll(r))
         return;
 
     const struct target *t = &r->target;

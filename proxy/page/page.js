@@ -258,25 +258,31 @@ function draw_disk(s) {
     `${size(used)} of ${size(disk.bytes)} used${cached === undefined ? "" : `, ${size(own)} by the cache`}`);
   for (const [row, name, word] of DISK_FACTS)
     if (stats[row] !== undefined)
-      facts.push(...fact(name, ...word(stats[row], s.now)));
+      facts.push(...fact(name, word(stats[row], s.now)));
+  const troubles = TROUBLES.filter(([row]) => stats[row] > 0);
+  for (const [row, name, kind] of troubles)
+    facts.push(...fact(name, stats[row].toLocaleString("en"), kind));
+  if (!troubles.length)
+    facts.push(...fact("Troubles since the start", "none", "good"));
   at("disk-facts").replaceChildren(...facts);
 }
 
-const bad_if_any = n => [n.toLocaleString("en"), n ? "bad" : null];
-
 // Counters that are shown when the daemon has them.
 const DISK_FACTS = [
-  ["cache_min_free_bytes", "Kept free", n => [size(n), null]],
-  ["evicted_bytes", "Evicted since the start", n => [size(n), null]],
-  ["streamed_unstored", "Passed on, no room to keep", n => [n.toLocaleString("en"), n ? "warn" : null]],
-  ["uploads", "Uploads under way", n => [n.toLocaleString("en"), null]],
-  ["scrub_ended_at", "All read and checked", (n, now_s) => [n ? `${span(now_s - n)} ago` : "not yet", null]],
-  ["scrub_bad", "Blobs that had gone bad", n => [n.toLocaleString("en"), n ? "warn" : null]],
-  ["scrub_healed", "Of these fetched anew", n => [n.toLocaleString("en"), null]],
-  ["lost_blobs", "Blobs lost", bad_if_any],
-  ["blobs_lost", "Files found missing", bad_if_any],
-  ["verify_failures", "Contents that were wrong", bad_if_any],
-  ["store_failures", "Failed writes", bad_if_any],
+  ["cache_min_free_bytes", "Kept free", n => size(n)],
+  ["evicted_bytes", "Evicted since the start", n => size(n)],
+  ["scrub_ended_at", "All read and checked", (n, now_s) => n ? `${span(now_s - n)} ago` : "not yet"],
+];
+
+// And those that had better be 0: shown when they are not.
+const TROUBLES = [
+  ["lost_blobs", "Blobs lost", "bad"],
+  ["scrub_bad", "Blobs that had gone bad", "warn"],
+  ["scrub_healed", "Of these fetched anew", "good"],
+  ["blobs_lost", "Files found missing", "bad"],
+  ["verify_failures", "Contents that were wrong", "warn"],
+  ["store_failures", "Failed writes", "bad"],
+  ["streamed_unstored", "Passed on, no room to keep", "warn"],
 ];
 
 function draw_fetches(answer) {

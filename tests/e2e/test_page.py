@@ -159,6 +159,10 @@ def test_naughty_names(hub, browser, cachalot, tmp_path):
         browser.until("nothing is found", "return document.getElementById('image-empty')"
                       ".innerText.includes(arguments[0])", text)
     check_quiet(browser, daemon)
+    # In the log each is on one line, with nothing that a terminal would obey.
+    lines = daemon.stderr_path.read_bytes().splitlines()
+    assert len(lines) == len(daemon.log_lines()) and len(lines) > 2 * len(NAUGHTY)
+    assert all(0x20 <= byte < 0x7f for line in lines for byte in line)
 
 
 def test_naughty_answers(browser, daemon):

@@ -218,6 +218,25 @@ def test_local_repositories(hub, cachalot, tmp_path):
     assert wrong.status == 401 and wrong["WWW-Authenticate"].startswith("Basic ")
 
 
+def test_polls_are_not_logged(hub, item, cachalot):
+    """A page that is left open does not fill the log; who is refused is in it, and everybody is
+    at level debug."""
+    daemon = cachalot({HUB: hub.url}, {"log": {"level": "info"}, "admin": {"page": "127.0.0.2"}})
+    for _ in range(3):
+        assert Client(daemon.address, source="127.0.0.2").get("/-/api/status").status == 200
+    assert daemon.get("/-/api/status").status == 403
+    daemon.sections["log"]["level"] = "debug"
+    daemon.write_config()
+    daemon.hup()
+    assert Client(daemon.address, source="127.0.0.2").get("/-/api/events").status == 200
+
+    def logged():
+        return [(x["reference"], x["status"]) for x in daemon.log_lines()
+                if x.get("reference", "").startswith("/-/api/")]
+    until("two lines are there", lambda: len(logged()) >= 2)
+    assert logged() == [("/-/api/status", 403), ("/-/api/events", 200)]
+
+
 # --- what it says ---
 
 def test_fetch_under_way(hub, item, daemon):
