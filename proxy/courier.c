@@ -71,11 +71,11 @@ void courier_stop(struct courier *c)
 
 bool courier_wait(struct courier *c, int timeout_ms)
 {
-    if (!c->stopping && !queue_run(c->queue, c)) {
+    if (!c->stopping && !c->cancelled && !queue_run(c->queue, c)) {
         queue_wait(c->queue, timeout_ms);
         queue_run(c->queue, c);
     }
-    return !c->stopping;
+    return !c->stopping && !c->cancelled;
 }
 
 /* --- what is waited for --- */

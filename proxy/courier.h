@@ -40,7 +40,8 @@ struct courier {
     struct config *config; /* newest */
     pthread_t thread;
     struct msg stop;
-    bool stopping; /* give up what is under way, and return */
+    bool stopping;  /* give up what is under way, and return */
+    bool cancelled; /* the same of what is under way alone; who set it takes it back */
 };
 
 /* Start a thread of this name that calls `run(arg)`, to return soon after courier_wait has
@@ -52,7 +53,8 @@ void courier_set_config(struct courier *c, struct config *config);
 /* Another thread: have it stop, wait for its end, and release what it had. */
 void courier_stop(struct courier *c);
 
-/* Run messages, or wait for some so long at most (-1: no limit). False: stop. */
+/* Run messages, or wait for some so long at most (-1: no limit). False: stop, or give up
+ * what is under way. */
 bool courier_wait(struct courier *c, int timeout_ms);
 
 /* Ask and wait for the answer: ask_result of what is returned, and the caller's to give

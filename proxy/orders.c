@@ -93,17 +93,29 @@ static void forget_oldest(struct orders *o)
     free(one);
 }
 
-static void end(struct orders *o, struct order *one, const struct errand_result *r)
+/* Under the lock. */
+static void set_ended(struct orders *o, struct order *one, const struct errand_result *r)
 {
-    pthread_mutex_lock(&o->lock);
     one->state = ORDER_ENDED;
     one->progress = r->end;
     one->result = *r;
-    o->running = NULL;
     o->ended_count++;
     if (o->ended_count > ENDED_MAX)
         forget_oldest(o);
+}
+
+static void end(struct orders *o, struct order *one, const struct errand_result *r)
+{
+    pthread_mutex_lock(&o->lock);
+    o->running = NULL;
+    set_ended(o, one, r);
     pthread_mutex_unlock(&o->lock);
+}
+
+static void set_cancelled(struct errand_result *r)
+{
+    r->outcome = OUT_CLIENT_LEFT;
+    snprintf(r->why, sizeof r->why, "it was cancelled");
 }
 
 static void run(struct orders *o, struct order *one)
@@ -121,7 +133,12 @@ static void run(struct orders *o, struct order *one)
 
     errand_run(c, &e, &r);
     reference_text(&one->reference, text);
-    if (outcome_is_error(r.outcome)) {
+    if (c->cancelled && !c->stopping && r.outcome == OUT_DRAINING)
+        set_cancelled(&r);
+    c->cancelled = false;
+    if (r.outcome == OUT_CLIENT_LEFT) {
+        log_event(c->parts.log, LOG_INFO, "%s was not fetched whole: %s", text, r.why);
+    } else if (outcome_is_error(r.outcome)) {
         STATS_ADD(c->parts.stats, order_failures, 1);
         log_event_about(c->parts.log, r.outcome == OUT_DRAINING ? LOG_INFO : LOG_WARN,
                         &one->reference.name, "%s was not fetched whole: %s", text, r.why);
@@ -217,6 +234,51 @@ uint64_t orders_add(struct orders *o, const struct reference *r, const struct pl
     return id;
 }
 
+struct cancel {
+    struct msg msg;
+    uint64_t id;
+};
+
+/* In the thread, which alone knows what it runs. */
+static void cancel_came(struct msg *m, void *owner)
+{
+    /* The courier is its first member. */
+    struct orders *o = owner;
+    struct cancel *cancel = (struct cancel *)m;
+
+    if (o->running && o->running->id == cancel->id)
+        o->courier.cancelled = true;
+    free(cancel);
+}
+
+bool orders_cancel(struct orders *o, uint64_t id)
+{
+    struct errand_result r = {0};
+    struct order *one;
+
+    pthread_mutex_lock(&o->lock);
+    TAILQ_FOREACH (one, &o->all, link) {
+        if (one->id == id)
+            break;
+    }
+    bool is_known = one != NULL;
+    bool is_running = one && one->state == ORDER_RUNNING;
+    if (one && one->state == ORDER_WAITING) {
+        o->waiting_count--;
+        set_cancelled(&r);
+        set_ended(o, one, &r);
+    }
+    pthread_mutex_unlock(&o->lock);
+    if (is_running) {
+        struct cancel *cancel = mem_new(sizeof *cancel);
+
+        cancel->msg.run = cancel_came;
+        cancel->id = id;
+        queue_post(o->courier.queue, &cancel->msg);
+    }
+    return is_known;
+}
+
 /* --- JSON --- */
 
 static void print_result(FILE *out, const struct errand_result *r)
@@ -229,7 +291,8 @@ static void print_result(FILE *out, const struct errand_result *r)
     fprintf(out,
             ",\"digest\":\"%s\",\"result\":\"%s\",\"is_error\":%s,\"not_found\":%s,\"failed\":%u,"
             "\"why\":%s",
-            digest, outcome_row(r->outcome)->word, outcome_is_error(r->outcome) ? "true" : "false",
+            digest, outcome_row(r->outcome)->word,
+            outcome_is_error(r->outcome) || r->outcome == OUT_CLIENT_LEFT ? "true" : "false",
             outcome_row(r->outcome)->status == 404 ? "true" : "false", r->failed,
             why ? why : "\"\"");
     free(why);

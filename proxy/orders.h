@@ -6,6 +6,7 @@
 #ifndef PROXY_ORDERS_H
 #define PROXY_ORDERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,10 @@ void orders_stop(struct orders **o);
  * when too many wait. */
 uint64_t orders_add(struct orders *o, const struct reference *r, const struct platform *platforms,
                     unsigned count);
+
+/* Any thread. Cancel it, unless it has ended: what is brought for it at this moment is brought
+ * to its end, and nothing after that. False when there is no such order, or no more. */
+bool orders_cancel(struct orders *o, uint64_t id);
 
 /* Any thread. How it fares, as JSON, owned by the caller; its length in `*len`. NULL when
  * there is no such order, or no more. */

@@ -16,7 +16,7 @@
 #define VALUE_MAX (REFERENCE_TEXT_MAX + 1)
 
 struct parameters {
-    bool has_reference, has_id, is_now;
+    bool has_reference, has_id, is_now, is_cancel;
     struct reference reference;
     uint64_t id;
     struct platform platforms[ORDER_PLATFORMS_MAX];
@@ -80,6 +80,8 @@ static void take_parameters(struct parameters *p, struct span target)
             take_platform(p, text);
         else if (span_equal(key, "id"))
             take_id(p, text);
+        else if (span_equal(key, "cancel"))
+            p->is_cancel = true;
         else if (span_equal(key, "now"))
             p->is_now = true;
     }
@@ -98,6 +100,16 @@ static void send_order(struct request *r, const struct parameters *p)
 
     if (text)
         send_text(r, text, len);
+    else
+        request_error(r, OUT_NO_ROUTE, "there is no such order", 0);
+}
+
+static void cancel_order(struct request *r, const struct parameters *p)
+{
+    static const char answer[] = "{}\n";
+
+    if (p->has_id && orders_cancel(r->worker->parts.orders, p->id))
+        request_text(r, "application/json", answer, sizeof answer - 1);
     else
         request_error(r, OUT_NO_ROUTE, "there is no such order", 0);
 }
@@ -158,6 +170,8 @@ void request_api(struct request *r, const struct http_head *h)
     take_parameters(&p, h->target);
     if (p.why)
         request_error(r, OUT_BAD_REQUEST, p.why, 0);
+    else if (is_order && r->method == HTTP_POST && p.is_cancel)
+        cancel_order(r, &p);
     else if (is_order && r->method == HTTP_POST)
         take_order(r, &p);
     else if (r->target.endpoint == ENDPOINT_COLLECT && r->method == HTTP_POST)

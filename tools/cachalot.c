@@ -45,6 +45,7 @@ static const struct command_option fetch_options[] = {
      "of an image for several, this one alone; may be repeated:\n"
      "linux/arm64, windows/amd64:10.0.20348 for all its builds",
      false},
+    {'d', "detach", NULL, "do not wait: order them, and leave", false},
     {0, NULL, NULL, NULL, false},
 };
 

@@ -2,6 +2,7 @@
 /* cachalot fetch: have the daemon bring whole images into the cache. */
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,23 @@ struct jobs {
     size_t count;
     char *platforms; /* as parameters of a query */
 };
+
+/* Somebody pressed Ctrl-C. */
+static volatile sig_atomic_t is_cancelled;
+
+static void note_cancel(int number)
+{
+    (void)number;
+    is_cancelled = 1;
+}
+
+/* Once only: who presses it again is not to wait for the daemon. */
+static void catch_cancel(void)
+{
+    struct sigaction action = {.sa_handler = note_cancel, .sa_flags = SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
 
 /* --- what is ordered --- */
 
@@ -184,7 +202,7 @@ static void follow(const struct jobs *jobs, struct job *j)
     char name[SHORT_NAME_SIZE];
     short_name(j, name);
     progress_begin(&bar, jobs->o, name, 0);
-    for (look(jobs, j); !j->has_ended; look(jobs, j)) {
+    for (look(jobs, j); !j->has_ended && !is_cancelled; look(jobs, j)) {
         uint64_t done = (uint64_t)number(j, "bytes_done");
         bar.total_bytes = (uint64_t)number(j, "bytes");
         bar.what = number(j, "resting_until") > 0 ? "waiting (429)" : name;
@@ -254,19 +272,65 @@ static enum exit_code end_code(const struct jobs *jobs)
     return absent == failed ? EXIT_ABSENT : EXIT_FAILED;
 }
 
+static enum exit_code cancel(const struct jobs *jobs, size_t ordered)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < jobs->count; i++) {
+        char why[WHY_MAX];
+        char *body = NULL;
+        left += !jobs->list[i].has_ended;
+        if (jobs->list[i].has_ended || i >= ordered)
+            continue;
+        char *path = mem_format("/-/api/fetch?cancel&id=%" JSON_INTEGER_FORMAT, jobs->list[i].id);
+        if (daemon_post(jobs->o, path, &body, why, sizeof why) != 0)
+            complain(EXIT_FAILED, "%s could not be cancelled: %s", jobs->list[i].reference, why);
+        free(path);
+        free(body);
+    }
+    return complain(EXIT_FAILED, "cancelled with %zu of %zu images to go; what came is kept", left,
+                    jobs->count);
+}
+
+static enum exit_code report_orders(const struct jobs *jobs)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < jobs->count; i++)
+        count += !jobs->list[i].has_ended;
+    if (jobs->o->format == FORMAT_JSON && !jobs->o->quiet) {
+        json_t *list = json_array();
+        for (size_t i = 0; i < jobs->count; i++)
+            if (!jobs->list[i].has_ended)
+                json_array_append_new(list,
+                                      json_pack("{ss sI}", "reference", jobs->list[i].reference,
+                                                "id", jobs->list[i].id));
+        json_print(list);
+    } else if (!jobs->o->quiet) {
+        printf("%zu %s ordered; \"cachalot status\" shows what is under way\n", count,
+               count == 1 ? "image is" : "images are");
+    }
+    enum exit_code code = end_code(jobs);
+    enum exit_code printed = output_end();
+    return code != EXIT_DONE ? code : printed;
+}
+
 static enum exit_code run(struct jobs *jobs)
 {
+    bool is_detached = option_is_given(jobs->o, "detach");
     enum exit_code code = EXIT_DONE;
     size_t ordered = 0;
-    for (size_t i = 0; i < jobs->count; i++) {
-        for (; ordered < jobs->count && ordered < i + AHEAD_MAX; ordered++) {
+    for (size_t i = 0; i < jobs->count && !is_cancelled; i++) {
+        for (; ordered < jobs->count && (is_detached || ordered < i + AHEAD_MAX); ordered++) {
             code = order(jobs, &jobs->list[ordered]);
             if (code != EXIT_DONE)
                 return code;
         }
+        if (is_detached)
+            return report_orders(jobs);
         if (!jobs->list[i].has_ended)
             follow(jobs, &jobs->list[i]);
     }
+    if (is_cancelled)
+        return cancel(jobs, ordered);
     if (jobs->o->format == FORMAT_JSON && !jobs->o->quiet)
         print_json(jobs);
     else if (!jobs->o->quiet)
@@ -283,6 +347,7 @@ enum exit_code cmd_fetch(const struct options *o, int argc, char **argv)
     enum exit_code code = read_platforms(&jobs);
     if (code == EXIT_DONE)
         code = read_references(&jobs, argv);
+    catch_cancel();
     if (code == EXIT_DONE)
         code = run(&jobs);
     for (size_t i = 0; i < jobs.count; i++)

@@ -2,6 +2,8 @@
 """`cachalot fetch`: whole images before anybody asks for them."""
 
 import json
+import signal
+import subprocess
 
 import pytest
 
@@ -249,6 +251,42 @@ def test_the_command_may_leave(hub, images, daemon):
     check_served_from_store(daemon, hub, new)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_cancel(hub, images, daemon, number):
+    """Ctrl-C cancels all that was ordered: the blob that is under way comes to its end, and
+    nothing is asked for after it. Then the daemon takes orders as before."""
+    new, other = images["2022"], hub.hold(image.image("other", types=DOCKER), "other", "1")
+    gate = hub.gate(new.blobs[0].digest, after=10)
+    names = [f"{MCR}/{REPOSITORY}:2.2", f"{MCR}/other:1"]
+    with subprocess.Popen(daemon.command_line("fetch", "--platform", "windows/amd64:10.0.20348",
+                                              *names), text=True, stderr=subprocess.PIPE) as run:
+        gate.wait_reached()
+        run.send_signal(number)
+        assert run.wait(20) == 1
+        assert "cancelled with 2 of 2 images to go" in run.stderr.read()
+    until("it was cancelled", lambda: any("it was cancelled" in x.get("message", "")
+                                          for x in daemon.log_lines()))
+    gate.open()
+    daemon.wait_idle()
+    assert daemon.holds(new.blobs[0].digest)
+    assert hub.count("GET", new.layers[0].digest) == hub.count("GET", "other") == 0
+    said, done = fetch(daemon, names[1])
+    assert done.returncode == 0 and said["result"] == "fetched"
+    assert daemon.stored() >= {b.digest for b in other.all_blobs()}
+
+
+def test_detached(hub, images, daemon):
+    """With --detach the command leaves at once, and the daemon goes on."""
+    new = images["2022"]
+    gate = hub.gate(new.blobs[0].digest, after=10)
+    done = daemon.command("fetch", "-d", "--platform", "windows/amd64:10.0.20348",
+                          f"{MCR}/{REPOSITORY}:2.2")
+    assert done.returncode == 0 and "1 image is ordered" in done.stdout
+    gate.wait_reached()
+    gate.open()
+    until("all came", lambda: daemon.stored() >= {b.digest for b in new.all_blobs()})
+
+
 def test_bad_upstream(hub, daemon):
     """Manifests that are none, indexes that name themselves or what is not there, wrong
     bytes: told, and nothing wrong is stored."""
@@ -289,6 +327,9 @@ def test_only_by_its_socket(hub, images, daemon):
     ("POST", "/-/api/fetch?reference=app" + "&platform=linux/amd64" * 17, 400),
     ("POST", "/-/api/fetch?reference=" + "a" * 2000, 400),
     ("POST", "/-/api/fetch?reference=nowhere.test/app", 404),
+    ("POST", "/-/api/fetch?cancel", 404),
+    ("POST", "/-/api/fetch?cancel&id=7", 404),
+    ("POST", "/-/api/fetch?cancel&id=x", 400),
     ("PUT", "/-/api/fetch?reference=app", 405),
     ("DELETE", "/-/api/prefetch", 405),
     ("GET", "/-/api/fetch?id=7", 404),

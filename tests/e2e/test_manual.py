@@ -164,8 +164,8 @@ CALLS = {
     "check [--fix] [--quick] [--rebuild]": ["check --quick", "check"],
     "gc [--dry-run] [--now]": ["gc --dry-run", "gc", "gc --now"],
     "duplicates": ["duplicates"],
-    "fetch reference ... [--platform platform]": [
-        f"fetch {ALPINE} --platform linux/amd64"],
+    "fetch [-d] reference ... [--platform platform]": [
+        f"fetch {ALPINE} --platform linux/amd64", f"fetch -d {ALPINE}"],
     "export -o FILE [option ...] [reference ...]": [f"export -o x.tar {ALPINE}",
                                                     "export -o - --all > all.tar"],
     "have [-o FILE] [--sign KEY]": ["have", "have -o r --sign our.key"],
@@ -232,6 +232,9 @@ ELSEWHERE = {
     "docker login": "it asks for a password: test_access_clients",
     "apt-get": "the test of the package",
     "dpkg-buildpackage": "the test of the package",
+    "podman build": "the test of the container",
+    "podman run": "the test of the container",
+    "podman exec": "the test of the container",
     "autoreconf": "tools/bootstrap does so",
     "mkdir": "tools/bootstrap does so",
     "../configure": "tools/bootstrap does so",
