@@ -34,6 +34,9 @@ struct import_settings {
     const void *key;     /* public, PEM: the bundle must be signed with it; NULL: need not */
     size_t key_len;
     int64_t now_s;
+    /* Called before so many bytes are written: make room for them. ERR_NO_SPACE when there is
+     * none. NULL is legal. */
+    int (*need_room)(void *arg, uint64_t bytes);
     /* Called as bytes of the archive are read; NULL is legal. */
     void (*advanced)(void *arg, uint64_t bytes);
     void *arg;

@@ -149,6 +149,9 @@ static int create_file(struct import *i, struct import_writer *w)
 {
     uint64_t number;
 
+    if (i->settings.need_room != NULL &&
+        i->settings.need_room(i->settings.arg, w->content.size_bytes) != 0)
+        return fail_write(i, ERR_NO_SPACE);
     CHECK(getrandom(&number, sizeof number, 0) == (ssize_t)sizeof number);
     snprintf(w->name, sizeof w->name, "%s%016" PRIx64, NEW_PREFIX, number);
     w->fd =

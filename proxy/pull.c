@@ -450,6 +450,7 @@ static void pull_step(struct request *r)
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
     case ENDPOINT_COLLECT:
+    case ENDPOINT_ROOM:
     case ENDPOINT_TOKEN:
     case ENDPOINT_UPLOADS:
     case ENDPOINT_UPLOAD:

@@ -12,6 +12,7 @@
 #include "proxy/request_intercept.h"
 #include "proxy/request_login.h"
 #include "proxy/request_report.h"
+#include "proxy/request_room.h"
 #include "proxy/spoilt.h"
 
 static uint64_t monotonic_us(void)
@@ -263,7 +264,7 @@ void request_own(struct request *r, const struct http_head *h)
         return;
     }
     if (r->target.endpoint == ENDPOINT_ORDERS || r->target.endpoint == ENDPOINT_PREFETCH ||
-        r->target.endpoint == ENDPOINT_COLLECT) {
+        r->target.endpoint == ENDPOINT_COLLECT || r->target.endpoint == ENDPOINT_ROOM) {
         request_api(r, h);
         return;
     }
@@ -303,6 +304,7 @@ void request_own(struct request *r, const struct http_head *h)
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
     case ENDPOINT_COLLECT:
+    case ENDPOINT_ROOM:
         CHECK(!"answered before");
         break;
     case ENDPOINT_TOKEN:
@@ -474,6 +476,7 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
         relay_ended(r);
     local_end(r);
     request_report_end(r);
+    request_room_end(r);
     log_request(r, body_bytes);
     request_login_end(r);
     count_request(r, body_bytes);

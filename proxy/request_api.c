@@ -11,12 +11,14 @@
 #include "proxy/orders.h"
 #include "proxy/prefetch.h"
 #include "proxy/request_private.h"
+#include "proxy/request_room.h"
 
 #define HUB "docker.io"
 #define VALUE_MAX (REFERENCE_TEXT_MAX + 1)
 
 struct parameters {
-    bool has_reference, has_id, is_now, is_cancel;
+    bool has_reference, has_id, is_now, is_cancel, has_bytes;
+    uint64_t bytes;
     struct reference reference;
     uint64_t id;
     struct platform platforms[ORDER_PLATFORMS_MAX];
@@ -47,14 +49,26 @@ static void take_platform(struct parameters *p, const char *text)
         p->platform_count++;
 }
 
-static void take_id(struct parameters *p, const char *text)
+static uint64_t take_number(struct parameters *p, const char *text)
 {
     char *end;
+    uint64_t number = strtoull(text, &end, 10);
 
-    p->id = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || number > INT64_MAX)
+        refuse(p, "a number is not one");
+    return number;
+}
+
+static void take_id(struct parameters *p, const char *text)
+{
+    p->id = take_number(p, text);
     p->has_id = true;
-    if (*text < '0' || *text > '9' || *end != '\0')
-        refuse(p, "the id is not a number");
+}
+
+static void take_bytes(struct parameters *p, const char *text)
+{
+    p->bytes = take_number(p, text);
+    p->has_bytes = true;
 }
 
 static void take_parameters(struct parameters *p, struct span target)
@@ -82,6 +96,8 @@ static void take_parameters(struct parameters *p, struct span target)
             take_id(p, text);
         else if (span_equal(key, "cancel"))
             p->is_cancel = true;
+        else if (span_equal(key, "bytes"))
+            take_bytes(p, text);
         else if (span_equal(key, "now"))
             p->is_now = true;
     }
@@ -176,11 +192,13 @@ void request_api(struct request *r, const struct http_head *h)
         take_order(r, &p);
     else if (r->target.endpoint == ENDPOINT_COLLECT && r->method == HTTP_POST)
         collect(r, &p);
+    else if (r->target.endpoint == ENDPOINT_ROOM && r->method == HTTP_POST && p.has_bytes)
+        request_room(r, p.bytes);
     else if (r->method != HTTP_GET && r->method != HTTP_HEAD)
         request_error(r, OUT_METHOD, NULL, 0);
     else if (is_order)
         send_order(r, &p);
-    else if (r->target.endpoint == ENDPOINT_COLLECT)
+    else if (r->target.endpoint == ENDPOINT_COLLECT || r->target.endpoint == ENDPOINT_ROOM)
         request_error(r, OUT_METHOD, NULL, 0);
     else
         send_prefetches(r);

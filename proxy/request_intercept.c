@@ -163,6 +163,7 @@ static bool is_pull(const struct request *r)
     case ENDPOINT_ORDERS:
     case ENDPOINT_PREFETCH:
     case ENDPOINT_COLLECT:
+    case ENDPOINT_ROOM:
     case ENDPOINT_TOKEN:
     case ENDPOINT_UPLOADS:
     case ENDPOINT_UPLOAD:

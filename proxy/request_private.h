@@ -74,6 +74,7 @@ struct request {
     struct dial *dial;           /* DIALLING */
     struct guest *guest;         /* who asks, if that mattered; or NULL */
     struct local *local;         /* what a request to a local repository needs; or NULL */
+    struct room_wait *room_wait; /* request_room.c */
     struct report_visit *report; /* what a look at the daemon needs; or NULL */
     char *up;                    /* the head that is passed on; NULL: none */
     size_t up_len;

@@ -198,6 +198,7 @@ static enum outcome parse_path(struct target *t, struct span path, enum role rol
         {"/-/setup/ca.crt", ENDPOINT_CA},       {"/-/readyz", ENDPOINT_READY},
         {"/-/token", ENDPOINT_TOKEN},           {"/-/api/fetch", ENDPOINT_ORDERS},
         {"/-/api/prefetch", ENDPOINT_PREFETCH}, {"/-/api/collect", ENDPOINT_COLLECT},
+        {"/-/api/room", ENDPOINT_ROOM},
     };
     bool may_be_own = path.len > 2 && path.p[1] == '-';
     for (size_t i = 0; may_be_own && i < sizeof own / sizeof own[0]; i++) {

@@ -36,6 +36,7 @@ enum endpoint {
     ENDPOINT_ORDERS,    /* /-/api/fetch */
     ENDPOINT_PREFETCH,  /* /-/api/prefetch */
     ENDPOINT_COLLECT,   /* /-/api/collect */
+    ENDPOINT_ROOM,      /* /-/api/room */
     ENDPOINT_TOKEN,     /* /-/token */
 };
 

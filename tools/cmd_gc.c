@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cache/err.h"
 #include "cache/evict.h"
@@ -14,6 +13,7 @@
 #include "tools/daemon.h"
 #include "tools/limits.h"
 #include "tools/output.h"
+#include "tools/remove.h"
 
 #define SHORT_DIGEST 12
 #define WAIT_S 60
@@ -106,55 +106,20 @@ static int find_all(struct collection *c)
 
 /* --- doing it --- */
 
-static int remove_files(struct collection *c, const struct evicted *gone)
-{
-    struct db_txn *txn;
-    int err = db_write(store_db(c->store), &txn);
-    for (size_t i = 0; err == 0 && i < gone->count; i++) {
-        int fd;
-        err = evict_remove(c->store, txn, &gone->list[i], &fd);
-        if (fd >= 0)
-            close(fd);
-    }
-    if (err == 0)
-        return db_commit(&txn);
-    db_abort(&txn);
-    return err;
-}
-
-static int forget_some(struct collection *c, size_t from, struct evicted *gone)
-{
-    struct evict_guard *g;
-    struct db_txn *txn;
-    int err = db_write(store_db(c->store), &txn);
-    if (err != 0)
-        return err;
-    evicted_reset(gone);
-    err = evict_guard_new(&g, txn, NULL, 0);
-    for (size_t i = from; err == 0 && i < c->count && i < from + UNITS_MAX; i++) {
-        if (c->rows[i].why != EVICT_WAITS)
-            err = evict_forget(txn, &c->rules, g, &c->rows[i].digest, gone);
-        if (err == ERR_BUSY || err == ERR_NOT_FOUND)
-            err = 0;
-    }
-    evict_guard_free(&g);
-    if (err == 0)
-        return db_commit(&txn);
-    db_abort(&txn);
-    return err;
-}
-
 /* No daemon runs. */
 static int collect_here(struct collection *c)
 {
-    struct evicted gone = {0};
+    struct digest units[UNITS_MAX];
+    size_t count = 0;
     int err = 0;
-    for (size_t from = 0; err == 0 && from < c->count; from += UNITS_MAX) {
-        err = forget_some(c, from, &gone);
-        if (err == 0)
-            err = remove_files(c, &gone);
+    for (size_t i = 0; err == 0 && i < c->count; i++) {
+        if (c->rows[i].why != EVICT_WAITS)
+            units[count++] = c->rows[i].digest;
+        if (count < UNITS_MAX && i + 1 < c->count)
+            continue;
+        err = remove_units(c->store, &c->rules, units, count, UINT64_MAX);
+        count = 0;
     }
-    evicted_clear(&gone);
     return err;
 }
 

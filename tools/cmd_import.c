@@ -15,6 +15,7 @@
 #include "tools/archives.h"
 #include "tools/command.h"
 #include "tools/files.h"
+#include "tools/make_room.h"
 #include "tools/output.h"
 #include "tools/progress.h"
 
@@ -27,6 +28,7 @@ struct import_run {
     struct import_settings settings;
     char *key;
     struct progress progress;
+    struct make_room room;
     struct table *table;
     json_t *images;
     size_t image_count, referrer_count;
@@ -35,7 +37,12 @@ struct import_run {
 
 static void advance(void *arg, uint64_t bytes)
 {
-    progress_add(arg, bytes);
+    progress_add(&((struct import_run *)arg)->progress, bytes);
+}
+
+static int need_room(void *arg, uint64_t bytes)
+{
+    return make_room(&((struct import_run *)arg)->room, bytes);
 }
 
 /* --- what the options say --- */
@@ -275,12 +282,13 @@ enum exit_code cmd_import(const struct options *o, int argc, char **argv)
         .settings = {.verify_only = option_is_given(o, "verify-only"),
                      .name = option_text(o, "as"),
                      .now_s = (int64_t)time(NULL),
+                     .need_room = need_room,
                      .advanced = advance},
     };
     struct archives archives = {0};
     struct cache cache = {0};
     uint64_t bytes = 0;
-    run.settings.arg = &run.progress;
+    run.settings.arg = &run;
     table_add(run.table, "REFERENCE");
     table_add(run.table, "DIGEST");
     table_add(run.table, "%s", "");
@@ -291,6 +299,7 @@ enum exit_code cmd_import(const struct options *o, int argc, char **argv)
         code = open_cache(&run, &cache);
     if (code == EXIT_DONE) {
         run.settings.store = cache.store;
+        run.room = (struct make_room){.options = o, .store = cache.store};
         for (size_t i = 0; i < archives.count; i++)
             bytes += archives.all[i].size_bytes;
         progress_begin(&run.progress, o, run.settings.verify_only ? "verify" : "import", bytes);

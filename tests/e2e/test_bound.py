@@ -385,3 +385,52 @@ def test_no_more_files(hub, cachalot, small_disk):
                       {"cache": {"size": "0", "min-free": "0"}}, cache=disk / "cache")
     pulls_of_all(hub, daemon, 60, 1000, "files")
     assert daemon.metric("evicted_images_total") > 0
+
+
+# --- imports ---
+
+def bundle_of(hub, cachalot, tmp_path, count):
+    """A bundle of so many images of 2 MiB, from another cache."""
+    source = cachalot({HUB: hub.url}, name="source", cache=tmp_path / "source")
+    items = [hub.hold(image.image(f"bundle-{n}", (2 * MIB,)), "library/big", str(n))
+             for n in range(count)]
+    for n, item in enumerate(items):
+        pull(source, item, n, "library/big")
+    source.wait_idle()
+    path = tmp_path / "bundle.tar"
+    done = source.command("export", "-o", path,
+                          *(f"{HUB}/library/big:{n}" for n in range(count)))
+    assert done.returncode == 0, done
+    return path, items
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["beside the daemon", "without it"])
+def test_import_makes_room(hub, cachalot, bounded, tmp_path, closing, is_running):
+    """A bundle comes into a cache that is full: what was used least goes for it, pinned images
+    stay, and the directory never takes more than its size."""
+    path, items = bundle_of(hub, cachalot, tmp_path, 3)
+    daemon = bounded(14 * MIB)
+    old = [hub.hold(image.image(f"before-{n}", (2 * MIB,)), "library/app", str(n))
+           for n in range(5)]
+    for n, item in enumerate(old):
+        pull(daemon, item, n)
+        daemon.wait_idle()
+        next_second()
+    assert daemon.command("pin", f"{HUB}/library/app:0").returncode == 0
+    watch = closing(Watch(daemon.cache))
+    if not is_running:
+        daemon.stop()
+    done = daemon.command("import", path)
+    assert done.returncode == 0, done
+    assert watch.most <= 14 * MIB, watch.most
+    assert all(all(held(daemon, item)) for item in [old[0], *items])
+    assert not any(held(daemon, old[1]))
+
+
+def test_import_without_room(hub, cachalot, bounded, tmp_path):
+    """A bundle that cannot fit is refused, and nothing of it is there."""
+    path, items = bundle_of(hub, cachalot, tmp_path, 4)
+    daemon = bounded(6 * MIB)
+    done = daemon.command("import", path)
+    assert done.returncode == 1 and "no space" in done.stderr, done
+    assert not daemon.stored() and len(daemon.partials()) <= 1
