@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -37,6 +38,7 @@ struct listeners {
     void *arg;
     struct listener_list list;
     struct event *resume; /* accepting goes on when it fires */
+    int reserve_fd;       /* given up when there are no others, for the admin socket; or -1 */
     struct config_listener admin;
 };
 
@@ -48,6 +50,24 @@ static void set_accepting(struct listener *l, bool on)
     CHECK((on ? event_add(l->event, NULL) : event_del(l->event)) == 0);
 }
 
+static void keep_reserve(struct listeners *ls)
+{
+    if (ls->reserve_fd < 0)
+        ls->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Whether there is one descriptor more for this listener now. */
+static bool use_reserve(struct listener *l)
+{
+    struct listeners *ls = l->all;
+
+    if (errno != EMFILE || l->settings != &ls->admin || ls->reserve_fd < 0)
+        return false;
+    close(ls->reserve_fd);
+    ls->reserve_fd = -1;
+    return true;
+}
+
 static void on_resume(evutil_socket_t fd, short what, void *arg)
 {
     struct listeners *ls = arg;
@@ -55,6 +75,7 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    keep_reserve(ls);
     SLIST_FOREACH (l, &ls->list, link) {
         if (l->is_paused)
             set_accepting(l, true);
@@ -112,6 +133,8 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
             return;
         }
         int taken = socket_accept(fd, peer);
+        if (taken < 0 && use_reserve(l))
+            taken = socket_accept(fd, peer);
         if (taken >= 0) {
             load_enter(l->load);
             ls->calls.accepted(ls->arg, taken, l->config, l->settings, l->load, peer);
@@ -137,6 +160,8 @@ struct listeners *listeners_new(struct event_base *base, struct log *log,
     ls->calls = *calls;
     ls->arg = arg;
     SLIST_INIT(&ls->list);
+    ls->reserve_fd = -1;
+    keep_reserve(ls);
     ls->resume = evtimer_new(base, on_resume, ls);
     CHECK(ls->resume);
     ls->admin = (struct config_listener){
@@ -183,6 +208,8 @@ void listeners_free(struct listeners **lsp)
     *lsp = NULL;
     list_free(&ls->list);
     event_free(ls->resume);
+    if (ls->reserve_fd >= 0)
+        close(ls->reserve_fd);
     free(ls);
 }
 
