@@ -196,17 +196,56 @@ static void add_door_certificate(struct setup_plan *p, const struct setup_facts 
 
 /* --- the clients --- */
 
+/* Engines take these without TLS unasked. */
+static bool is_loopback(const char *host)
+{
+    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+           strcmp(host, "[::1]") == 0;
+}
+
+static bool wants_insecure(const struct setup_facts *f)
+{
+    const struct setup_door *d = &f->doors[SETUP_DOOR_REGISTRY];
+
+    return d->port != 0 && !d->tls && !is_loopback(f->host);
+}
+
+static void write_list(FILE *out, const char *name, const char *value, bool is_last)
+{
+    fprintf(out, "    \"%s\": [\n        \"%s\"\n    ]%s\n", name, value, is_last ? "" : ",");
+}
+
+static void add_docker_settings(struct setup_plan *p, const struct setup_facts *f)
+{
+    const struct setup_door *registry = &f->doors[SETUP_DOOR_REGISTRY];
+    bool has_mirror = f->doors[SETUP_DOOR_MIRROR].port != 0;
+    struct text t;
+
+    if (!has_mirror && !wants_insecure(f))
+        return;
+    FILE *out = text_begin(&t);
+    fputs("{\n", out);
+    if (wants_insecure(f)) {
+        char *name = mem_format("%s:%u", f->host, registry->port);
+        write_list(out, "insecure-registries", name, !has_mirror);
+        free(name);
+    }
+    if (has_mirror) {
+        char *url = setup_url(f, SETUP_DOOR_MIRROR);
+        write_list(out, "registry-mirrors", url, true);
+        free(url);
+    }
+    fputs("}\n", out);
+    add(p, SETUP_MERGE, mem_copy(DOCKER_SETTINGS, sizeof DOCKER_SETTINGS - 1), text_end(&t));
+}
+
 static void plan_docker(struct setup_plan *p, const struct setup_facts *f, FILE *notes)
 {
     const struct setup_door *registry = &f->doors[SETUP_DOOR_REGISTRY];
 
-    if (f->doors[SETUP_DOOR_MIRROR].port != 0) {
-        char *url = setup_url(f, SETUP_DOOR_MIRROR);
-        add(p, SETUP_MERGE, mem_copy(DOCKER_SETTINGS, sizeof DOCKER_SETTINGS - 1),
-            mem_format("{\n    \"registry-mirrors\": [\n        \"%s\"\n    ]\n}\n", url));
-        free(url);
+    add_docker_settings(p, f);
+    if (f->doors[SETUP_DOOR_MIRROR].port != 0)
         fputs("registry-mirrors is for docker.io alone.\n", notes);
-    }
     add_door_certificate(p, f, SETUP_DOOR_MIRROR, "/etc/docker/certs.d");
     if (registry->port != 0) {
         add_hosts(p, f, "/etc/docker/certs.d");
@@ -215,11 +254,11 @@ static void plan_docker(struct setup_plan *p, const struct setup_facts *f, FILE 
                 "hosts.toml is read by engine 28 and later with the containerd image store (see\n"
                 "\"docker info\"). Others pull %s:%u/mcr.microsoft.com/..., or go by the proxy.\n",
                 f->host, registry->port);
-        if (!registry->tls)
-            fprintf(notes,
-                    "That port speaks plain HTTP: to pull by such names they want\n"
-                    "\"insecure-registries\": [\"%s:%u\"], unless cachalot is told tls = yes.\n",
-                    f->host, registry->port);
+        if (wants_insecure(f))
+            fputs(
+                "That port speaks plain HTTP, which engines take from insecure-registries alone;\n"
+                "it needs not stand there when cachalot is told tls = yes.\n",
+                notes);
     }
 }
 

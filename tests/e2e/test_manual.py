@@ -14,6 +14,7 @@ from lib import image, terminal
 from lib.bundle import keys, pull_all
 from lib.cachalot import COMMAND
 from lib.clients import Containerd, Dockerd, Podman
+from lib.hosts import known
 from lib.intercept import options as intercept_options
 from lib.paths import HUB, MCR
 from lib.pusher import EVERYBODY, Pusher
@@ -83,11 +84,8 @@ class Desk:
 @pytest.fixture
 def hosts(tmp_path):
     """The machine knows cachalot.lan."""
-    path = tmp_path / "hosts"
-    path.write_text(f"127.0.0.1 localhost {HOST}\n")
-    subprocess.run(["mount", "--bind", path, "/etc/hosts"], check=True)
-    yield
-    subprocess.run(["umount", "/etc/hosts"], check=True)
+    with known(tmp_path, HOST):
+        yield
 
 
 class Office:

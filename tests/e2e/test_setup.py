@@ -16,6 +16,7 @@ import pytest
 from lib import image, intercept, rawhttp
 from lib.cachalot import COMMAND
 from lib.clients import Containerd, Dockerd, Podman, Skopeo, check_dir
+from lib.hosts import known
 from lib.image import ACCEPT
 from lib.intercept import Door
 from lib.internet import Internet
@@ -123,6 +124,25 @@ def test_docker(daemon, item, setup, root, closing, tmp_path):
                              "cache_status": "cachalot; hit"}
     assert {row["change"] for row in said["files"]} == {"kept"}
     setup.run("docker", "--undo")
+    assert tree(root) == before
+
+
+@pytest.mark.clients
+def test_docker_by_a_name(daemon, item, setup, root, closing, tmp_path):
+    """Plain HTTP at a name that is not loopback's: the engine is told that it is so, beside
+    what it was told before, and pulls by the prefix. Undone it is as it was."""
+    host = "cachalot.test:%d" % daemon.address[1]
+    write(root, DAEMON_JSON, '{"insecure-registries": ["other:1"]}')
+    before = tree(root)
+    with known(tmp_path, "cachalot.test"):
+        setup.run("docker", "--write", host=host)
+        written = json.loads((root / DAEMON_JSON).read_text())
+        assert written["insecure-registries"] == [host, "other:1"]
+        dockerd = closing(Dockerd(tmp_path, closing(Containerd(tmp_path)), settings=written))
+        dockerd.pull(f"{host}/{NAME}")
+        assert dockerd.image_id(f"{host}/{NAME}") == item.blobs[0].digest
+    came_by(daemon, "prefix")
+    setup.run("docker", "--undo", host=host)
     assert tree(root) == before
 
 

@@ -141,7 +141,11 @@ static void test_docker(void **state)
     assert_string_equal(
         json_string_value(json_array_get(json_object_get(json, "registry-mirrors"), 0)),
         "http://cachalot.lan:5001");
-    assert_int_equal(json_object_size(json), 1);
+    /* Plain HTTP: engines refuse it of names that they were not told. */
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(json, "insecure-registries"), 0)),
+        "cachalot.lan:5000");
+    assert_int_equal(json_object_size(json), 2);
     json_decref(json);
     assert_non_null(strstr(content(&p, "/etc/docker/certs.d/mcr.microsoft.com/hosts.toml"),
                            "server = \"https://mcr.microsoft.com\"\n"));
