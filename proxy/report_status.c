@@ -106,6 +106,16 @@ static void write_counters(FILE *out, const struct stats *s)
     fprintf(out, "\"started_at\":%" PRId64 "}", s->started_at_s);
 }
 
+/* Requests since the start, by how they ended. */
+static void write_outcomes(FILE *out, const struct stats *s)
+{
+    fputs("\"requests\":{", out);
+    for (int i = 0; i < OUTCOME_COUNT; i++)
+        fprintf(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", outcome_row((enum outcome)i)->word,
+                atomic_load_explicit(&s->requests[i], memory_order_relaxed));
+    fputs("},\n", out);
+}
+
 static void write_held(FILE *out, const struct watch_view *v)
 {
     fprintf(out,
@@ -140,6 +150,7 @@ char *report_status(const struct viewer *v, const struct watch_view *view, const
     write_days(out, &view->sums);
     write_rates(out, view);
     write_held(out, view);
+    write_outcomes(out, s);
     write_counters(out, s);
     fputs("}\n", out);
     CHECK(fclose(out) == 0);

@@ -177,7 +177,7 @@ function bars(days) {
 
 function draw_state(status) {
   const state = at("state");
-  const away = upstreams.filter(u => u.failure && u.up === 0).map(u => u.registry);
+  const away = upstreams.filter(is_down).map(u => u.registry);
   const worries = [];
   let kind = "good", text = "Ready";
   if (away.length)
@@ -260,9 +260,11 @@ function draw_disk(s) {
     if (stats[row] !== undefined)
       facts.push(...fact(name, word(stats[row], s.now)));
   const troubles = TROUBLES.filter(([row]) => stats[row] > 0);
+  if (s.requests.stale)
+    facts.push(...fact("Answers not confirmed by an upstream", s.requests.stale.toLocaleString("en"), "warn"));
   for (const [row, name, kind] of troubles)
     facts.push(...fact(name, stats[row].toLocaleString("en"), kind));
-  if (!troubles.length)
+  if (!troubles.length && !s.requests.stale)
     facts.push(...fact("Troubles since the start", "none", "good"));
   at("disk-facts").replaceChildren(...facts);
 }
@@ -332,12 +334,21 @@ function cell(label, attributes, ...children) {
   return make("td", {role: "cell", "data-label": label, ...attributes}, ...children);
 }
 
+// What its registry cannot confirm is served as it was.
+function staleness(image, now_s) {
+  const registry = image.reference.split("/", 1)[0];
+  const is_away = !image.local && upstreams.some(u => u.registry === registry && is_down(u));
+  return is_away && image.checked_at !== null
+    ? fill(make("span", {class: "warn"}), ["; stale, confirmed ", ago(image.checked_at, now_s)]) : null;
+}
+
 function image_row(image, now_s) {
   return make("tr", {role: "row", "data-reference": image.reference},
     cell("Image", {}, reference(image.reference, image.digest),
          ...(image.pinned ? [" ", make("span", {class: "badge"}, "pinned")] : []),
          ...(image.local ? [" ", make("span", {class: "badge"}, "local")] : [])),
-    cell("Held", {}, make("span", {}, held(image) + (image.moved ? "; has moved to what is not held" : ""))),
+    cell("Held", {}, fill(make("span", {}), [
+      held(image) + (image.moved ? "; has moved to what is not held" : ""), staleness(image, now_s)])),
     cell("Size", {class: "n"}, make("data", {value: image.bytes}, size(image.bytes))),
     cell("Last used", {class: "n"}, ago(image.used_at, now_s)));
 }
@@ -374,6 +385,8 @@ async function load_images() {
 
 let upstreams = [];
 
+const is_down = u => u.failure !== null && u.up === 0;
+
 function pulls_left(u) {
   if (u.ratelimit_limit === null || u.ratelimit_remaining === null)
     return "–";
@@ -387,7 +400,7 @@ function upstream_state(u, now_s) {
   if (u.answered_at === null && u.failure === null)
     return ["not asked yet", null];
   if (u.up !== 1)
-    return ["not reached", "bad"];
+    return [u.changed_at === null ? "not reached" : `not reached for ${span(now_s - u.changed_at)}`, "bad"];
   if (u.limited_until !== null && u.limited_until > now_s)
     return [`left alone for ${span(u.limited_until - now_s)} (429)`, "warn"];
   return ["up", "good"];
@@ -492,7 +505,8 @@ function draw_silence() {
 // The JSON of a path, or null.
 async function ask(path, signal) {
   try {
-    const answer = await fetch(path, {signal, cache: "no-store", headers: {Accept: "application/json"}});
+    // From the origin: the address may have a name and a password before it, which fetch refuses.
+    const answer = await fetch(location.origin + path, {signal, cache: "no-store", headers: {Accept: "application/json"}});
     if (!answer.ok)
       return null;
     return await answer.json();

@@ -8,10 +8,11 @@ import urllib.parse
 import pytest
 
 from lib import image
-from lib.access import PasswordFile
+from lib.access import PasswordFile, rule
 from lib.browser import Browser
 from lib.image import ACCEPT
 from lib.paths import HUB, MCR, blob, manifest
+from lib.pusher import Pusher
 from lib.tokens import basic
 from lib.wait import until
 
@@ -315,11 +316,21 @@ def test_silence_and_return(hub, browser, daemon):
     browser.until("it is back", "return document.getElementById('state-text').innerText === 'Ready'")
 
 
-def test_trouble(hub, browser, daemon):
-    """An upstream that cannot be reached, and what went wrong, are in sight."""
+def test_trouble(hub, browser, cachalot):
+    """An upstream that cannot be reached, and what went wrong, are in sight: what is held is
+    stale, and since when."""
+    daemon = cachalot({HUB: {"url": hub.url, "retries": 0, "tag-ttl": "0s"}})
+    item = hub.hold(image.image("stale", (1000,)), "library/held", "1")
+    pull(daemon, item, "library/held", "1")
     hub.down()
     assert daemon.get(manifest("library/app", "1"), fields=ACCEPT).status == 502
+    got = daemon.get(manifest("library/held", "1"), fields=ACCEPT)
+    assert got.body == item.data and "stale" in got["Cache-Status"]
     opened(browser, daemon)
+    browser.until("the image is said to be stale", """
+        load_images();
+        return document.getElementById('image-rows').innerText.includes('stale, confirmed')""")
+    assert "not confirmed by an upstream" in browser.text("#disk-facts")
     browser.until("it is said in front", "return document.getElementById('state-text').innerText"
                   " === 'Ready; not reached: docker.io'")
     row = browser.run("return document.querySelector('[data-registry=\"docker.io\"]').innerText")
@@ -328,11 +339,21 @@ def test_trouble(hub, browser, daemon):
 
 
 def test_login(hub, browser, cachalot, tmp_path):
-    """Where there are passwords the page offers a login, and the answer asks for one."""
+    """Where there are passwords the page offers a login; who has logged in sees his images."""
     users = PasswordFile(tmp_path / "htpasswd", alice="password")
-    daemon = cachalot({HUB: hub.url}, users.options)
+    daemon = cachalot({HUB: hub.url}, {**users.options, **rule("in", allow="push"),
+                                       **rule("team", users="alice")})
+    Pusher(daemon.address, "team/app").push(image.image("team", (1000,)), "1")
     opened(browser, daemon)
+    browser.until("the images are known",
+                  "return !document.getElementById('image-empty').hidden")
     assert browser.text("#login") == "Log in"
+    # As if a person had filled the browser's own form in.
+    browser.open("http://alice:password@%s:%d/-/api/login" % daemon.address)
+    browser.until("the team's image is listed",
+                  "return document.querySelectorAll('#image-rows tr').length === 1")
+    assert browser.text("#user") == "You are alice." and browser.text("#login") == ""
+    assert browser.texts("#image-rows .name") == ["team/app:1"]
     got = daemon.get("/-/api/login")
     assert got.status == 401 and got["WWW-Authenticate"].startswith("Basic ")
     got = daemon.get("/-/api/login", fields=[("Authorization", basic("alice", "password"))])

@@ -86,7 +86,8 @@ class Browser(Process):
 
     def text(self, selector):
         """What is shown of an element, "" when it is hidden."""
-        return self.run("return document.querySelector(arguments[0]).innerText", selector)
+        return self.run("const e = document.querySelector(arguments[0]);"
+                        "return e.checkVisibility() ? e.innerText : ''", selector)
 
     def texts(self, selector):
         return self.run("return [...document.querySelectorAll(arguments[0])]"
