@@ -6,17 +6,18 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 
 import pytest
 
 from lib import image
-from lib.bundle import (carry, export, have, import_, keys, listing, pull_all, tar_bytes,
+from lib.bundle import (ALONE, carry, export, have, import_, keys, listing, pull_all, tar_bytes,
                         wait_recorded)
 from lib.clients import check_dir, run
 from lib.hub import Hub, error
 from lib.image import ACCEPT
 from lib.paths import HUB, MCR, blob, manifest
-from lib.pusher import EVERYBODY
+from lib.pusher import EVERYBODY, Pusher
 from lib.wait import until
 from lib.windows import FOREIGN, foreign_layer, layer, servercore, windows_image
 
@@ -558,9 +559,6 @@ def test_fetch(near, far, hub, tmp_path):
 
 # --- the air gap ---
 
-ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
-
-
 @pytest.mark.clients
 def test_air_gap(near, item, cachalot, tmp_path):
     """The far side has no network but its own loopback; a file is all that comes across.
@@ -598,6 +596,38 @@ def test_ownership(near, far, item, tmp_path):
         os.chown(path, os.getuid(), os.getgid())
     far.start()
     check_pulls(far, item, "library/app", "1")
+
+
+def test_export_meanwhile(near, tmp_path):
+    """Exports while images are pushed under the same tag, and taken away: each is of one
+    moment, and whole; skopeo reads it."""
+    pusher = Pusher(near.address, "team/app")
+    items = [image.image(f"meanwhile-{n}", (60_000,)) for n in range(4)]
+    pusher.push(items[0], "1")
+    ended = threading.Event()
+
+    def move():
+        """On and on."""
+        while not ended.is_set():
+            for item in items:
+                pusher.push(item, "1")
+                near.command("gc", "--now")
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        for n in range(8):
+            bundle = tmp_path / f"{n}.tar"
+            export(near, "-o", bundle, "team/app:1")
+            said = json.loads(import_(near, "--verify-only", bundle, "--format", "json").stdout)
+            found, = (x for x in items if x.digest == said["images"][0]["digest"])
+            assert f"blobs/sha256/{found.layers[0].digest[7:]}" in listing(bundle)
+            run(["skopeo", "--insecure-policy", "copy", f"oci-archive:{bundle}:team/app:1",
+                 f"dir:{tmp_path}/{n}"])
+            check_dir(tmp_path / str(n), found)
+    finally:
+        ended.set()
+        thread.join()
 
 
 # --- looks ---

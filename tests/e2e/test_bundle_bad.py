@@ -414,6 +414,28 @@ def test_kill(far, bundle, item, tmp_path):
     assert done <= KILLS
 
 
+def test_changes_meanwhile(far, hub, cachalot, tmp_path):
+    """An archive that somebody writes into while it is read: what is taken is what was read
+    and verified, or nothing is."""
+    made = image.image("changes", (8_000_000,))
+    path = tmp_path / "changes.tar"
+    whole = raw(entries_of(made)) + END
+    noise = image.noise(1 << 20, "changes")
+    for at in (len(whole) - (1 << 20), len(whole) // 2, 0):
+        path.write_bytes(whole)
+        child = subprocess.Popen(far.command_line("import", path), stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE)
+        with open(path, "r+b") as file:
+            while child.poll() is None:
+                file.seek(at)
+                file.write(noise)
+                file.flush()
+        assert child.returncode in (0, 4), child.stderr.read()
+        far.check_store()
+        answer = far.get(manifest("library/app", "1"), fields=ACCEPT)
+        assert answer.status == 504 or answer.body == made.data
+
+
 def test_two_at_once(far, bundle, tmp_path):
     """A second import while one is under way says so."""
     fifo = tmp_path / "fifo"

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from lib import image
-from lib.clients import Containerd, Dockerd, Podman, Skopeo, check_dir
+from lib.bundle import ALONE, export, have, import_, succeed
+from lib.clients import (Containerd, Dockerd, Podman, Skopeo, check_dir, registries_conf, run)
 from lib.crowd import Crowd, together
 from lib.hub import Hub
 from lib.image import ACCEPT
@@ -184,6 +185,52 @@ def test_patch_tuesday(registry, cachalot, tmp_path):
     assert registry.bytes_sent("/blobs/") == len(config.data) + len(delta.data)
     assert registry.count(where=base.digest) == 0
     assert 1 <= registry.count("HEAD", "/manifests/ltsc2022") <= 20
+
+
+# --- the gap ---
+
+def test_the_gap(registry, cachalot, tmp_path):
+    """An inside site has never seen the internet. A bundle is carried in; a month later a delta,
+    made from the receipt that was carried out, which has the new layer and the small documents
+    alone. The inside machines pull by the official name, and get Microsoft's digests."""
+    name = f"{MCR}/{REPOSITORY}:ltsc2022"
+    base = layer(3_000_000, "base")
+    months = [windows_image([base, layer(900_000 + n, f"month {n}")], f"10.0.20348.{n}")
+              for n in (2762, 2849)]
+    outside = cachalot({MCR: {"url": registry.url, "tag-ttl": "0s"}}, name="outside")
+    inside = cachalot({}, {"cache": {"offline": "yes"}}, start=False, name="inside",
+                      cache=tmp_path / "inside-cache")
+    inside.launch(wrap=ALONE)
+    until("the inside daemon answers", lambda: inside.command("status", "-q").returncode == 0)
+    with pytest.raises(OSError):
+        inside.get("/v2/", timeout=2)
+    conf = registries_conf(tmp_path / "registries.conf", MCR, f"{host(inside.address)}/{MCR}")
+
+    def pull(item, out):
+        """In the site: nothing but its own network is there."""
+        run(["nsenter", f"--net=/proc/{inside.child.pid}/ns/net", "skopeo", "--insecure-policy",
+             "--registries-conf", conf, "--override-os", "windows", "copy", f"docker://{name}",
+             f"dir:{out}"])
+        check_dir(out, item)
+
+    sizes, receipt = [], []
+    for month, item in enumerate(months):
+        registry.push(servercore(item), REPOSITORY, "ltsc2022")
+        bundle = tmp_path / f"{month}.tar"
+        succeed(outside, "fetch", name)
+        export(outside, "-o", bundle, *receipt, name)
+        asked = registry.count()
+        import_(inside, bundle)
+        pull(item, tmp_path / f"pulled-{month}")
+        assert registry.count() == asked
+        receipt = ["--have", have(inside, tmp_path / f"{month}.receipt")]
+        sizes.append(bundle.stat().st_size)
+    assert sizes[0] > len(base.data) + len(months[0].layers[1].data)
+    assert sizes[1] < len(months[1].layers[1].data) + 30_000
+    # The second time, that is: what a push does is not counted.
+    config, _, delta = months[1].blobs
+    assert registry.bytes_sent("/blobs/") == len(config.data) + len(delta.data)
+    inside.stop()
 
 
 # --- the cheap line ---

@@ -9,6 +9,9 @@ from lib.image import ACCEPT
 from lib.paths import HUB, blob, manifest
 from lib.wait import until
 
+# How a daemon is launched that has no network but its own loopback.
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
 
 def succeed(daemon, *arguments):
     done = daemon.command(*arguments)
