@@ -38,6 +38,7 @@ struct manifests {
     struct auditor *x;
     struct manifest_record *records; /* of one stride, held ones */
     struct digest *digests;
+    uint64_t *file_bytes;
     size_t count;
     size_t room;
 };
@@ -57,14 +58,16 @@ static int look_for_parent(void *arg, const struct manifest_child *child)
 }
 
 static void keep_manifest(struct manifests *m, const struct digest *d,
-                          const struct manifest_record *r)
+                          const struct manifest_record *r, uint64_t file_bytes)
 {
     if (m->count == m->room) {
         m->room = m->room == 0 ? 64 : m->room * 2;
         m->records = mem_resize(m->records, m->room * sizeof m->records[0]);
         m->digests = mem_resize(m->digests, m->room * sizeof m->digests[0]);
+        m->file_bytes = mem_resize(m->file_bytes, m->room * sizeof m->file_bytes[0]);
     }
     m->records[m->count] = *r;
+    m->file_bytes[m->count] = file_bytes;
     m->digests[m->count++] = *d;
 }
 
@@ -74,6 +77,7 @@ static int look_at_manifest(void *arg, struct db_txn *txn, struct db_value key,
     struct manifests *m = arg;
     struct audit *a = m->x->audit;
     struct manifest_record r;
+    struct blob_record blob;
     struct digest d;
     struct parents p = {.txn = txn, .manifest = &d};
     int used = digest_from_key(&d, key.data, key.size);
@@ -93,8 +97,8 @@ static int look_at_manifest(void *arg, struct db_txn *txn, struct db_value key,
 
         f->digest = d;
         f->size_bytes = r.size_bytes;
-    } else if (!m->x->options->is_quick && is_held(txn, &d)) {
-        keep_manifest(m, &d, &r);
+    } else if (!m->x->options->is_quick && blob_get(txn, &d, &blob) == 0) {
+        keep_manifest(m, &d, &r, blob.size_bytes);
     }
     return 0;
 }
@@ -135,7 +139,8 @@ static int compare(struct db_txn *txn, const struct digest *d, const struct mani
 }
 
 /* A file that is bad was found by the walk of the blobs. */
-static int read_manifest(struct auditor *x, const struct digest *d, const struct manifest_record *r)
+static int read_manifest(struct auditor *x, const struct digest *d, const struct manifest_record *r,
+                         uint64_t file_bytes)
 {
     struct manifest *m;
     struct db_txn *txn;
@@ -143,9 +148,11 @@ static int read_manifest(struct auditor *x, const struct digest *d, const struct
     char why[256];
     char *data;
 
-    if (r->size_bytes > MANIFEST_SIZE_MAX || blob_read(x->store, d, r->size_bytes, &data) != 0)
+    if (file_bytes > MANIFEST_SIZE_MAX || blob_read(x->store, d, file_bytes, &data) != 0)
         return 0;
-    int err = manifest_parse(&m, r->media_type, data, r->size_bytes, why, sizeof why);
+    int err = file_bytes != r->size_bytes
+                  ? ERR_INVALID
+                  : manifest_parse(&m, r->media_type, data, file_bytes, why, sizeof why);
 
     free(data);
     if (err != 0) {
@@ -164,7 +171,7 @@ static int read_manifest(struct auditor *x, const struct digest *d, const struct
         struct finding *f = audit_add(x->audit, AUDIT_MANIFEST_DIFFERS);
 
         f->digest = *d;
-        f->size_bytes = r->size_bytes;
+        f->size_bytes = file_bytes;
     }
     return 0;
 }
@@ -175,7 +182,7 @@ static int read_manifests(void *arg)
     int err = 0;
 
     for (size_t i = 0; err == 0 && i < m->count; i++)
-        err = read_manifest(m->x, &m->digests[i], &m->records[i]);
+        err = read_manifest(m->x, &m->digests[i], &m->records[i], m->file_bytes[i]);
     m->count = 0;
     return err;
 }
@@ -187,6 +194,7 @@ static int audit_manifests(struct auditor *x)
 
     free(m.records);
     free(m.digests);
+    free(m.file_bytes);
     return err;
 }
 

@@ -13,10 +13,12 @@
 #include "cache/json.h"
 #include "cache/ledger.h"
 #include "cache/link.h"
+#include "cache/loss.h"
 #include "cache/manifest.h"
 #include "cache/partial.h"
 #include "cache/referrer.h"
 #include "cache/repository.h"
+#include "cache/scrub.h"
 #include "cache/tag.h"
 #include "cache/upload.h"
 #include "cache/usage.h"
@@ -292,6 +294,29 @@ static void check_ledger(const struct input *in)
     CHECK(ledger_walk(in->txn, visit_day, &visited) == 0 && visited == 1);
 }
 
+static void check_loss(const struct input *in, const uint8_t *key, size_t len)
+{
+    struct loss l;
+
+    put(in, DB_LOST, key, len);
+    if (is_read(loss_get(in->txn, &in->digest, &l))) {
+        CHECK(loss_put(in->txn, &l) == 0);
+        expect_same(in, DB_LOST, key, len);
+    }
+}
+
+/* What cannot be read is begun anew. */
+static void check_scrub(const struct input *in)
+{
+    struct scrub_state s, again;
+
+    put(in, DB_META, "scrub", 5);
+    CHECK(scrub_get(in->txn, &s) == 0);
+    CHECK(s.cursor.alg == 0 || digest_size(&s.cursor) >= 32);
+    CHECK(scrub_put(in->txn, &s) == 0 && scrub_get(in->txn, &again) == 0);
+    CHECK(again.began_at_s == s.began_at_s && digest_equal(&again.cursor, &s.cursor));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {.txn = fuzz_db_write(), .data = data, .size = size};
@@ -308,6 +333,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_repositories(&in);
     check_upload(&in);
     check_usage(&in, key, len);
+    check_loss(&in, key, len);
+    check_scrub(&in);
     check_referrer(&in, key, len);
     check_diff(&in, key, len);
     check_list(&in);
