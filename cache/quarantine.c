@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/room.h"
 #include "cache/tempfile.h"
 
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -72,16 +73,18 @@ static struct kept *list_kept(DIR *dir, size_t *count)
     return list;
 }
 
-/* A folder that somebody put into blobs/ is nobody's to empty. */
-static void remove_oldest(int fd)
+/* Keep the latest, at most so many; returns how many were removed. A folder that somebody
+ * put into blobs/ is nobody's to empty. The descriptor is closed. */
+static unsigned remove_oldest(int fd, size_t files_max)
 {
     DIR *dir = fdopendir(fd);
     uint64_t bytes = 0;
+    unsigned removed = 0;
     size_t count;
 
     if (dir == NULL) {
         close(fd);
-        return;
+        return 0;
     }
     struct kept *list = list_kept(dir, &count);
 
@@ -89,11 +92,22 @@ static void remove_oldest(int fd)
         qsort(list, count, sizeof *list, compare_kept);
     for (size_t i = 0; i < count; i++) {
         bytes += list[i].size_bytes;
-        if (i >= QUARANTINE_FILES_MAX || bytes > QUARANTINE_BYTES_MAX)
-            (void)unlinkat(dirfd(dir), list[i].name, 0);
+        if (i >= files_max || bytes > QUARANTINE_BYTES_MAX)
+            removed += unlinkat(dirfd(dir), list[i].name, 0) == 0;
     }
     free(list);
     closedir(dir);
+    return removed;
+}
+
+bool quarantine_empty(struct store *s)
+{
+    int fd = openat(store_root_fd(s), folder, DIR_FLAGS);
+
+    if (fd < 0 || remove_oldest(fd, 0) == 0)
+        return false;
+    room_count_quarantine(store_room(s));
+    return true;
 }
 
 /* --- what comes into it --- */
@@ -110,7 +124,8 @@ static int move(const struct store *s, int dir_fd, const char *name, const char 
         close(fd);
         return err;
     }
-    remove_oldest(fd);
+    (void)remove_oldest(fd, QUARANTINE_FILES_MAX);
+    room_count_quarantine(store_room(s));
     return 0;
 }
 

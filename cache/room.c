@@ -43,6 +43,7 @@ struct room {
     struct room_limits limits;
     struct usage usage;
     uint64_t index_bytes;
+    uint64_t quarantine_bytes;
     struct file *files;
     uint64_t file_bytes;      /* the sum of what they claim */
     uint64_t file_disk_bytes; /* and of what they take */
@@ -188,6 +189,33 @@ static int count_file(void *arg, const char *name)
     return 0;
 }
 
+/* Of a folder beneath the root. */
+struct folder_sum {
+    int fd;
+    uint64_t bytes;
+};
+
+static int add_size(void *arg, const char *name)
+{
+    struct folder_sum *sum = arg;
+    struct stat st;
+
+    if (fstatat(sum->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        sum->bytes += (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+    return 0;
+}
+
+static void count_quarantine(struct room *r)
+{
+    struct folder_sum sum = {
+        .fd = openat(r->root_fd, "quarantine", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+
+    if (sum.fd >= 0 && folder_walk(sum.fd, add_size, &sum) == 0)
+        r->quarantine_bytes = sum.bytes;
+    if (sum.fd >= 0)
+        close(sum.fd);
+}
+
 static void count_files(struct room *r)
 {
     struct file *f, *next;
@@ -209,6 +237,14 @@ void room_count_files(struct room *r)
 {
     pthread_mutex_lock(&r->lock);
     count_files(r);
+    count_quarantine(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void room_count_quarantine(struct room *r)
+{
+    pthread_mutex_lock(&r->lock);
+    count_quarantine(r);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -230,7 +266,7 @@ static void look(const struct room *r, struct room_view *v)
         .blobs = r->usage.blobs,
         .index_bytes = r->index_bytes,
         .file_bytes = r->file_bytes,
-        .held_bytes = r->usage.bytes + r->index_bytes + r->file_bytes,
+        .held_bytes = r->usage.bytes + r->index_bytes + r->quarantine_bytes + r->file_bytes,
         .free_bytes = UINT64_MAX,
     };
     if (fstatvfs(r->root_fd, &fs) != 0)

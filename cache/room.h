@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The room that a cache directory has, and what takes it: the blobs (usage.h), the index,
- * and the files in partial/, each with what it was promised, from before its first byte is
+ * the quarantine, and the files in partial/, each with what it was promised, from before its first byte is
  * written. Nobody writes to a file there beyond what room_claim has granted, so that the
  * directory never grows past its size, nor the file system below what is to be left free.
  *
@@ -41,8 +41,10 @@ void room_set_limits(struct room *r, const struct room_limits *limits);
 /* What the index says that blobs take: after each commit, and now and then, as other
  * processes commit, too. Looks at the size of the index as well. */
 void room_set_usage(struct room *r, const struct usage *u);
-/* Look at the files in partial/ that nobody here has open. */
+/* Look at the files in partial/ that nobody here has open, and at the quarantine. */
 void room_count_files(struct room *r);
+/* Look at the quarantine alone: whoever changes it. */
+void room_count_quarantine(struct room *r);
 
 /* --- files in partial/ --- */
 

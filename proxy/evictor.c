@@ -14,6 +14,7 @@
 
 #include "cache/err.h"
 #include "cache/evict.h"
+#include "cache/quarantine.h"
 #include "cache/room.h"
 #include "cache/usage.h"
 #include "proxy/evictor_private.h"
@@ -220,6 +221,8 @@ static void round_for_room(struct evictor *e)
     bool any = true;
     int err = 0;
 
+    if (due_bytes(e) > 0 && quarantine_empty(e->store))
+        grant(e);
     while (err == 0 && any && due_bytes(e) > 0 && !e->stopping)
         err = run_plan(e, false, &any);
     /* What fetches have left, to go on with, goes last. */

@@ -134,6 +134,40 @@ def eviction(b, server, cpus, make_row):
                     at_most=2, of_ratio=True)
 
 
+def set_options(server, options):
+    """By a reload."""
+    before = server.metric("cachalot_reloads_total")
+    server.options = options
+    server.command()
+    server.process.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.metric("cachalot_reloads_total") > before, "the reload")
+
+
+def scrubbing(b, server, cpus, make_row):
+    """What hits lose while all is read again at the usual rate."""
+    path = server.blob(b.content.large)
+    rounds = []
+
+    def rate():
+        result = b.drain.run(server, path, cpus[1], c=1, r=4)
+        return result["bytes"] / 1e9 / result["seconds"]
+
+    b.fill(server, path)
+    for number in range(3 if b.quick else ROUNDS + 1):
+        set_options(server, "size = 0\nscrub = 0")
+        alone = rate()
+        set_options(server, "size = 0\nscrub = 1s")
+        read = server.metric("cachalot_scrub_blobs_total")
+        wait_until(lambda: server.metric("cachalot_scrub_blobs_total") > read, "the scrubber")
+        beside = rate()
+        if number:
+            rounds.append((beside, alone))
+    return make_row("years", "throughput of a hit while all is scrubbed / else", "GB/s",
+                    {"cachalot": statistics.median(x for x, _ in rounds)},
+                    statistics.median(x / y for x, y in rounds), rounds, at_least=0.95,
+                    of_ratio=True)
+
+
 def years_case(b, upstream, servers, cpus, make_row):
     if b.peers_only:
         return []
@@ -161,4 +195,5 @@ def years_case(b, upstream, servers, cpus, make_row):
             server.start(cpus[0])
         rows += hits(b, empty, full, cpus, make_row)
         rows.append(eviction(b, full, cpus, make_row))
+        rows.append(scrubbing(b, full, cpus, make_row))
     return rows
