@@ -149,7 +149,7 @@ static const struct command commands[] = {
      "Exits with 3 when some of it stayed.",
      0, 0, cmd_gc, gc_options},
     {"duplicates", "",
-     "List layers that are kept more than once, compressed differently.\n"
+     "List layers that are kept twice, compressed differently.\n"
      "Shows each content with the digests that it is kept under, how much room that\n"
      "wastes, and which images have it. Such layers come from clients that compress\n"
      "them anew when they push; what was pulled through cachalot keeps its digests.",
@@ -162,7 +162,7 @@ static const struct command commands[] = {
      "that was not repaired.",
      0, 0, cmd_check, check_options},
     {"ca", "init|show|cert|rotate [NAME]...",
-     "Make (init), show, print (cert) or rotate the certificate authority.\n"
+     "Make, show, print (cert) or rotate the certificate authority.\n"
      "init [NAME]... makes one, which cachalotd does at its start, too, if it needs one;\n"
      "show says what it is; cert prints its certificate, which clients must trust;\n"
      "rotate [NAME]... makes a new one, which clients must trust, too, and keeps the old.\n"
@@ -170,7 +170,7 @@ static const struct command commands[] = {
      "is below; without any, for those that the settings of cachalotd make it serve by TLS.",
      1, CA_ARGUMENTS_MAX, cmd_ca, NULL},
     {"setup", "docker|containerd|podman|k3s|windows|proxy",
-     "Tell a client of cachalot: docker, containerd, podman, k3s, windows or proxy.\n"
+     "Tell a client of this machine of cachalot, or take it back.\n"
      "Prints the files that the client needs and where they go; with --write makes them,\n"
      "without replacing anything that is not cachalot's. proxy is for whatever runs on Linux\n"
      "and goes by names that do not change; windows prints a script for PowerShell.\n"
@@ -189,11 +189,13 @@ static const struct command commands[] = {
      "skopeo load, too. \"cachalot import\" takes it in at the other end.",
      0, ARGUMENTS_MAX, cmd_export, export_options},
     {"have", "",
-     "Write the receipt of what is held, for \"cachalot export --have\" at the sender's.\n"
-     "It is a text with a digest a line.",
+     "Write the receipt of what is held, for who exports.\n"
+     "\"cachalot export --have\" at the sender's leaves out what is in it. It is a text\n"
+     "with a digest a line.",
      0, 0, cmd_have, have_options},
     {"import", "FILE|DIR|-...",
-     "Take in the images of archives: of export, and of skopeo, docker, podman and ctr.\n"
+     "Take in the images of archives, of export or other programs.\n"
+     "skopeo, docker, podman and ctr write such archives, too.\n"
      "Every byte is verified before anything of it can be seen; then all of it can be pulled\n"
      "by its names. Parts of a bundle are given together, or the folder that they are in.\n"
      "May be interrupted and run again: what was verified is not written twice.",
@@ -206,7 +208,7 @@ static const struct command commands[] = {
 
 static const struct command_option options[] = {
     {'c', "config", "FILE",
-     "the settings of cachalotd, which say where things are;\n"
+     "settings of cachalotd, which say where things are;\n"
      "default " DEFAULT_CONFIG " when it is there",
      true},
     {'C', "cache", "DIR",
@@ -253,15 +255,8 @@ static void print_options(FILE *out, const struct command_option *rows)
             rows->argument != NULL ? " " : "", rows->argument != NULL ? rows->argument : "");
         fprintf(out, "  %-*s", OPTION_WIDTH, names);
         free(names);
-        const char *line = rows->help;
-        for (;;) {
-            size_t len = strcspn(line, "\n");
-            fprintf(out, " %.*s\n", (int)len, line);
-            if (line[len] == '\0')
-                break;
-            line += len + 1;
-            fprintf(out, "  %*s", OPTION_WIDTH, "");
-        }
+        fputc(' ', out);
+        print_wrapped(out, rows->help, OPTION_WIDTH + 3);
     }
 }
 
@@ -286,8 +281,11 @@ static void print_help(FILE *out)
 
 static void print_command_help(const struct command *c)
 {
-    printf("usage: cachalot [OPTION]... %s%s%s\n\n%s\n", c->name, *c->usage == '\0' ? "" : " ",
-           c->usage, c->help);
+    const char *rest = strchr(c->help, '\n');
+    printf("usage: cachalot [OPTION]... %s%s%s\n\n%.*s\n", c->name, *c->usage == '\0' ? "" : " ",
+           c->usage, (int)strcspn(c->help, "\n"), c->help);
+    if (rest != NULL)
+        print_wrapped(stdout, rest + 1, 0);
     if (c->options != NULL) {
         puts("\noptions of this command, after it:");
         print_options(stdout, c->options);

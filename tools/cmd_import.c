@@ -277,7 +277,7 @@ enum exit_code cmd_import(const struct options *o, int argc, char **argv)
 {
     struct import_run run = {
         .options = o,
-        .table = table_new("lll"),
+        .table = table_new("mll"),
         .images = json_array(),
         .settings = {.verify_only = option_is_given(o, "verify-only"),
                      .name = option_text(o, "as"),

@@ -12,6 +12,7 @@
 #include "tools/terminal.h"
 
 #define GAP 2 /* spaces between columns */
+#define LINE_WIDTH 80
 /* What is left of a column that is cut, and of one that is wrapped. */
 #define CUT_MIN 10
 #define MIDDLE_CUT_MIN 20
@@ -80,6 +81,22 @@ char *bar_text(char out[BAR_MAX], unsigned width, uint64_t done, uint64_t total)
     out[width - 1] = ']';
     out[width] = '\0';
     return out;
+}
+
+void print_wrapped(FILE *out, const char *text, unsigned column)
+{
+    unsigned at = column;
+    for (const char *word = text; *word != '\0';) {
+        size_t len = strcspn(word, " \n");
+        if (at > column && at + 1 + len > LINE_WIDTH) {
+            fprintf(out, "\n%*s", (int)column, "");
+            at = column;
+        }
+        at += (unsigned)fprintf(out, "%s%.*s", at > column ? " " : "", (int)len, word);
+        word += len;
+        word += strspn(word, " \n");
+    }
+    fputc('\n', out);
 }
 
 struct table {

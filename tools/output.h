@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "tools/command.h"
 
@@ -30,6 +31,10 @@ char *bar_text(char out[BAR_MAX], unsigned width, uint64_t done, uint64_t total)
 
 /* Rows of text in columns that are as wide as their widest cell. On a terminal that is too
  * narrow for them they are cut or wrapped; elsewhere they are whole. */
+/* Print the words with a newline at the end, in lines of 80 columns that begin at this one; the
+ * cursor stands there. */
+void print_wrapped(FILE *out, const char *text, unsigned column);
+
 struct table;
 
 /* `sides` has one letter a column: 'l' or 'r' for the side that cells stand at. When there
