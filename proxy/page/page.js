@@ -7,6 +7,7 @@ const SLOW_MS = 10000;
 const IMAGES_MS = 30000;
 const SEARCH_MS = 250;
 const PAGE = 50;
+const OFFSET_MAX = 10000; // of the daemon: what lies behind is found by a search
 
 const at = id => document.getElementById(id);
 
@@ -366,7 +367,7 @@ function draw_images(answer) {
   show("pager", answer.total > PAGE);
   say("page-text", answer.images.length ? `${answer.offset + 1} to ${last} of ${answer.total.toLocaleString("en")}` : "");
   at("prev").disabled = answer.offset === 0;
-  at("next").disabled = last >= answer.total;
+  at("next").disabled = last >= answer.total || answer.offset + PAGE > OFFSET_MAX;
 }
 
 async function load_images() {

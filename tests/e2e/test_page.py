@@ -338,6 +338,33 @@ def test_trouble(hub, browser, cachalot):
     check_quiet(browser, daemon)
 
 
+def test_full(hub, browser, cachalot):
+    """A cache that is full goes on saving: the page says how much it may have and what went, and
+    what was saved with images that are gone stays in the sums."""
+    mib = 1 << 20
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}},
+                      {"cache": {"size": f"{10 * mib}B", "min-free": "0"}})
+    items = [hub.hold(image.image(f"full-{n}", (2 * mib, mib)), "library/app", str(n))
+             for n in range(5)]
+    for n, item in enumerate(items):
+        for _ in range(2):
+            pull(daemon, item, "library/app", str(n))
+        daemon.wait_metric("blobs_stored_total", 3 * (n + 1))
+    said = until("something went", lambda: (x := api(daemon, "status"))
+                 ["stats"]["evicted_images"] and x)
+    assert said["stats"]["cache_limit_bytes"] == 10 * mib
+    assert said["month"]["saved_bytes"] > 14 * mib
+    opened(browser, daemon)
+    browser.until("images are listed",
+                  "return document.querySelectorAll('#image-rows tr').length > 1")
+    facts = browser.text("#disk-facts")
+    assert "Evicted since the start" in facts and "of the 10.0 MiB" in browser.text("#disk-unit")
+    assert float(browser.values("#month-saved")[0]) >= said["month"]["saved_bytes"]
+    held = browser.texts("#image-rows td[data-label=Held]")
+    assert held.count("complete") < len(items), held
+    check_quiet(browser, daemon)
+
+
 def test_login(hub, browser, cachalot, tmp_path):
     """Where there are passwords the page offers a login; who has logged in sees his images."""
     users = PasswordFile(tmp_path / "htpasswd", alice="password")

@@ -60,6 +60,7 @@ def test_ready(daemon):
     assert daemon.get("/-/readyz", "POST").status == 405
 
 
+@pytest.mark.threads
 def test_draining(hub, item, daemon):
     """While it shuts down it is alive and not ready: on a connection that is still open it says
     so, and no new ones are taken."""
@@ -239,6 +240,7 @@ def test_polls_are_not_logged(hub, item, cachalot):
 
 # --- what it says ---
 
+@pytest.mark.threads
 def test_fetch_under_way(hub, item, daemon):
     """Of a fetch: how much is here, for how many; it leads to one request of the line."""
     layer = item.layers[0]
@@ -263,6 +265,7 @@ def test_fetch_under_way(hub, item, daemon):
     assert api(daemon.address, "fetches") == {"fetches": [], "hidden": 0}
 
 
+@pytest.mark.threads
 def test_pages_of_images(hub, daemon):
     """Many tags come in pages, by name or by use, and a search finds its own."""
     items = [hub.hold(image.image(f"many-{i}", (100,)), "library/many", f"t{i:02}")
