@@ -53,6 +53,7 @@ struct flow {
     size_t own_left; /* of those, first ones that the source did not send */
     uint64_t bytes;  /* of the source, taken by the sink */
     bool is_broken;  /* the source did not end, it broke */
+    bool has_head;   /* held is what we began with: a head, with who asks */
 };
 
 enum scan_state { SCAN_VERSION, SCAN_STATUS, SCAN_HEAD, SCAN_DONE };
@@ -204,6 +205,9 @@ static bool flow_takes(const struct flow *f)
 
 static void flow_release(struct flow *f)
 {
+    if (f->has_head)
+        explicit_bzero(f->held, f->end);
+    f->has_head = false;
     free(f->held);
     f->held = NULL;
     f->start = f->end = f->own_left = 0;
@@ -426,6 +430,7 @@ static void flow_init(struct flow *f, struct side *source, struct side *sink, st
     if (first.len > 0)
         f->held = mem_copy(first.p, first.len);
     f->end = first.len;
+    f->has_head = first.len > 0;
 }
 
 struct relay *relay_new(const struct relay_order *o)

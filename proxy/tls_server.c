@@ -246,7 +246,7 @@ static SSL_CTX *context_new(struct tls_server *s)
     SSL_CTX *c = SSL_CTX_new(TLS_server_method());
     uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                        SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
-                       SSL_OP_IGNORE_UNEXPECTED_EOF;
+                       SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_CLEANSE_PLAINTEXT;
 
 #ifdef SSL_OP_ENABLE_KTLS
     if (tls_kernel_offers())

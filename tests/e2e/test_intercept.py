@@ -15,6 +15,7 @@ from lib.image import ACCEPT, digest_of, noise
 from lib.intercept import Door
 from lib.internet import (ADDRESSES, AUTH, ECHO, ELSEWHERE, HUB_CDN, HUB_HOST, LAYERS,
                           LINKS, MCR_CDN, Internet)
+from lib.memory import check_forgotten
 from lib.paths import HUB, MCR
 from lib.tokens import basic
 from lib.wait import until
@@ -166,6 +167,24 @@ def test_passed_on(internet, door, item):
     idle(door)
     assert door.daemon.stored() == stored
     assert door.daemon.metric("relays_total") == relayed + 2 * len(rows)
+
+
+def test_memory(internet, door, item):
+    """Of what was passed on, to the registry and through a tunnel, no credential is left."""
+    bearer = token(door, internet, "library/app", "pull,push", user="alice")
+    secret = basic("alice", "a wrong one of a relay")
+    for fields in (bearer, [("Authorization", secret)]):
+        for body in (b"", noise(300_000, "memory")):
+            with door.open(HUB_HOST) as c:
+                c.request("/v2/library/app/blobs/uploads/", "POST", [
+                    ("Host", HUB_HOST), *fields, ("Content-Length", str(len(body)))])
+                c.send(body)
+                c.read_response()
+    idle(door)
+    until("the connections are closed", lambda: door.daemon.metric("connections") == 1)
+    door.daemon.get("/a-canary-of-26-characters")
+    check_forgotten(door.daemon, "/a-canary-of-26-characters", bearer[0][1][-40:], secret[-24:-4],
+                    basic("alice", PASSWORD).removeprefix("Basic ")[4:-4])
 
 
 def test_pulls_in_between(internet, door, item):
