@@ -172,7 +172,8 @@ static const struct option_row rows[] = {
       "How long a connection may stay open without a request."},
      LISTENER(idle_timeout_ms), .type = OPTION_MS, .min = 10, .max = HOUR},
     {{"listener", "stall-timeout", "60s", "time, e.g. 60s, from 10ms to 1h",
-      "How long a client may take no bytes of an answer before it is disconnected."},
+      "How long a client may take no bytes of an answer, or send less than 1 KiB of a body, before "
+      "it is disconnected."},
      LISTENER(stall_timeout_ms), .type = OPTION_MS, .min = 10, .max = HOUR},
     {{"listener", "max-connections", "0", "number from 0 to 1000000",
       "Connections open at once; 0 is as many as the limit of open files allows."},

@@ -332,8 +332,8 @@ static void read_input(struct conn *c)
         conn_close(c);
         return;
     }
-    /* The time of a head runs from its first byte, not from its last. */
-    if (len == 0)
+    /* The time of a head runs from its first byte, not from its last; that of a body, too. */
+    if (len == 0 && !c->has_body)
         c->since_ms = w->now_ms;
     conn_process(c, len + (size_t)n);
 }

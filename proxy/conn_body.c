@@ -7,6 +7,7 @@
 #include "proxy/conn_private.h"
 
 #define DROP_BODY_MAX (64u * 1024) /* of a body that nobody reads, for the next request's sake */
+#define STEP_BYTES 1024u           /* of a body in stall-timeout, at least */
 
 static bool has_use_for_body(enum http_method m)
 {
@@ -88,11 +89,21 @@ static void end_body(struct conn *c, enum outcome why)
     c->calls->body_end(c->request, why);
 }
 
+/* A byte now and then is no progress: a client could hold on for ever. */
+static void note_progress(struct conn *c, size_t len)
+{
+    c->step_bytes += len;
+    if (c->step_bytes < STEP_BYTES)
+        return;
+    c->step_bytes = 0;
+    c->since_ms = c->worker->now_ms;
+}
+
 size_t conn_receive_body(struct conn *c, const char *p, size_t len)
 {
     size_t used = 0;
 
-    c->since_ms = c->worker->now_ms;
+    note_progress(c, len);
     while (c->state == CONN_RECEIVING && !c->is_held_back && !c->closed) {
         size_t n = 0;
         struct span out = {p, 0};
@@ -130,6 +141,7 @@ void conn_read_body(struct conn *c)
     conn_enter(c, CONN_RECEIVING);
     c->keep_alive = c->may_keep_alive && !c->draining;
     c->is_held_back = false;
+    c->step_bytes = 0;
     if (c->expects_continue && c->saved_len == 0 && !c->is_old)
         send_continue(c);
     conn_want_closed(c, false);

@@ -55,6 +55,7 @@ struct conn {
     bool expects_continue;
     bool may_keep_alive; /* once the body was read */
     bool is_held_back;   /* RECEIVING: the request has no room for more */
+    size_t step_bytes;   /* RECEIVING: since the last progress */
     uint64_t body_left;  /* unless it is chunked */
     uint64_t drop_room;  /* READING: of a body that nobody reads */
     struct chunked chunked;
