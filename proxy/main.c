@@ -201,10 +201,27 @@ static int serve(const struct arguments *a, struct config **cp)
     return err ? EXIT_FAILED : EXIT_DONE;
 }
 
+/* Where one of the standard files is closed, the next file that is opened would have its number,
+ * and be written to as if it were. */
+static bool have_standard_files(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments a = {.mode = MODE_RUN};
     struct config *c;
+
+    if (!have_standard_files())
+        return EXIT_FAILED;
     int code = parse_arguments(argc, argv, &a);
 
     if (code >= 0)
