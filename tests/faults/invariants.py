@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from lib.wait import until
+from lib.wait import TooLate, until
 
 UNFINISHED = ("unrecorded-file", "left-over", "loose-pin")  # costs room, no more
 KEPT = {"import-lock"}  # in partial/, for ever
@@ -66,15 +66,23 @@ def check_fetches_left(daemon):
 
 def check_nothing_left(daemon):
     """I3, of all: what nobody came back for goes when it is old. The daemon is started again
-    with files that are two days older, and for uploads a day is a second."""
+    with files that are a month older, and for uploads a day is a second."""
     daemon.stop()
     for path in daemon.partials():
-        before = path.stat().st_mtime - 2 * 86400
+        before = path.stat().st_mtime - 30 * 86400
         os.utime(path, (before, before))
     daemon.sections["cache"]["upload-ttl"] = "1s"
     daemon.write_config()
     daemon.start()
-    until("nothing is left in partial/", lambda: {p.name for p in daemon.partials()} <= KEPT)
+
+    def left():
+        return {p.name for p in daemon.partials()} - KEPT
+
+    try:
+        until("nothing is left in partial/", lambda: not left())
+    except TooLate as failure:
+        failure.add_note(f"left: {left()}")
+        raise
     daemon.stop()
     check_repaired(daemon)
     daemon.start()

@@ -8,7 +8,7 @@ import tarfile
 
 import invariants
 from lib import image, rawhttp
-from lib.bundle import pull_all, tar_bytes
+from lib.bundle import tar_bytes, wait_recorded
 from lib.image import ACCEPT, OCI, digest_of, noise
 from lib.paths import HUB, blob, manifest
 from lib.pusher import Pusher, Session
@@ -278,7 +278,8 @@ class Export(Operation):
 
     def prepare(self, n):
         item = self.rig.hub.hold(picture("export"), REPOSITORY, "export")
-        pull_all(self.rig, item, REPOSITORY, "export")
+        Pull(self.rig).again((item, "export"))
+        wait_recorded(self.rig, item)
         return item, self.rig.bundles / f"export-{n}.tar"
 
     def run(self, subject):

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Preloaded into a program under test: the Nth call that touches its files fails, once or from
- * then on, or kills the program, or does half of what it was asked; and a record of what was done
- * to the files, from which tests make every state that a power cut could leave.
+ * then on, or kills the program, or does half of what it was asked; its clock is set; and a record
+ * of what was done to the files, from which tests make every state that a power cut could leave.
  *
  *   FAULTS_ROOT     only calls on files under this directory count
  *   FAULTS_LOG      and writes to this file, wherever it is
@@ -29,7 +29,9 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum kind {
@@ -56,7 +58,7 @@ struct control {
     int32_t errnum;
     uint64_t fail_at; /* counted from 1; 0: none */
     uint64_t fail_count;
-    uint64_t memory_min_bytes;
+    _Atomic int64_t clock_shift_s; /* of the wall clock, whether armed or not */
     _Atomic uint64_t calls;
     _Atomic uint64_t failed;
     char last[32]; /* the call that failed last */
@@ -617,10 +619,10 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-static bool memory_fails(const char *name, size_t size)
+static bool memory_fails(const char *name)
 {
     int saved = errno;
-    bool is = size >= control->memory_min_bytes && fails(MEMORY, name);
+    bool is = fails(MEMORY, name);
 
     errno = is ? ENOMEM : saved;
     return is;
@@ -628,26 +630,59 @@ static bool memory_fails(const char *name, size_t size)
 
 void *malloc(size_t size)
 {
-    return memory_fails("malloc", size) ? NULL : __libc_malloc(size);
+    return memory_fails("malloc") ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
-    return memory_fails("calloc", count * size) ? NULL : __libc_calloc(count, size);
+    return memory_fails("calloc") ? NULL : __libc_calloc(count, size);
 }
 
 void *realloc(void *old, size_t size)
 {
-    return memory_fails("realloc", size) ? NULL : __libc_realloc(old, size);
+    return memory_fails("realloc") ? NULL : __libc_realloc(old, size);
 }
 
 int posix_memalign(void **out, size_t alignment, size_t size)
 {
-    if (memory_fails("posix_memalign", size)) {
+    if (memory_fails("posix_memalign")) {
         return ENOMEM;
     }
     *out = __libc_memalign(alignment, size);
     return *out == NULL ? ENOMEM : 0;
+}
+
+/* --- the wall clock, which somebody may set; the others go on --- */
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int done = (int)syscall(SYS_clock_gettime, clock, now);
+
+    if (done == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
+        now->tv_sec += control->clock_shift_s;
+    }
+    return done;
+}
+
+time_t time(time_t *out)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    if (out != NULL) {
+        *out = now.tv_sec;
+    }
+    return now.tv_sec;
+}
+
+int gettimeofday(struct timeval *restrict out, void *restrict zone)
+{
+    struct timespec now;
+
+    (void)zone;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    *out = (struct timeval){.tv_sec = now.tv_sec, .tv_usec = now.tv_nsec / 1000};
+    return 0;
 }
 
 /* --- other names of the same on machines whose off_t was once smaller --- */

@@ -16,8 +16,10 @@ DISK = CHANGES | OPEN | MAP | READ
 FAIL, KILL, HALF = range(3)
 EVER = 1 << 62
 
-# armed, kinds, way, errno; fail_at, fail_count, memory_min_bytes; calls, failed; last
-HEAD = struct.Struct("=IIIiQQQ")
+# armed, kinds, way, errno; fail_at, fail_count; clock_shift_s; calls, failed; last
+HEAD = struct.Struct("=IIIiQQ")
+CLOCK = struct.Struct("=q")
+COUNTS_AT = HEAD.size + CLOCK.size
 COUNTS = struct.Struct("=QQ32s")
 
 
@@ -54,19 +56,22 @@ class Shim:
             found["FAULTS_RECORD"] = str(self.record)
         return found
 
-    def arm(self, kinds, errnum=0, at=0, count=1, way=FAIL, memory_min_bytes=0):
+    def arm(self, kinds, errnum=0, at=0, count=1, way=FAIL):
         """Break the call `at` (from 1) of these kinds and those after it, `count` in all; 0
         breaks none."""
-        self.map[:HEAD.size + COUNTS.size] = (
-            HEAD.pack(0, kinds, way, errnum, at, count, memory_min_bytes)
-            + COUNTS.pack(0, 0, b""))
+        self.map[:HEAD.size] = HEAD.pack(0, kinds, way, errnum, at, count)
+        self.map[COUNTS_AT:COUNTS_AT + COUNTS.size] = COUNTS.pack(0, 0, b"")
         self.map[:4] = struct.pack("=I", 1)
 
     def disarm(self):
         self.map[:4] = bytes(4)
 
+    def shift_clock(self, seconds):
+        """Somebody sets the clock: so much later than it is, or earlier."""
+        self.map[HEAD.size:COUNTS_AT] = CLOCK.pack(seconds)
+
     def counts(self):
-        return COUNTS.unpack(self.map[HEAD.size:HEAD.size + COUNTS.size])
+        return COUNTS.unpack(self.map[COUNTS_AT:COUNTS_AT + COUNTS.size])
 
     @property
     def calls(self):

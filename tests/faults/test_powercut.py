@@ -13,7 +13,6 @@ import pytest
 import operations
 import powercut
 import tally
-from lib.wait import until
 
 STATES = 60
 RECORDED = [kind for kind in operations.ALL if kind not in (operations.Start, operations.Export)]
@@ -38,16 +37,6 @@ def restore(after, tree):
     powercut.write(tree, after.disk)
 
 
-def start(after, marks):
-    """An index that was cut short at its birth may have to be removed by hand."""
-    after.launch()
-    until("it serves or ends", lambda: after.child.poll() is not None or after.healthy())
-    if not after.running():
-        assert not marks and "remove it to begin" in after.stderr_tail()
-        shutil.rmtree(after.cache / "db")
-        after.start()
-
-
 @pytest.mark.parametrize("kind", RECORDED, ids=lambda kind: kind.name)
 def test_power_is_cut(rig, kind, memory_dir):
     before = rig(record=memory_dir / "record")
@@ -61,7 +50,7 @@ def test_power_is_cut(rig, kind, memory_dir):
         restore(after, tree)
         after.promised = {what: before.promised[what] for what in marks}
         try:
-            start(after, marks)
+            after.start()
             after.check()
             for subject in subjects:
                 operation.after_cut(subject)
