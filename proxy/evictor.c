@@ -255,7 +255,7 @@ static void round_for_garbage(struct evictor *e)
 
 /* --- the thread --- */
 
-static void do_due(struct evictor *e)
+void evictor_do_due(struct evictor *e)
 {
     refresh(e);
     grant(e);
@@ -275,12 +275,13 @@ void *evictor_run(void *arg)
     struct evictor *e = arg;
 
     evictor_finish_leaving(e);
+    evictor_do_due(e);
     evictor_remove_orphans(e, e->started_at_s);
     while (!e->stopping) {
         queue_wait(e->queue, TICK_MS);
         queue_run(e->queue, e);
         if (!e->stopping)
-            do_due(e);
+            evictor_do_due(e);
     }
     refuse_all(e);
     return NULL;

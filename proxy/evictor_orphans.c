@@ -20,9 +20,13 @@ struct sweep {
     struct evictor *evictor;
     enum digest_alg alg;
     int64_t before_s;
+    unsigned seen;
     struct digest *list;
     size_t count;
 };
+
+/* Looked at before it is looked whether somebody wants room. */
+#define NAMES_BETWEEN 4096
 
 static bool is_import_under_way(const struct evictor *e)
 {
@@ -70,7 +74,11 @@ static int look_at(void *arg, const char *name)
         s->list = mem_resize(s->list, (s->count + 1) * sizeof s->list[0]);
         s->list[s->count++] = d;
     }
-    queue_run(e->queue, e);
+    if (++s->seen % NAMES_BETWEEN == 0) {
+        queue_run(e->queue, e);
+        if (!e->stopping)
+            evictor_do_due(e);
+    }
     return e->stopping ? 1 : 0;
 }
 

@@ -68,6 +68,8 @@ void *evictor_run(void *arg);
 void evictor_want(void *arg, struct want *w);
 void evictor_collect(void *arg, bool at_once);
 
+/* Make room if it is wanted, or collect garbage if that is due. */
+void evictor_do_due(struct evictor *e);
 struct evict_rules evictor_rules(struct evictor *e, bool garbage_only);
 /* Contents that are being fetched; owned by the caller. */
 struct digest *evictor_busy(struct evictor *e, size_t *count);

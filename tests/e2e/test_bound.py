@@ -434,3 +434,67 @@ def test_import_without_room(hub, cachalot, bounded, tmp_path):
     done = daemon.command("import", path)
     assert done.returncode == 1 and "no space" in done.stderr, done
     assert not daemon.stored() and len(daemon.partials()) <= 1
+
+
+# --- while it is in use ---
+
+def test_evicted_while_it_is_sent(hub, bounded):
+    """A client reads slowly what is evicted meanwhile: it gets all of it; the next one has it
+    fetched again."""
+    daemon = bounded(20 * MIB)
+    data = image.noise(9 * MIB, "slowly")
+    path = blob("library/app", hub.hold_blob("library/app", data))
+    assert daemon.get(path).body == data
+    daemon.wait_metric("blobs_stored_total", 1)
+    with daemon.connect(receive_buffer=65536) as slow:
+        slow.request(path)
+        assert slow.read_head().status == 200
+        got = slow.read_some(MIB)
+        next_second()
+        for n in range(3):
+            other = image.noise(6 * MIB, f"slowly-{n}")
+            assert daemon.get(blob("library/app", hub.hold_blob("library/app", other))).body == other
+            daemon.wait_idle()
+        assert not daemon.holds(image.digest_of(data))
+        got += slow.read_some(len(data) - len(got))
+        assert got == data
+    hub.forget()
+    assert daemon.get(path).body == data and hub.count("GET") == 1
+
+
+@pytest.mark.threads
+def test_pushes_beside_deletes(hub, cachalot):
+    """Teams push images that share layers, and delete them again, while garbage is collected all
+    the time: no push ever finds a layer gone that it was told is there."""
+    daemon = cachalot({HUB: hub.url}, {**EVERYBODY, "cache": {"push-grace": "20s"}})
+    shared = image.layer(200_000, "race-shared")[0]
+
+    def team(number):
+        p = Pusher(daemon.address, f"team/app{number}")
+        for n in range(12):
+            item = image.image(f"race-{number}-{n}", (2000,))
+            config, own = item.blobs
+            item.blobs.append(shared)
+            item.data = json.dumps({
+                "schemaVersion": 2, "mediaType": item.media_type, "config": config.descriptor(),
+                "layers": [own.descriptor(), shared.descriptor()]}).encode()
+            if not p.has_blob(shared.digest):
+                p.push_blob(shared.data)
+            for each in (config, own):
+                p.push_blob(each.data)
+            assert p.put_manifest("1", item.data, item.media_type).status == 201
+            assert p.blob(shared.digest).body == shared.data
+            assert p.remove(f"manifests/{item.digest}").status == 202
+
+    def collector():
+        for _ in range(40):
+            assert daemon.command("gc").returncode in (0, 3)
+
+    crowd = Crowd()
+    for number in range(4):
+        crowd.add(team, number)
+    crowd.add(collector)
+    crowd.join()
+    assert daemon.holds(shared.digest)
+    assert gc(daemon, "--now")["bytes"] > 0
+    until("all is gone", lambda: not daemon.stored())
