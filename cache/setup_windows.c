@@ -21,6 +21,9 @@ static const char script_usage[] =
     "# -Certificate    a file with its certificate, instead of fetching it\n"
     "# -Check          change nothing, say by which door cachalot is reached\n"
     "# -Undo           take back exactly what was done here\n"
+    "# -Image          set up nothing: pull this image by cachalot's own name, whatever the\n"
+    "#                 registry is, and give it the name that it has there; dot-source this\n"
+    "#                 script for a function Get-CachalotImage that does the same\n"
     "# -NoRestart      leave it to you to restart the service docker\n"
     "#\n"
     "# Settings are merged into daemon.json; nothing that is there is replaced.\n"
@@ -33,6 +36,7 @@ static const char script_usage[] =
 static const char script_parameters[] =
     "    [string] $Fingerprint = '',\n"
     "    [string] $Certificate = '',\n"
+    "    [string] $Image = '',\n"
     "    [switch] $Check,\n"
     "    [switch] $Undo,\n"
     "    [switch] $NoRestart\n"
@@ -365,6 +369,51 @@ static const char script_body[] =
     "    }\n"
     "}\n"
     "\n"
+    "# --- an image without any set-up ---\n"
+    "\n"
+    "# Docker's own names have no registry before them.\n"
+    "function Get-FullName([string] $Name) {\n"
+    "    $parts = $Name.Split('/')\n"
+    "    if ($parts.Length -eq 1) {\n"
+    "        return \"docker.io/library/$Name\"\n"
+    "    }\n"
+    "    if (($parts[0] -match '[.:]') -or ($parts[0] -eq 'localhost')) {\n"
+    "        return $Name\n"
+    "    }\n"
+    "    return \"docker.io/$Name\"\n"
+    "}\n"
+    "\n"
+    "function Invoke-Docker([string[]] $Words) {\n"
+    "    & docker $Words\n"
+    "    if ($LASTEXITCODE -ne 0) {\n"
+    "        throw \"docker $Words ended with $LASTEXITCODE\"\n"
+    "    }\n"
+    "}\n"
+    "\n"
+    "function Get-CachalotImage([string] $Name) {\n"
+    "    if ($registry -eq '') {\n"
+    "        throw 'cachalot has no listener with role = registry'\n"
+    "    }\n"
+    "    if ($Name -match '@') {\n"
+    "        throw 'name the image by a tag; what is pulled by a digest cannot be given a name'\n"
+    "    }\n"
+    "    $full = \"$registry/$(Get-FullName $Name)\"\n"
+    "    if ($registryIsPlain) {\n"
+    "        Write-Output \"cachalot: $registry speaks HTTP; insecure-registries must name it\"\n"
+    "    }\n"
+    "    Invoke-Docker @('pull', $full)\n"
+    "    Invoke-Docker @('tag', $full, $Name)\n"
+    "    # The other name alone goes.\n"
+    "    Invoke-Docker @('rmi', $full)\n"
+    "}\n"
+    "\n"
+    "if ($MyInvocation.InvocationName -eq '.') {\n"
+    "    return\n"
+    "}\n"
+    "if ($Image -ne '') {\n"
+    "    Get-CachalotImage $Image\n"
+    "    return\n"
+    "}\n"
     "if ($null -eq (Get-Service -Name docker -ErrorAction SilentlyContinue)) {\n"
     "    throw 'there is no service docker; Docker Desktop has a page Proxies in its settings'\n"
     "}\n"
@@ -397,6 +446,19 @@ static void set_url(FILE *out, const char *variable, const struct setup_facts *f
 
     fprintf(out, "$%s = '%s'\n", variable, url != NULL ? url : "");
     free(url);
+}
+
+/* The door of names with a prefix; engines take plain HTTP from loopback unasked. */
+static void set_registry(FILE *out, const struct setup_facts *f)
+{
+    const struct setup_door *d = &f->doors[SETUP_DOOR_REGISTRY];
+    bool is_there = d->port != 0;
+
+    fputs("$registry = '", out);
+    if (is_there)
+        fprintf(out, "%s:%u", f->host, d->port);
+    fprintf(out, "'\n$registryIsPlain = $%s\n",
+            is_there && !d->tls && strncmp(f->host, "127.", 4) != 0 ? "true" : "false");
 }
 
 /* Where the certificate is fetched: without TLS, which cannot be checked before. */
@@ -442,6 +504,7 @@ int setup_write_windows(FILE *out, const struct setup_facts *f, char *why, size_
     set_url(out, "source", f, plain_door(f));
     set_url(out, "proxyUrl", f, SETUP_DOOR_PROXY);
     set_url(out, "mirrorUrl", f, SETUP_DOOR_MIRROR);
+    set_registry(out, f);
     fprintf(out, "$mirrorHasOurAuthority = $%s\n", mirror->own_authority ? "true" : "false");
     fprintf(out, "$announced = '%s'\n", f->ca_sha256 != NULL ? f->ca_sha256 : "");
     fprintf(out, "$testHost = '%s'\n", test_host(f));

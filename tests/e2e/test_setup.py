@@ -579,7 +579,9 @@ def test_windows(daemon, setup):
     assert got.status == 200 and got.body.decode() == setup.run("windows")
     text = got.body.decode("ascii")
     assert "$mirrorUrl = 'http://%s:%d'\n" % daemon.mirror in text
-    assert "$Mode = 'Mirror'" in text and "insecure-registries" not in text
+    assert "$Mode = 'Mirror'" in text
+    assert "$registry = '%s'\n$registryIsPlain = $false\n" % at(daemon) in text
+    assert "function Get-CachalotImage(" in text and "'insecure-registries'" not in text
 
 
 @pytest.mark.parametrize("host", ["a_b", "a~b:1", "-x", "a..b"])
