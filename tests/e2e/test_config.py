@@ -28,7 +28,7 @@ def test_check_good(daemon):
 
 @pytest.mark.parametrize("text, line, words", [
     ("[cache]\npath = relative/path\n", 2, ["path", "absolute"]),
-    ("[cache]\nsize = 5GiB\n", 2, ["size"]),
+    ("[cache]\nlength = 5GiB\n", 2, ["length"]),
     ("[chache]\npath = /x\n", 1, ["chache"]),
     ("[listener]\naddress = 5000\n", 1, ["listener"]),
     ("[listener a]\naddress = 5000\nrole = boss\n", 3, ["role", "registry", "mirror"]),
