@@ -237,12 +237,13 @@ static void round_for_room(struct evictor *e)
 
 static void round_for_garbage(struct evictor *e)
 {
-    bool any = true;
+    bool any;
     int64_t wait_ms = COLLECT_MS;
 
     e->collect_due_ms = INT64_MAX;
-    while (any && !e->stopping && run_plan(e, true, &any) == 0)
-        continue;
+    do {
+        any = false;
+    } while (run_plan(e, true, &any) == 0 && any && !e->stopping);
     e->collects_at_once = false;
     if (!any && evict_plan_due(e->plan) > 0) {
         int64_t due_ms = (evict_plan_due(e->plan) + 1 - time(NULL)) * 1000;

@@ -453,7 +453,8 @@ def test_evicted_while_it_is_sent(hub, bounded):
         next_second()
         for n in range(3):
             other = image.noise(6 * MIB, f"slowly-{n}")
-            assert daemon.get(blob("library/app", hub.hold_blob("library/app", other))).body == other
+            p = blob("library/app", hub.hold_blob("library/app", other))
+            assert daemon.get(p).body == other
             daemon.wait_idle()
         assert not daemon.holds(image.digest_of(data))
         got += slow.read_some(len(data) - len(got))

@@ -131,7 +131,7 @@ static struct digest push_image(struct db_txn *txn, const struct name *n, const 
 
 static struct evict_rules rules = {.now_s = NOW, .grace_s = GRACE};
 
-static enum evict_why why(struct db_txn *txn, const struct digest *d)
+static enum evict_why judge(struct db_txn *txn, const struct digest *d)
 {
     struct evict_guard *g;
     struct evict_unit u;
@@ -166,8 +166,8 @@ static struct digest evict_next(struct db_txn *txn)
     int more;
 
     assert_int_equal(evict_guard_new(&g, txn, NULL, 0), 0);
-    while ((more = evict_plan_look(p, txn, &rules, g, 3)) == 1)
-        continue;
+    while ((more = evict_plan_look(p, txn, &rules, g, 3)) == 1) {
+    }
     assert_int_equal(more, 0);
     if (evict_plan_next(p, &u)) {
         assert_int_equal(evict_forget(txn, &rules, g, &u.digest, &e), 0);
@@ -217,7 +217,7 @@ static void test_shared_layer_stays_with_its_last_user(void **state)
     struct digest new = hold_image(txn, (const char *[]){"2", "base", "y", NULL}, 90);
 
     put_use(txn, &base, 1);
-    assert_int_equal(why(txn, &base), EVICT_PART);
+    assert_int_equal(judge(txn, &base), EVICT_PART);
     EXPECT_NEXT(txn, old);
     assert_true(has(txn, "base") && !has(txn, "x") && has(txn, "y"));
     EXPECT_NEXT(txn, new);
@@ -266,8 +266,8 @@ static void test_pins_keep_all_that_they_lead_to(void **state)
 
     assert_int_equal(tag_put(txn, &pin.reference.name, "1", &tag), 0);
     assert_int_equal(pin_put(txn, &pin), 0);
-    assert_int_equal(why(txn, &index), EVICT_PINNED);
-    assert_int_equal(why(txn, &platform), EVICT_PINNED);
+    assert_int_equal(judge(txn, &index), EVICT_PINNED);
+    assert_int_equal(judge(txn, &platform), EVICT_PINNED);
     EXPECT_NEXT(txn, other);
     assert_true(has(txn, "l1") && !has(txn, "l2"));
     expect_end(txn);
@@ -316,7 +316,7 @@ static void test_pushed_images_stay_unless_told(void **state)
     struct digest pulled = hold_image(txn, (const char *[]){"d", "mine", "theirs", NULL}, 50);
     struct tag_record tag;
 
-    assert_int_equal(why(txn, &mine), EVICT_LOCAL);
+    assert_int_equal(judge(txn, &mine), EVICT_LOCAL);
     EXPECT_NEXT(txn, pulled);
     assert_true(has(txn, "mine") && !has(txn, "theirs"));
     expect_end(txn);
@@ -339,18 +339,18 @@ static void test_deleted_pushes_are_garbage(void **state)
     push_image(txn, &other, (const char *[]){"d", "shared", NULL}, "1", 5);
     assert_int_equal(local_put_blob(txn, &n, &waits, 100, NOW - GRACE), 0);
     assert_int_equal(local_delete_manifest(txn, &n, &gone, NOW), 0);
-    assert_int_equal(why(txn, &gone), EVICT_DELETED);
-    assert_int_equal(why(txn, &own), EVICT_ABANDONED);
-    assert_int_equal(why(txn, &waits), EVICT_WAITS);
+    assert_int_equal(judge(txn, &gone), EVICT_DELETED);
+    assert_int_equal(judge(txn, &own), EVICT_ABANDONED);
+    assert_int_equal(judge(txn, &waits), EVICT_WAITS);
     rules.takes_garbage_only = true;
-    while (evict_next(txn).alg != 0)
-        continue;
+    while (evict_next(txn).alg != 0) {
+    }
     rules.takes_garbage_only = false;
     assert_true(has(txn, "shared") && has(txn, "d") && has(txn, "waits"));
     assert_false(is_held(txn, &gone) || has(txn, "own") || has(txn, "c"));
     /* A clock that was ahead makes nothing young for ever. */
     put_use(txn, &waits, NOW + 2 * GRACE);
-    assert_int_equal(why(txn, &waits), EVICT_ABANDONED);
+    assert_int_equal(judge(txn, &waits), EVICT_ABANDONED);
     db_abort(&txn);
 }
 
@@ -364,16 +364,16 @@ static void test_release(void **state)
 
     assert_int_equal(tag_put(txn, &n, "1", &tag), 0);
     assert_int_equal(release_manifest(txn, &index), 0);
-    assert_int_equal(why(txn, &index), EVICT_LEAST_USED);
+    assert_int_equal(judge(txn, &index), EVICT_LEAST_USED);
     assert_int_equal(tag_forget(txn, &n, "1"), 0);
     assert_int_equal(release_manifest(txn, &platform), 0);
-    assert_int_equal(why(txn, &platform), EVICT_LEAST_USED); /* the index leads to it */
+    assert_int_equal(judge(txn, &platform), EVICT_LEAST_USED); /* the index leads to it */
     assert_int_equal(release_manifest(txn, &index), 0);
-    assert_int_equal(why(txn, &index), EVICT_RELEASED);
-    assert_int_equal(why(txn, &platform), EVICT_RELEASED);
+    assert_int_equal(judge(txn, &index), EVICT_RELEASED);
+    assert_int_equal(judge(txn, &platform), EVICT_RELEASED);
     /* Whoever uses it takes that back. */
     assert_int_equal(blob_touch(txn, &platform, NOW), 0);
-    assert_int_equal(why(txn, &platform), EVICT_LEAST_USED);
+    assert_int_equal(judge(txn, &platform), EVICT_LEAST_USED);
     db_abort(&txn);
 }
 
@@ -472,9 +472,9 @@ static void test_index_of_an_earlier_release(void **state)
     assert_int_equal(db_delete(txn, DB_META, "usage", 5), 0);
     assert_int_equal(parent_forget(txn, &layer, &image, CHILD_LAYER), 0);
     expect_usage(txn, 3, 3 * BLOCK, 0);
-    assert_int_equal(why(txn, &layer), EVICT_LEAST_USED);
+    assert_int_equal(judge(txn, &layer), EVICT_LEAST_USED);
     assert_int_equal(evict_prepare(txn), 0);
-    assert_int_equal(why(txn, &layer), EVICT_PART);
+    assert_int_equal(judge(txn, &layer), EVICT_PART);
     expect_usage(txn, 3, 3 * BLOCK, 0);
     /* Bytes that are none of ours count nothing, and are counted anew. */
     assert_int_equal(db_put(txn, DB_META, "usage", 5, "zz", 2), 0);
@@ -497,8 +497,8 @@ static void test_plan_holds_those_that_go_first(void **state)
         hold(txn, text, 1 + (i * 7919) % count);
     }
     assert_int_equal(evict_guard_new(&g, txn, NULL, 0), 0);
-    while (evict_plan_look(p, txn, &rules, g, 1000) == 1)
-        continue;
+    while (evict_plan_look(p, txn, &rules, g, 1000) == 1) {
+    }
     for (unsigned i = 0; i < EVICT_PLAN_MAX; i++) {
         assert_true(evict_plan_next(p, &u));
         assert_int_equal(u.used_at_s, 1 + i);
