@@ -269,8 +269,9 @@ def test_fetch_under_way(hub, browser, daemon):
         for c in (a, b):
             c.request(blob("library/big", layer.digest))
         gate.wait_reached()
-        browser.until("both readers are shown", "return document.getElementById('fetch-list')"
-                      ".innerText.includes('2 readers')")
+        browser.until("both readers are shown, and how long they have to wait", """
+            const shown = document.getElementById('fetch-list').innerText;
+            return shown.includes('2 readers') && shown.includes('left')""")
         shown = browser.text("#fetch-list")
         assert f"{HUB}/library/big" in shown and "left" in shown and "/s" in shown
         bar = browser.run("const p = document.querySelector('#fetch-list progress');"

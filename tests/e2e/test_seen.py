@@ -253,7 +253,8 @@ def test_fetch_under_way(hub, item, daemon):
 
         def two():
             found = api(daemon.address, "fetches")["fetches"]
-            return found and found[0]["readers"] == 2 and found[0]
+            return (found and found[0]["readers"] == 2 and found[0]["done_bytes"] > 0
+                    and found[0])
         said = until("both are counted", two)
         assert said["name"] == f"{HUB}/library/app" and said["digest"] == layer.digest
         assert said["size_bytes"] == len(layer.data) and said["state"] == "streaming"
