@@ -24,6 +24,7 @@
 #define LOOK_BLOBS 4096
 #define TICK_MS 1000
 #define COLLECT_MS (10 * 60 * 1000)
+#define COLLECT_MIN_MS 3000
 /* Nothing more can go: those who want room are told so at once for so long. */
 #define BARREN_MS 5000
 
@@ -235,10 +236,20 @@ static void round_for_room(struct evictor *e)
     e->goes_low = false;
 }
 
+/* What is pushed meanwhile is seen by the next round. */
+static int64_t collect_period_ms(struct evictor *e)
+{
+    int64_t grace_ms = evictor_rules(e, false).grace_s * 1000;
+
+    if (grace_ms > COLLECT_MS)
+        return COLLECT_MS;
+    return grace_ms > COLLECT_MIN_MS ? grace_ms : COLLECT_MIN_MS;
+}
+
 static void round_for_garbage(struct evictor *e)
 {
     bool any;
-    int64_t wait_ms = COLLECT_MS;
+    int64_t wait_ms = collect_period_ms(e);
 
     e->collect_due_ms = INT64_MAX;
     do {
