@@ -43,7 +43,7 @@ def run(arguments):
         while True:
             peak = max(peak, peak_rss_mib(child.pid))
             try:
-                _, errors = child.communicate(timeout=0.02)
+                _, errors = child.communicate(timeout=0.005)
                 break
             except subprocess.TimeoutExpired:
                 continue

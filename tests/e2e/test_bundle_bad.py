@@ -362,12 +362,9 @@ def free_bytes(path):
     return found.f_bavail * found.f_bsize
 
 
-def test_full_index(bundle, cachalot, tmp_path):
-    """An index without room for the records: no name leads to anything, it says what to do, and
-    then another try goes on."""
-    far = cachalot({}, {"cache": {"offline": "yes", "index-size": "1MiB"}}, name="far",
-                   cache=tmp_path / "far-cache")
-    many = [image.image(f"many-{n}", (10,)) for n in range(2000)]
+def write_many(path, count):
+    """An archive of so many small images; returns them."""
+    many = [image.image(f"many-{n}", (10,)) for n in range(count)]
     pairs = [("oci-layout", LAYOUT),
              ("index.json", json.dumps({"manifests": [
                  {"mediaType": m.media_type, "digest": m.digest, "size": len(m.data),
@@ -375,7 +372,16 @@ def test_full_index(bundle, cachalot, tmp_path):
                  for n, m in enumerate(many)]}).encode())]
     contents = {x.digest: x.data for m in many for x in (m, *m.blobs)}
     pairs += [(blob_name(d), data) for d, data in contents.items()]
-    (tmp_path / "many.tar").write_bytes(raw(pairs) + END)
+    path.write_bytes(raw(pairs) + END)
+    return many
+
+
+def test_full_index(bundle, cachalot, tmp_path):
+    """An index without room for the records: no name leads to anything, it says what to do, and
+    then another try goes on."""
+    far = cachalot({}, {"cache": {"offline": "yes", "index-size": "1MiB"}}, name="far",
+                   cache=tmp_path / "far-cache")
+    many = write_many(tmp_path / "many.tar", 2000)
     done = far.command("import", tmp_path / "many.tar")
     assert done.returncode == 1 and "index-size" in done.stderr, done
     assert far.command("ls", "m1:1").returncode == 5
@@ -412,6 +418,30 @@ def test_kill(far, bundle, item, tmp_path):
     import_(far, bundle)
     assert far.get(manifest("library/app", "1"), fields=ACCEPT).body == item.data
     assert done <= KILLS
+
+
+def test_kill_many(far, tmp_path):
+    """The same of so many images that they take several transactions: all names are there, or
+    none is, whenever the import is killed; the next one is whole."""
+    count = 3000
+    many = write_many(tmp_path / "many.tar", count)
+
+    def names():
+        return len(far.command("ls", "--names").stdout.splitlines())
+
+    blobs = sum(1 + len(m.blobs) for m in many)
+    for share in (0.3, 0.9, 1.0, 1.0):
+        child = subprocess.Popen(far.command_line("import", tmp_path / "many.tar"),
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Once all files are there the records are written.
+        until("it is under way", lambda: child.poll() is not None
+              or len(far.stored()) + len(far.partials()) >= share * blobs, 60)
+        child.kill()
+        child.wait()
+        assert names() in (0, count)
+    import_(far, tmp_path / "many.tar")
+    assert names() == count
+    assert far.get("/v2/docker.io/library/m7/manifests/1", fields=ACCEPT).body == many[7].data
 
 
 def test_changes_meanwhile(far, hub, cachalot, tmp_path):
