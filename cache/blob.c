@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/err.h"
 #include "cache/loss.h"
 #include "cache/record.h"
@@ -156,8 +157,8 @@ int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int 
 {
     char name[DIGEST_TEXT_MAX];
     struct stat st;
-    int opened = openat(store_blobs_fd(s, d->alg), store_blob_name(d, name),
-                        O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int opened = beneath_open(store_blobs_fd(s, d->alg), store_blob_name(d, name),
+                              O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 
     if (opened < 0)
         return errno == ENOENT || errno == ELOOP ? ERR_MISMATCH : err_from_errno(errno);
@@ -189,8 +190,8 @@ void blob_mark_public(struct store *s, const struct digest *d)
 {
     char name[DIGEST_TEXT_MAX];
     struct stat st;
-    int fd = openat(store_blobs_fd(s, d->alg), store_blob_name(d, name),
-                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = beneath_open(store_blobs_fd(s, d->alg), store_blob_name(d, name),
+                          O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 
     if (fd < 0)
         return;

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/digest_map.h"
 #include "cache/err.h"
 #include "cache/tempfile.h"
@@ -154,8 +155,7 @@ static int create_file(struct import *i, struct import_writer *w)
         return fail_write(i, ERR_NO_SPACE);
     CHECK(getrandom(&number, sizeof number, 0) == (ssize_t)sizeof number);
     snprintf(w->name, sizeof w->name, "%s%016" PRIx64, NEW_PREFIX, number);
-    w->fd =
-        openat(partial_dir(i), w->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    w->fd = beneath_open(partial_dir(i), w->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (w->fd < 0)
         return fail_write(i, err_from_errno(errno));
     int err = file_give(w->fd, partial_dir(i));
@@ -346,7 +346,7 @@ static int open_content(struct import *i, const struct digest *d, const struct i
         *offset = c->spool_offset;
         break;
     case PLACE_PARTIAL:
-        *fd = openat(partial_dir(i), verified_name(d, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        *fd = beneath_open(partial_dir(i), verified_name(d, name), O_RDONLY | O_CLOEXEC, 0);
         break;
     case PLACE_BLOBS:
         return blob_open(i->settings.store, d, c->size_bytes, fd);

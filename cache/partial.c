@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/err.h"
 #include "cache/folder.h"
 #include "cache/record.h"
@@ -38,8 +39,8 @@ static int file_open(struct partial *p, uint64_t *kept_bytes)
 {
     struct stat st;
 
-    p->fd = openat(store_partial_fd(p->store), p->name,
-                   O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    p->fd = beneath_open(store_partial_fd(p->store), p->name,
+                         O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);
     if (p->fd < 0)
         return err_from_errno(errno);
     if (fstat(p->fd, &st) != 0 || !S_ISREG(st.st_mode))

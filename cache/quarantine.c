@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/err.h"
 #include "cache/room.h"
 #include "cache/tempfile.h"
@@ -133,7 +134,7 @@ static int move(const struct store *s, int dir_fd, const char *name, const char 
 static bool is_same(int dir_fd, const char *name, const struct file_id *id)
 {
     struct stat st;
-    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int fd = beneath_open(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     bool is = fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == id->device && st.st_ino == id->number;
 
     if (is)

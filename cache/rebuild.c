@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/layout.h"
@@ -87,10 +88,10 @@ static bool may_be_manifest(int dir_fd, const char *name, uint64_t size_bytes)
 
     if (size_bytes == 0 || size_bytes > MANIFEST_SIZE_MAX)
         return false;
-    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOATIME);
+    int fd = beneath_open(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME, 0);
 
     if (fd < 0 && errno == EPERM)
-        fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        fd = beneath_open(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     if (fd < 0)
         return false;
     bool got = pread(fd, &first, 1, 0) == 1;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/err.h"
 
 int tempfile_open(struct tempfile *t, int dir_fd)
@@ -20,7 +21,7 @@ int tempfile_open(struct tempfile *t, int dir_fd)
     do {
         CHECK(getrandom(&number, sizeof number, 0) == (ssize_t)sizeof number);
         snprintf(t->name, sizeof t->name, "tmp-%016" PRIx64, number);
-        t->fd = openat(dir_fd, t->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        t->fd = beneath_open(dir_fd, t->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     } while (t->fd < 0 && errno == EEXIST);
     if (t->fd < 0)
         return err_from_errno(errno);

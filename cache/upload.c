@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/err.h"
 #include "cache/partial.h"
 #include "cache/record.h"
@@ -130,8 +131,8 @@ static int file_open(struct store *s, const char *id, int flags, struct upload_f
     opened->store = s;
     file_name(id, opened->name);
     room_open(store_room(s), opened->name);
-    opened->fd = openat(store_partial_fd(s), opened->name,
-                        O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0600);
+    opened->fd = beneath_open(store_partial_fd(s), opened->name,
+                              O_RDWR | O_CLOEXEC | O_NONBLOCK | flags, 0600);
     if (opened->fd < 0) {
         int err = err_from_errno(errno);
 

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "cache/beneath.h"
 #include "cache/blob.h"
 #include "cache/err.h"
 
@@ -80,14 +81,14 @@ static int hash_file(struct reading *r, const struct digest *d, uint64_t size_by
 
 static int file_open(int dir_fd, const char *name, struct reading *r, struct stat *st)
 {
-    static const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOATIME;
+    static const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME;
 
     r->is_direct = true;
-    r->fd = openat(dir_fd, name, flags | O_DIRECT);
+    r->fd = beneath_open(dir_fd, name, flags | O_DIRECT, 0);
     if (r->fd < 0 && (errno == EINVAL || errno == EPERM)) {
         /* Not every file system has it; O_NOATIME is for the owner. */
         r->is_direct = false;
-        r->fd = openat(dir_fd, name, flags & ~O_NOATIME);
+        r->fd = beneath_open(dir_fd, name, flags & ~O_NOATIME, 0);
     }
     if (r->fd < 0)
         return errno == ENOENT || errno == ELOOP ? ERR_MISMATCH : err_from_errno(errno);

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "cache/beneath.h"
 #include "tests/unit/upload_bed.h"
 
 /* --- system calls, in place of libc's: for LMDB too --- */
@@ -103,14 +104,9 @@ int ftruncate(int fd, off_t size)
     return fails(CALL_TRUNCATE) ? -1 : (int)syscall(SYS_ftruncate, fd, size);
 }
 
-int openat(int dir, const char *path, int flags, ...)
+int beneath_open(int dir, const char *name, int flags, mode_t mode)
 {
-    va_list args;
-
-    va_start(args, flags);
-    mode_t mode = (flags & O_CREAT) ? (mode_t)va_arg(args, int) : 0;
-    va_end(args);
-    return fails(CALL_OPEN) ? -1 : (int)syscall(SYS_openat, dir, path, flags, mode);
+    return fails(CALL_OPEN) ? -1 : (int)syscall(SYS_openat, dir, name, flags | O_NOFOLLOW, mode);
 }
 
 static int fault_setup(void **state)
