@@ -173,10 +173,13 @@ def test_local(near, far, tmp_path):
     export(near, "-o", tmp_path / "team.tar", "team/app:1")
     import_(far, tmp_path / "team.tar")
     import_(far, tmp_path / "team.tar", "--as", "elsewhere/app:2")
+    # No tag leads to them; their subject does.
+    assert far.command("gc", "--now").returncode == 0
     for repository, tag in (("team/app", "1"), ("elsewhere/app", "2")):
         q = Pusher(far.address, repository)
         assert q.get(f"manifests/{tag}", fields=ACCEPT).body == item.data
         assert listed(q.get(f"referrers/{item.digest}")) == {signature.digest}
+        assert q.get(f"manifests/{signature.digest}", fields=ACCEPT).status == 200
         assert q.get(f"manifests/{tag_of(item, '.sig')}", fields=ACCEPT).status == 200
 
 
