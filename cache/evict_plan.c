@@ -62,11 +62,18 @@ static void swap(struct evict_unit *a, struct evict_unit *b)
     *b = t;
 }
 
-static void sift_up(struct evict_plan *p, size_t i)
+/* From the last place. */
+static void sift_up(struct evict_plan *p)
 {
-    while (i > 0 && compare(&p->units[(i - 1) / 2], &p->units[i]) < 0) {
-        swap(&p->units[(i - 1) / 2], &p->units[i]);
-        i = (i - 1) / 2;
+    size_t i = p->count - 1;
+
+    while (i > 0) {
+        size_t parent = (i - 1) / 2;
+
+        if (compare(&p->units[parent], &p->units[i]) >= 0)
+            return;
+        swap(&p->units[parent], &p->units[i]);
+        i = parent;
     }
 }
 
@@ -88,8 +95,8 @@ static void sift_down(struct evict_plan *p, size_t i)
 static void add(struct evict_plan *p, const struct evict_unit *u)
 {
     if (p->count < EVICT_PLAN_MAX) {
-        p->units[p->count] = *u;
-        sift_up(p, p->count++);
+        p->units[p->count++] = *u;
+        sift_up(p);
     } else if (compare(u, &p->units[0]) < 0) {
         p->units[0] = *u;
         sift_down(p, 0);

@@ -267,7 +267,7 @@ void fetch_leave(struct fetch *f)
     pthread_mutex_unlock(&t->lock);
 }
 
-void fetch_retire(struct fetch_table *t, struct fetch *f)
+void fetch_retire(const struct fetch_table *t, struct fetch *f)
 {
     CHECK(f->table == t);
     fetch_leave(f);

@@ -97,7 +97,7 @@ void fetch_verify(struct fetch *f);
 void fetch_fail(struct fetch *f, const struct fetch_failure *why);
 /* Take it out of the table; later requests look in the index or start anew. Before
  * fetch_fail: who is told of a failure and asks again must not join it again. */
-void fetch_retire(struct fetch_table *t, struct fetch *f);
+void fetch_retire(const struct fetch_table *t, struct fetch *f);
 
 /* --- the readers --- */
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The room that a cache directory has, and what takes it: the blobs (usage.h), the index,
- * the quarantine, and the files in partial/, each with what it was promised, from before its first byte is
- * written. Nobody writes to a file there beyond what room_claim has granted, so that the
- * directory never grows past its size, nor the file system below what is to be left free.
+ * the quarantine, and the files in partial/, each with what it was promised, from before its
+ * first byte is written. Nobody writes to a file there beyond what room_claim has granted, so
+ * that the directory never grows past its size, nor the file system below what is to be left
+ * free.
  *
  * Any thread. Other processes that write here are seen by what they have put on the disk.
  */

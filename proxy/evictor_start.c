@@ -77,8 +77,8 @@ void evictor_set_workers(struct evictor *e, struct worker *const *workers, unsig
 {
     CHECK(count <= EVICTOR_WORKERS_MAX);
     pthread_mutex_lock(&e->lock);
-    if (count > 0)
-        memcpy(e->workers, workers, count * sizeof e->workers[0]);
+    for (unsigned i = 0; i < count; i++)
+        e->workers[i] = workers[i];
     e->worker_count = count;
     pthread_mutex_unlock(&e->lock);
 }

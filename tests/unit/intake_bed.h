@@ -69,7 +69,8 @@ static inline void on_ended(void *arg, int err)
     b->ended_err = err;
 }
 
-static const struct intake_calls calls = {on_opened, on_drained, on_broken, on_ended};
+static const struct intake_calls calls = {
+    .opened = on_opened, .drained = on_drained, .broken = on_broken, .ended = on_ended};
 
 #define DATA_BYTES (8 * MIB)
 
