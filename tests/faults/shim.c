@@ -9,13 +9,15 @@
  *   FAULTS_CONTROL  a file of struct control, mapped; the test arms it when its scenario begins
  *   FAULTS_RECORD   a file to append the record to (see powercut.py)
  *
- * Calls go straight to the kernel, so there is nothing to look up before main. What the C library
+ * Calls go straight to the kernel. What the C library
  * does within itself (stdio, its allocator) is not seen.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/filter.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -94,6 +96,19 @@ static void deny_openat2(void)
     }
 }
 
+/* syscall() of the C library: ours is in its place, for those calls that have no other name. */
+static long (*kernel(void))(long number, ...)
+{
+    static long (*found)(long number, ...);
+
+    if (found == NULL) {
+        *(void **)&found = dlsym(RTLD_NEXT, "syscall");
+    }
+    return found;
+}
+
+#define to_kernel(...) kernel()(__VA_ARGS__)
+
 __attribute__((constructor)) static void shim_init(void)
 {
     const char *path = getenv("FAULTS_ROOT");
@@ -107,10 +122,10 @@ __attribute__((constructor)) static void shim_init(void)
     deny_openat2();
     log_path = getenv("FAULTS_LOG");
     if (control_path != NULL) {
-        int fd = (int)syscall(SYS_openat, AT_FDCWD, control_path, O_RDWR | O_CLOEXEC);
+        int fd = (int)to_kernel(SYS_openat, AT_FDCWD, control_path, O_RDWR | O_CLOEXEC);
         void *map = fd < 0 ? MAP_FAILED
-                           : (void *)syscall(SYS_mmap, NULL, sizeof *control,
-                                             PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+                           : (void *)to_kernel(SYS_mmap, NULL, sizeof *control,
+                                               PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
         if (map == MAP_FAILED) {
             _exit(126);
@@ -119,8 +134,8 @@ __attribute__((constructor)) static void shim_init(void)
         (void)close(fd);
     }
     if (record_path != NULL) {
-        record_fd = (int)syscall(SYS_openat, AT_FDCWD, record_path,
-                                 O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        record_fd = (int)to_kernel(SYS_openat, AT_FDCWD, record_path,
+                                   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         if (record_fd < 0) {
             _exit(126);
         }
@@ -143,7 +158,7 @@ static bool meets(enum kind kind, const char *name)
     control->failed++;
     (void)strncpy(control->last, name, sizeof control->last - 1);
     if (control->way == KILL) {
-        (void)syscall(SYS_kill, getpid(), SIGKILL);
+        (void)to_kernel(SYS_kill, getpid(), SIGKILL);
     }
     return true;
 }
@@ -185,7 +200,7 @@ static bool fd_path(int fd, char path[PATH_MAX])
     char link[64];
 
     (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t len = syscall(SYS_readlinkat, AT_FDCWD, link, path, PATH_MAX - 1);
+    ssize_t len = to_kernel(SYS_readlinkat, AT_FDCWD, link, path, PATH_MAX - 1);
 
     path[len < 0 ? 0 : len] = '\0';
     return is_under_root(path);
@@ -243,7 +258,7 @@ static void record(const char *word, uint64_t inode, int64_t number, const void 
     struct iovec parts[] = {{head, (size_t)head_len}, {(void *)(uintptr_t)data, len}};
     int saved = errno;
 
-    if (syscall(SYS_writev, record_fd, parts, 2) != head_len + (ssize_t)len) {
+    if (to_kernel(SYS_writev, record_fd, parts, 2) != head_len + (ssize_t)len) {
         _exit(126);
     }
     errno = saved;
@@ -313,8 +328,8 @@ static ssize_t write_parts(int fd, const struct iovec *parts, int count, off_t o
 {
     bool recorded = record_begin(is_ours(fd));
     off_t at = offset < 0 && recorded ? lseek(fd, 0, SEEK_CUR) : offset;
-    ssize_t done = offset < 0 ? syscall(SYS_writev, fd, parts, count)
-                              : syscall(SYS_pwritev, fd, parts, count, offset, 0L);
+    ssize_t done = offset < 0 ? to_kernel(SYS_writev, fd, parts, count)
+                              : to_kernel(SYS_pwritev, fd, parts, count, offset, 0L);
 
     if (recorded) {
         record_written(fd, parts, count, at, done);
@@ -374,7 +389,7 @@ ssize_t read(int fd, void *data, size_t len)
     if (is_ours(fd) && fails_bytes(READ, "read", &len)) {
         return -1;
     }
-    return syscall(SYS_read, fd, data, len);
+    return to_kernel(SYS_read, fd, data, len);
 }
 
 ssize_t pread(int fd, void *data, size_t len, off_t offset)
@@ -382,7 +397,7 @@ ssize_t pread(int fd, void *data, size_t len, off_t offset)
     if (is_ours(fd) && fails_bytes(READ, "pread", &len)) {
         return -1;
     }
-    return syscall(SYS_pread64, fd, data, len, offset);
+    return to_kernel(SYS_pread64, fd, data, len, offset);
 }
 
 ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
@@ -390,7 +405,7 @@ ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offset, int 
     if (is_ours(fd) && fails(READ, "preadv2")) {
         return -1;
     }
-    return syscall(SYS_preadv2, fd, parts, count, offset, 0L, flags);
+    return to_kernel(SYS_preadv2, fd, parts, count, offset, 0L, flags);
 }
 
 ssize_t sendfile(int out, int in, off_t *offset, size_t len)
@@ -398,7 +413,7 @@ ssize_t sendfile(int out, int in, off_t *offset, size_t len)
     if (is_ours(in) && fails_bytes(READ, "sendfile", &len)) {
         return -1;
     }
-    return syscall(SYS_sendfile, out, in, offset, len);
+    return to_kernel(SYS_sendfile, out, in, offset, len);
 }
 
 /* --- the disk --- */
@@ -411,7 +426,7 @@ static int sync_with(long number, const char *name, int fd)
         return -1;
     }
     bool recorded = record_begin(ours);
-    int done = (int)syscall(number, fd);
+    int done = (int)to_kernel(number, fd);
 
     if (recorded) {
         record("sync", inode_of(fd), done, NULL, 0);
@@ -436,7 +451,7 @@ int sync_file_range(int fd, off64_t offset, off64_t len, unsigned flags)
     if (is_ours(fd) && fails(SYNC, "sync_file_range")) {
         return -1;
     }
-    return (int)syscall(SYS_sync_file_range, fd, offset, len, flags);
+    return (int)to_kernel(SYS_sync_file_range, fd, offset, len, flags);
 }
 
 int msync(void *at, size_t len, int flags)
@@ -444,7 +459,7 @@ int msync(void *at, size_t len, int flags)
     if (fails(SYNC, "msync")) {
         return -1;
     }
-    return (int)syscall(SYS_msync, at, len, flags);
+    return (int)to_kernel(SYS_msync, at, len, flags);
 }
 
 int ftruncate(int fd, off_t size)
@@ -455,7 +470,7 @@ int ftruncate(int fd, off_t size)
         return -1;
     }
     bool recorded = record_begin(ours);
-    int done = (int)syscall(SYS_ftruncate, fd, size);
+    int done = (int)to_kernel(SYS_ftruncate, fd, size);
 
     if (recorded) {
         if (done == 0) {
@@ -472,7 +487,7 @@ int fallocate(int fd, int mode, off_t offset, off_t len)
     if (is_ours(fd) && fails(SPACE, "fallocate")) {
         return -1;
     }
-    return (int)syscall(SYS_fallocate, fd, mode, offset, len);
+    return (int)to_kernel(SYS_fallocate, fd, mode, offset, len);
 }
 
 void *mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset)
@@ -480,7 +495,7 @@ void *mmap(void *at, size_t len, int protection, int flags, int fd, off_t offset
     if (fd >= 0 && is_ours(fd) && fails(MAP, "mmap")) {
         return MAP_FAILED;
     }
-    return (void *)syscall(SYS_mmap, at, len, protection, flags, fd, offset);
+    return (void *)to_kernel(SYS_mmap, at, len, protection, flags, fd, offset);
 }
 
 /* --- names --- */
@@ -495,8 +510,10 @@ static bool is_there(int dir, const char *path)
     return is;
 }
 
-static int open_at(const char *name, int dir, const char *path, int flags, mode_t mode)
+/* openat or openat2; the last two are what follows the path. */
+static int open_by(long number, int dir, const char *path, int flags, uintptr_t how, size_t more)
 {
+    const char *name = number == SYS_openat2 ? "openat2" : "openat";
     bool ours = is_ours_at(dir, path);
     bool makes = ours && (flags & O_CREAT) && !is_there(dir, path);
 
@@ -504,7 +521,7 @@ static int open_at(const char *name, int dir, const char *path, int flags, mode_
         return -1;
     }
     bool recorded = record_begin(makes || (ours && (flags & O_TRUNC)));
-    int fd = (int)syscall(SYS_openat, dir, path, flags, mode);
+    int fd = (int)to_kernel(number, dir, path, how, more);
 
     if (recorded) {
         if (fd >= 0 && makes) {
@@ -515,6 +532,30 @@ static int open_at(const char *name, int dir, const char *path, int flags, mode_
         record_end();
     }
     return fd;
+}
+
+static int open_at(int dir, const char *path, int flags, mode_t mode)
+{
+    return open_by(SYS_openat, dir, path, flags, (uintptr_t)flags, mode);
+}
+
+long syscall(long number, ...)
+{
+    va_list arguments;
+    long a[6];
+
+    va_start(arguments, number);
+    for (size_t i = 0; i < sizeof a / sizeof a[0]; i++) {
+        a[i] = va_arg(arguments, long);
+    }
+    va_end(arguments);
+    if (number == SYS_openat2) {
+        const struct open_how *how = (const void *)a[2];
+
+        return open_by(number, (int)a[0], (const char *)a[1], (int)how->flags, (uintptr_t)a[2],
+                       (size_t)a[3]);
+    }
+    return to_kernel(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 static mode_t mode_argument(int flags, va_list *arguments)
@@ -530,7 +571,7 @@ int open(const char *path, int flags, ...)
     mode_t mode = mode_argument(flags, &arguments);
 
     va_end(arguments);
-    return open_at("open", AT_FDCWD, path, flags, mode);
+    return open_at(AT_FDCWD, path, flags, mode);
 }
 
 int openat(int dir, const char *path, int flags, ...)
@@ -541,7 +582,7 @@ int openat(int dir, const char *path, int flags, ...)
     mode_t mode = mode_argument(flags, &arguments);
 
     va_end(arguments);
-    return open_at("openat", dir, path, flags, mode);
+    return open_at(dir, path, flags, mode);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)
@@ -552,7 +593,7 @@ int mkdirat(int dir, const char *path, mode_t mode)
         return -1;
     }
     bool recorded = record_begin(ours);
-    int done = (int)syscall(SYS_mkdirat, dir, path, mode);
+    int done = (int)to_kernel(SYS_mkdirat, dir, path, mode);
 
     if (recorded) {
         struct stat st;
@@ -580,7 +621,7 @@ static int two_names(const char *word, long number, int from_dir, const char *fr
         return -1;
     }
     bool recorded = record_begin(ours);
-    int done = (int)syscall(number, from_dir, from, to_dir, to, flags);
+    int done = (int)to_kernel(number, from_dir, from, to_dir, to, flags);
 
     if (recorded) {
         if (done == 0) {
@@ -619,7 +660,7 @@ int unlinkat(int dir, const char *path, int flags)
         return -1;
     }
     bool recorded = record_begin(ours);
-    int done = (int)syscall(SYS_unlinkat, dir, path, flags);
+    int done = (int)to_kernel(SYS_unlinkat, dir, path, flags);
 
     if (recorded) {
         if (done == 0) {
@@ -679,7 +720,7 @@ int posix_memalign(void **out, size_t alignment, size_t size)
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
-    int done = (int)syscall(SYS_clock_gettime, clock, now);
+    int done = (int)to_kernel(SYS_clock_gettime, clock, now);
 
     if (done == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
         now->tv_sec += control->clock_shift_s;
@@ -740,13 +781,13 @@ ALIAS(ssize_t, __pread64_chk, __pread_chk, int, void *, size_t, off64_t, size_t)
 int __open_2(const char *path, int flags);
 int __open_2(const char *path, int flags)
 {
-    return open_at("open", AT_FDCWD, path, flags, 0);
+    return open_at(AT_FDCWD, path, flags, 0);
 }
 
 int __openat_2(int dir, const char *path, int flags);
 int __openat_2(int dir, const char *path, int flags)
 {
-    return open_at("openat", dir, path, flags, 0);
+    return open_at(dir, path, flags, 0);
 }
 
 ALIAS(int, __open64_2, __open_2, const char *, int);
