@@ -152,13 +152,14 @@ int blob_walk(struct db_txn *txn, const struct digest *after, blob_visit *visit,
     return db_walk(txn, DB_BLOBS, NULL, 0, from, len, visit_record, &w);
 }
 
-/* O_NONBLOCK, for a fifo put there by hand would block the open. */
+/* O_NONBLOCK, for a fifo put there by hand would block the open. beneath_open would say the
+ * same of a name that is hex, and cost each hit three per cent more. */
 int blob_open(struct store *s, const struct digest *d, uint64_t size_bytes, int *fd)
 {
     char name[DIGEST_TEXT_MAX];
     struct stat st;
-    int opened = beneath_open(store_blobs_fd(s, d->alg), store_blob_name(d, name),
-                              O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+    int opened = openat(store_blobs_fd(s, d->alg), store_blob_name(d, name),
+                        O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
     if (opened < 0)
         return errno == ENOENT || errno == ELOOP ? ERR_MISMATCH : err_from_errno(errno);
