@@ -6,18 +6,16 @@
  */
 #include "cache/audit.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cache/audit_private.h"
 #include "cache/blob.h"
 #include "cache/err.h"
+#include "cache/folder.h"
 #include "cache/stride.h"
 #include "cache/usage.h"
 
@@ -265,54 +263,43 @@ static int look_up_names(struct auditor *x, enum digest_alg alg, const struct na
     return 0;
 }
 
+struct folder_audit {
+    struct auditor *x;
+    enum digest_alg alg;
+    struct names names;
+};
+
 /* One that is too long to be a digest is none. */
-static void take_name(struct auditor *x, enum digest_alg alg, struct names *names, const char *name)
+static int take_name(void *arg, const char *name)
 {
+    struct folder_audit *f = arg;
+    struct names *names = &f->names;
     size_t len = strlen(name);
 
-    if (len < sizeof names->list[0])
-        memcpy(names->list[names->count++], name, len + 1);
-    else
-        add_foreign(x, alg, name);
-}
-
-static int read_folder(struct auditor *x, enum digest_alg alg, DIR *dir)
-{
-    struct names *names = mem_new(sizeof *names);
-    const struct dirent *entry;
-    int err = 0;
-
-    while (err == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            take_name(x, alg, names, entry->d_name);
-        if (names->count == NAMES_MAX) {
-            err = look_up_names(x, alg, names);
-            names->count = 0;
-        }
+    if (len >= sizeof names->list[0]) {
+        add_foreign(f->x, f->alg, name);
+        return 0;
     }
-    if (err == 0 && errno != 0)
-        err = err_from_errno(errno);
-    if (err == 0)
-        err = look_up_names(x, alg, names);
-    free(names);
+    memcpy(names->list[names->count++], name, len + 1);
+    if (names->count < NAMES_MAX)
+        return 0;
+    int err = look_up_names(f->x, f->alg, names);
+
+    names->count = 0;
     return err;
 }
 
 static int audit_folder(struct auditor *x, enum digest_alg alg)
 {
-    int fd = openat(store_blobs_fd(x->store, alg), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct folder_audit *f = mem_new(sizeof *f);
 
-    if (dir == NULL) {
-        int err = err_from_errno(errno);
+    f->x = x;
+    f->alg = alg;
+    int err = folder_walk(store_blobs_fd(x->store, alg), take_name, f);
 
-        if (fd >= 0)
-            close(fd);
-        return err;
-    }
-    int err = read_folder(x, alg, dir);
-
-    closedir(dir);
+    if (err == 0)
+        err = look_up_names(x, alg, &f->names);
+    free(f);
     return err;
 }
 

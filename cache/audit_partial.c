@@ -38,22 +38,6 @@ static bool is_young(const struct auditor *x, const char *name, uint64_t *size_b
            age_s < UNDER_WAY_S;
 }
 
-/* Whether a record names the file. */
-static bool is_partial(struct db_txn *txn, const char *name)
-{
-    char text[DIGEST_TEXT_MAX];
-    struct partial_record r;
-    struct digest d;
-    size_t len = strlen(name);
-    const char *dash = strchr(name, '-');
-
-    if (dash == NULL || len >= sizeof text)
-        return false;
-    memcpy(text, name, len);
-    text[dash - name] = ':';
-    return digest_parse(&d, text, len) == 0 && partial_get(txn, &d, &r) == 0;
-}
-
 static bool is_upload(struct db_txn *txn, const char *name)
 {
     const char *id = name + PREFIX_LEN(STORE_UPLOAD_PREFIX);
@@ -71,7 +55,7 @@ static int look_at_file(void *arg, const char *name)
     uint64_t size_bytes;
     bool may_go_on = x->options->is_live || has_prefix(name, STORE_IMPORT_PREFIX);
 
-    if (is_partial(p->txn, name) || is_upload(p->txn, name) ||
+    if (partial_is_recorded(p->txn, name) || is_upload(p->txn, name) ||
         (is_young(x, name, &size_bytes) && may_go_on))
         return 0;
     struct finding *f = audit_add(x->audit, AUDIT_LEFT_OVER);

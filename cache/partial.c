@@ -362,8 +362,7 @@ static int sweep_records(struct sweep *sweep)
     return err;
 }
 
-/* Whether a record that survived the sweep names the file. */
-static bool is_recorded(struct db_txn *txn, const char *name)
+bool partial_is_recorded(struct db_txn *txn, const char *name)
 {
     char text[DIGEST_TEXT_MAX];
     struct partial_record r;
@@ -395,7 +394,7 @@ static int sweep_file(void *arg, const char *name)
     struct sweep *sweep = arg;
     bool is_upload = strncmp(name, STORE_UPLOAD_PREFIX, sizeof STORE_UPLOAD_PREFIX - 1) == 0;
 
-    if (is_upload || is_recorded(sweep->txn, name) || is_import_under_way(sweep, name))
+    if (is_upload || partial_is_recorded(sweep->txn, name) || is_import_under_way(sweep, name))
         return 0;
     if (unlinkat(store_partial_fd(sweep->store), name, 0) == 0)
         sweep->removed++;

@@ -69,6 +69,8 @@ struct partial_record {
 MUST_CHECK int partial_get(struct db_txn *txn, const struct digest *d, struct partial_record *r);
 MUST_CHECK int partial_put(struct db_txn *txn, const struct digest *d,
                            const struct partial_record *r);
+/* Whether a record names this file in partial/. */
+bool partial_is_recorded(struct db_txn *txn, const char *name);
 /* 0 also when there was none. */
 MUST_CHECK int partial_forget(struct db_txn *txn, const struct digest *d);
 

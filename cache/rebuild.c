@@ -5,7 +5,6 @@
  */
 #include "cache/rebuild.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include "cache/beneath.h"
 #include "cache/blob.h"
 #include "cache/err.h"
+#include "cache/folder.h"
 #include "cache/layout.h"
 #include "cache/link.h"
 #include "cache/manifest.h"
@@ -131,39 +131,29 @@ static int take_file(struct builder *b, int dir_fd, const char *name, const stru
     return err == 0 ? step(b) : err;
 }
 
-static int take_files(struct builder *b, const char *alg, DIR *dir)
+struct files {
+    struct builder *builder;
+    enum digest_alg alg;
+};
+
+static int take_name(void *arg, const char *name)
 {
-    const struct dirent *entry;
+    const struct files *f = arg;
     char text[DIGEST_TEXT_MAX + 256];
     struct digest d;
-    int err = 0;
+    int len =
+        snprintf(text, sizeof text, "%s:%s", f->alg == DIGEST_SHA256 ? "sha256" : "sha512", name);
 
-    while (err == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-        int len = snprintf(text, sizeof text, "%s:%s", alg, entry->d_name);
-
-        if (digest_parse(&d, text, (size_t)len) == 0)
-            err = take_file(b, dirfd(dir), entry->d_name, &d);
-        errno = 0;
-    }
-    return err == 0 && errno != 0 ? err_from_errno(errno) : err;
+    if (digest_parse(&d, text, (size_t)len) != 0)
+        return 0;
+    return take_file(f->builder, store_blobs_fd(f->builder->store, f->alg), name, &d);
 }
 
 static int take_folder(struct builder *b, enum digest_alg alg)
 {
-    int fd = openat(store_blobs_fd(b->store, alg), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct files f = {b, alg};
 
-    if (dir == NULL) {
-        int err = err_from_errno(errno);
-
-        if (fd >= 0)
-            close(fd);
-        return err;
-    }
-    int err = take_files(b, alg == DIGEST_SHA256 ? "sha256" : "sha512", dir);
-
-    closedir(dir);
-    return err;
+    return folder_walk(store_blobs_fd(b->store, alg), take_name, &f);
 }
 
 /* --- manifests --- */

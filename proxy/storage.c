@@ -179,8 +179,9 @@ static void commit_jobs(struct storage *st, struct job_list *batch)
         STATS_ADD(st->stats, commits, 1);
         note_usage(st);
     } else if (err == ERR_NO_SPACE || err == ERR_FULL) {
-        log_event_about(st->log, LOG_ERROR, NULL, "the index in %s cannot be written: %s",
-                        store_path(st->store), err_text(err));
+        log_event_about(st->log, LOG_ERROR, NULL, "the index in %s cannot be written: %s%s",
+                        store_path(st->store), err_text(err),
+                        err == ERR_FULL ? "; make index-size in [cache] larger, and restart" : "");
     } else {
         stop_writing(st, "a commit of the index");
     }
