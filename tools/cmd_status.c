@@ -15,7 +15,7 @@
 static void print_room(const struct live *live)
 {
     char taken[TEXT_MAX], limit[TEXT_MAX], spare[TEXT_MAX], min[TEXT_MAX];
-    printf("room    %s taken of %s; %s free on the disk, of which %s stay so\n",
+    printf("room    %s of %s taken; %s free on disk, %s kept so\n",
            size_text(taken, live->cache_bytes),
            live->limit_bytes > 0 ? size_text(limit, live->limit_bytes) : "no limit",
            size_text(spare, live->free_bytes), size_text(min, live->min_free_bytes));
