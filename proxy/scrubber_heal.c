@@ -87,6 +87,7 @@ static int drop_apply(void *arg, struct db_txn *txn)
     return err;
 }
 
+/* Not log_event_about: a digest may be that of what only few may pull. */
 static bool drop(struct scrubber *s, const struct digest *digest, const struct blob_record *r,
                  int why, const struct file_id *id)
 {
@@ -99,22 +100,21 @@ static bool drop(struct scrubber *s, const struct digest *digest, const struct b
     };
 
     digest_text(digest, text);
-    log_event_about(c->parts.log, LOG_WARN, NULL, "%s with %llu bytes has gone bad: %s", text,
-                    (unsigned long long)r->size_bytes, bad_text(why));
+    log_event(c->parts.log, LOG_WARN, "%s with %llu bytes has gone bad: %s", text,
+              (unsigned long long)r->size_bytes, bad_text(why));
     STATS_ADD(c->parts.stats, scrub_bad, 1);
     int err = courier_write(c, drop_apply, &d);
 
     if (err != 0) {
-        log_event_about(c->parts.log, LOG_ERROR, NULL, "%s cannot be dropped: %s", text,
-                        err_text(err));
+        log_event(c->parts.log, LOG_ERROR, "%s cannot be dropped: %s", text, err_text(err));
         return false;
     }
     if (!d.is_done)
         return false;
     err = id->number != 0 ? quarantine_blob(c->parts.store, digest, id) : 0;
     if (err != 0 && err != ERR_NOT_FOUND)
-        log_event_about(c->parts.log, LOG_ERROR, NULL,
-                        "the file of %s cannot be moved to quarantine/: %s", text, err_text(err));
+        log_event(c->parts.log, LOG_ERROR, "the file of %s cannot be moved to quarantine/: %s",
+                  text, err_text(err));
     return true;
 }
 

@@ -64,7 +64,7 @@ void spoilt_drop(struct worker *w, const struct held *held)
     s->loss = (struct loss){d, held->size_bytes, w->now_s, LOSS_UNTRIED};
     s->file = (struct file_id){st.st_dev, st.st_ino};
     STATS_ADD(w->parts.stats, blobs_lost, 1);
-    log_event_about(w->parts.log, LOG_WARN, NULL, "%s cannot be read: its answer was cut short",
-                    digest_text(&d, text));
+    log_event(w->parts.log, LOG_WARN, "%s cannot be read: its answer was cut short",
+              digest_text(&d, text));
     storage_post(w->parts.storage, &s->job);
 }

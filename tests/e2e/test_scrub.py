@@ -131,7 +131,7 @@ def test_other_damage(upstream, cachalot, damage):
 
 def test_pushed_layer(cachalot, upstream):
     """The layer of a pushed image is nowhere else: it is lost, its image is named, and a push of
-    it heals. The registry is not asked."""
+    it heals. The registry is not asked. The events, which are everybody's, name no digest."""
     daemon = cachalot({HUB: {"url": upstream.url, "retries": 0}}, {**NEVER, **EVERYBODY})
     mine = image.image("scrub-mine", (9_000,))
     Pusher(daemon.address, "team/app").push(mine, "2")
@@ -141,6 +141,9 @@ def test_pushed_layer(cachalot, upstream):
     daemon.wait_metric("lost_blobs", 1)
     lost, = said(daemon, "is lost")
     assert "team/app:2" in lost and "no upstream is known to have it" in lost
+    bad, = said(daemon, "has gone bad")
+    events = daemon.get("/-/api/events").body.decode()
+    assert layer.digest in bad and "warn" in events and layer.digest not in events
     assert daemon.get(f"/v2/team/app/blobs/{layer.digest}").status == 404
     code, findings = check(daemon)
     assert code == 4 and {f["finding"] for f in findings} == {"lost", "incomplete-image"}
