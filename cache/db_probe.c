@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -51,28 +52,45 @@ static _Noreturn void child(int fd)
     _exit((int)probe(fd));
 }
 
+/* Of the signals only those that reading the index raises are a verdict: others come from whom
+ * memory is short for, or who wants us all to end. */
+static enum verdict ask_child(int fd)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        child(fd);
+    if (pid < 0)
+        return VERDICT_UNKNOWN;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR)
+            return VERDICT_UNKNOWN;
+    }
+    if (WIFSIGNALED(status)) {
+        int number = WTERMSIG(status);
+
+        return number == SIGSEGV || number == SIGBUS ? VERDICT_DAMAGED : VERDICT_UNKNOWN;
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) <= VERDICT_DAMAGED
+               ? (enum verdict)WEXITSTATUS(status)
+               : VERDICT_UNKNOWN;
+}
+
 int db_probe(const char *path)
 {
     char *file = mem_format("%s/data.mdb", path);
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     int errnum = errno;
-    int status;
 
     free(file);
     if (fd < 0)
         return err_from_errno(errnum);
-    pid_t pid = fork();
+    enum verdict verdict = ask_child(fd);
 
-    if (pid == 0)
-        child(fd);
+    /* Somebody ended it: he may not do so twice. */
+    if (verdict == VERDICT_UNKNOWN)
+        verdict = ask_child(fd);
     close(fd);
-    if (pid < 0)
-        return ERR_IO;
-    while (waitpid(pid, &status, 0) < 0) {
-        if (errno != EINTR)
-            return ERR_IO;
-    }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == VERDICT_SOUND)
-        return 0;
-    return WIFEXITED(status) && WEXITSTATUS(status) == VERDICT_UNKNOWN ? ERR_IO : ERR_DAMAGED;
+    return verdict == VERDICT_SOUND ? 0 : verdict == VERDICT_DAMAGED ? ERR_DAMAGED : ERR_IO;
 }

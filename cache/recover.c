@@ -68,17 +68,35 @@ static int rebuild(struct store *s, size_t map_bytes, int64_t now_s, struct reco
 static int open_index(struct store *s, size_t map_bytes, int64_t now_s, struct recovery *r,
                       char *why, size_t why_size)
 {
+    bool is_alone = store_keep_writers_out(s);
+
     if (r->cause == RECOVERY_NONE)
         r->cause = find_cause(s);
+    /* Pages that a command writes while they are walked look damaged. */
+    if (r->cause == RECOVERY_DAMAGED && !is_alone)
+        r->cause = RECOVERY_NONE;
     if (r->cause == RECOVERY_NONE) {
         int err = store_open_index(s, map_bytes, why, why_size);
 
+        if (err == 0 && is_alone)
+            store_let_writers_in(s);
         /* Walked, but without what every index has. */
         if (err != ERR_DAMAGED)
             return err;
         r->cause = RECOVERY_DAMAGED;
     }
-    return rebuild(s, map_bytes, now_s, r, why, why_size);
+    if (!is_alone) {
+        snprintf(why, why_size,
+                 "a cachalot command has the index of %s open, which is to be made anew; wait "
+                 "until that has ended",
+                 store_path(s));
+        return ERR_BUSY;
+    }
+    int err = rebuild(s, map_bytes, now_s, r, why, why_size);
+
+    if (err == 0)
+        store_let_writers_in(s);
+    return err;
 }
 
 static int open_store(struct store **s, const char *path, size_t map_bytes, int64_t now_s,

@@ -191,6 +191,29 @@ bool store_is_in_use(const struct store *s)
     return !is_free;
 }
 
+/* On the directory itself: nobody has to be able to make a file for it. It ends with the
+ * descriptor. */
+static int writer_wait(const struct store *s, const struct why *why)
+{
+    int result;
+
+    do
+        result = flock(s->root_fd, LOCK_SH);
+    while (result != 0 && errno == EINTR);
+    return result == 0 ? 0 : store_refuse_errno(why, "lock", s->path, "");
+}
+
+bool store_keep_writers_out(const struct store *s)
+{
+    CHECK(s->mode == STORE_OWN);
+    return flock(s->root_fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+void store_let_writers_in(const struct store *s)
+{
+    CHECK(flock(s->root_fd, LOCK_UN) == 0);
+}
+
 /* --- what is in it --- */
 
 int store_dir_open(const struct store *s, int parent_fd, const char *name, int *fd,
@@ -306,6 +329,8 @@ int store_open_files(struct store **s, const char *path, enum store_mode mode, c
 
     if (err == 0)
         err = contents_open(opened, &why);
+    if (err == 0 && mode == STORE_ADD)
+        err = writer_wait(opened, &why);
     if (err != 0) {
         store_close(&opened);
         return err;

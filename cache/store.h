@@ -48,6 +48,11 @@ MUST_CHECK int store_open(struct store **s, const char *path, enum store_mode mo
 MUST_CHECK int store_open_files(struct store **s, const char *path, enum store_mode mode, char *why,
                                 size_t why_size);
 MUST_CHECK int store_open_index(struct store *s, size_t map_bytes, char *why, size_t why_size);
+/* Of a STORE_OWN store without an index, that its index is walked or made anew while nobody
+ * writes to it: from now on who opens in STORE_ADD mode waits. False when somebody has it open
+ * in that mode (or the file system has no locks). It goes on until the second, or the end. */
+MUST_CHECK bool store_keep_writers_out(const struct store *s);
+void store_let_writers_in(const struct store *s);
 /* Begin a new index beside the one that is there, and make it the store's; then put it into
  * the place of the old one, which is kept under the name STORE_ASIDE_PREFIX and the time,
  * as are the last STORE_ASIDE_MAX of them: its name in `aside`, or "". Until then a start

@@ -20,6 +20,8 @@
 #include "tools/output.h"
 #include "tools/progress.h"
 
+#define PROBES_MAX 5
+
 static int add_progress(void *arg, uint64_t bytes)
 {
     progress_add(arg, bytes);
@@ -146,11 +148,14 @@ static enum exit_code rebuild(const struct options *o)
     return EXIT_DONE;
 }
 
-/* A damaged index would end this process by a signal. A running daemon has walked it. */
+/* A damaged index would end this process by a signal. What others write meanwhile may look like
+ * damage, but hardly each time. */
 static enum exit_code probe(const struct options *o)
 {
     char *path = mem_format("%s/db", o->cache_path);
-    int err = db_probe(path);
+    int err = ERR_DAMAGED;
+    for (int i = 0; err == ERR_DAMAGED && i < PROBES_MAX; i++)
+        err = db_probe(path);
     free(path);
     if (err != ERR_DAMAGED)
         return EXIT_DONE;

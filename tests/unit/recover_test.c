@@ -8,6 +8,8 @@
  */
 #include "cache/recover.h"
 
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -512,6 +514,61 @@ static void test_cut(void **state)
     free(sound);
 }
 
+/* --- what is no damage --- */
+
+/* How often it kills; shared with the child. */
+static int *kills;
+
+/* In the place of the C library's: the child of db_probe calls it before it walks. */
+int madvise(void *at, size_t len, int advice)
+{
+    (void)at, (void)len;
+    if (advice == MADV_WILLNEED && kills != NULL && (*kills)-- > 0)
+        raise(SIGKILL);
+    return 0;
+}
+
+/* The child that walks the index is killed, once or each time it is begun: the index stays. */
+static void test_killed(void **state)
+{
+    struct scratch *s = *state;
+    struct recovery r;
+
+    store_close(&s->store);
+    kills = mmap(NULL, sizeof *kills, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(kills != MAP_FAILED);
+    for (int n = 1; n <= 2; n++) {
+        *kills = n;
+        recover(s->dir, &r);
+        assert_int_equal(*kills, n == 1 ? -1 : 0);
+        assert_int_equal(r.cause, RECOVERY_NONE);
+    }
+    munmap(kills, sizeof *kills);
+    kills = NULL;
+}
+
+/* While a command has the index open it is not taken away from it. */
+static void test_beside_writer(void **state)
+{
+    struct scratch *s = *state;
+    struct store *writer, *store;
+    struct recovery r;
+    char why[512];
+
+    store_close(&s->store);
+    assert_int_equal(store_open(&writer, s->dir, STORE_ADD, 0, why, sizeof why), 0);
+    assert_int_equal(recover_rebuild(&store, s->dir, 0, NOW_S, &r, why, sizeof why), ERR_BUSY);
+    assert_non_null(strstr(why, "a cachalot command has the index"));
+    recover(s->dir, &r);
+    assert_int_equal(r.cause, RECOVERY_NONE);
+    store_close(&writer);
+    assert_int_equal(recover_rebuild(&store, s->dir, 0, NOW_S, &r, why, sizeof why), 0);
+    /* It goes on for others once the new one is there. */
+    assert_int_equal(store_open(&writer, s->dir, STORE_ADD, 0, why, sizeof why), 0);
+    store_close(&writer);
+    store_close(&store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +577,8 @@ int main(void)
         cmocka_unit_test(test_new),
         cmocka_unit_test_setup_teardown(test_without_index_json, setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_set_aside, setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_killed, setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(test_beside_writer, setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_flips, setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(test_cut, setup, scratch_teardown),
     };
