@@ -72,6 +72,7 @@ static void note_state(struct scrubber *s)
 {
     int err = courier_write(&s->courier, note_apply, s);
 
+    /* ERR_IO: storage has said already that it writes no more. */
     if (err != 0 && err != ERR_IO)
         log_event_about(s->courier.parts.log, LOG_WARN, NULL,
                         "where the scrubber is was not noted: %s", err_text(err));
@@ -146,17 +147,19 @@ static int take_digest(void *arg, const struct digest *d, const struct blob_reco
     return a->count == AHEAD_MAX;
 }
 
-static void look_ahead(struct scrubber *s, struct ahead *a)
+static int look_ahead(struct scrubber *s, struct ahead *a)
 {
     const struct digest *after = s->state.cursor.alg != 0 ? &s->state.cursor : NULL;
     struct db_txn *txn;
 
     a->count = 0;
-    if (db_read(s->courier.reader, &txn) != 0)
-        return;
-    if (blob_walk(txn, after, take_digest, a) < 0)
-        a->count = 0;
+    int err = db_read(s->courier.reader, &txn);
+
+    if (err != 0)
+        return err;
+    err = blob_walk(txn, after, take_digest, a);
     db_read_end(s->courier.reader);
+    return err < 0 ? err : 0;
 }
 
 static bool look_at_suspects(struct scrubber *s)
@@ -192,7 +195,9 @@ static bool go_on(struct scrubber *s)
 
     if (s->rate == 0)
         set_rate(s);
-    look_ahead(s, &a);
+    /* A round that cannot be read goes on later: it has not ended. */
+    if (look_ahead(s, &a) != 0)
+        return courier_wait(&s->courier, IDLE_MS);
     for (unsigned i = 0; i < a.count; i++) {
         if (!look_at_suspects(s) || !scrubber_look_at(s, &a.list[i]) ||
             scrubber_pace(s, BLOB_COST) != 0)

@@ -37,21 +37,28 @@ static int get_record(struct scrubber *s, const struct digest *d, struct blob_re
 }
 
 /* What is bad is read twice: a file may have been cut, evicted or replaced meanwhile, and what
- * was read wrong once may be read right. */
+ * was read wrong once may be read right. `r` is read again between. ERR_NOT_FOUND when its record
+ * went meanwhile, or cannot be read. */
 static int verify(struct scrubber *s, const struct digest *d, struct blob_record *r,
                   struct file_id *id)
 {
     struct store *store = s->courier.parts.store;
-    int err = get_record(s, d, r);
+    int err = verify_blob(store, d, r->size_bytes, scrubber_pace, s, id);
 
-    for (int i = 0; err == 0 && i < 2; i++) {
-        *id = (struct file_id){0};
-        err = verify_blob(store, d, r->size_bytes, scrubber_pace, s, id);
-        if (err >= 0 || i == 1)
-            break;
-        err = get_record(s, d, r);
-    }
-    return err;
+    if (err >= 0)
+        return err;
+    if (get_record(s, d, r) != 0)
+        return ERR_NOT_FOUND;
+    *id = (struct file_id){0};
+    return verify_blob(store, d, r->size_bytes, scrubber_pace, s, id);
+}
+
+/* Whether it tells of the blob, and not of us: a file that could not be opened, with the
+ * descriptors or the memory short, may be well. */
+static bool is_verdict(int err, const struct file_id *id)
+{
+    return err == 0 || err == ERR_DAMAGED || err == ERR_MISMATCH ||
+           (err == ERR_IO && id->number != 0);
 }
 
 static const char *bad_text(int err)
@@ -100,17 +107,17 @@ static bool drop(struct scrubber *s, const struct digest *digest, const struct b
     };
 
     digest_text(digest, text);
+    int err = courier_write(c, drop_apply, &d);
+
+    if (err == 0 && !d.is_done)
+        return false;
     log_event(c->parts.log, LOG_WARN, "%s with %llu bytes has gone bad: %s", text,
               (unsigned long long)r->size_bytes, bad_text(why));
     STATS_ADD(c->parts.stats, scrub_bad, 1);
-    int err = courier_write(c, drop_apply, &d);
-
     if (err != 0) {
         log_event(c->parts.log, LOG_ERROR, "%s cannot be dropped: %s", text, err_text(err));
         return false;
     }
-    if (!d.is_done)
-        return false;
     err = id->number != 0 ? quarantine_blob(c->parts.store, digest, id) : 0;
     if (err != 0 && err != ERR_NOT_FOUND)
         log_event(c->parts.log, LOG_ERROR, "the file of %s cannot be moved to quarantine/: %s",
@@ -181,13 +188,18 @@ static enum outcome fetch(struct scrubber *s, struct loss *l)
     struct fetch_failure why = {.code = OUT_BLOB_UNKNOWN};
     struct db_txn *txn;
 
-    if (db_read(c->reader, &txn) != 0)
-        return OUT_BLOB_UNKNOWN;
-    int err = scrub_find_sources(txn, &l->digest, &sources);
+    int err = db_read(c->reader, &txn);
 
-    db_read_end(c->reader);
+    if (err == 0) {
+        err = scrub_find_sources(txn, &l->digest, &sources);
+        db_read_end(c->reader);
+    }
+    if (err != 0) {
+        set_why(l, err_text(err));
+        return OUT_STORE_FAILED;
+    }
     set_why(l, "no upstream is known to have it");
-    for (unsigned i = 0; err == 0 && i < sources.count; i++) {
+    for (unsigned i = 0; i < sources.count; i++) {
         fetch_from(c, &sources.list[i], l, sources.is_manifest, &why);
         if (!outcome_is_error((enum outcome)why.code) || why.code == OUT_DRAINING)
             break;
@@ -271,14 +283,24 @@ static bool heal(struct scrubber *s, struct loss *l, bool is_new)
 bool scrubber_look_at(struct scrubber *s, const struct digest *d)
 {
     struct stats *stats = s->courier.parts.stats;
-    struct blob_record r = {0};
+    char text[DIGEST_TEXT_MAX];
+    struct blob_record r;
     struct file_id id = {0};
+
+    /* A record that is damaged is a miss, which the next pull mends. */
+    if (get_record(s, d, &r) != 0)
+        return true;
     int err = verify(s, d, &r, &id);
 
     if (err > 0)
         return false;
     if (err == ERR_NOT_FOUND)
         return true;
+    if (!is_verdict(err, &id)) {
+        log_event(s->courier.parts.log, LOG_WARN, "%s cannot be checked: %s", digest_text(d, text),
+                  err_text(err));
+        return true;
+    }
     STATS_ADD(stats, scrub_blobs, 1);
     s->state.round_blobs++;
     if (err == 0) {
@@ -287,8 +309,6 @@ bool scrubber_look_at(struct scrubber *s, const struct digest *d)
             blob_mark_public(s->courier.parts.store, d);
         return true;
     }
-    if (err != ERR_DAMAGED && err != ERR_IO && err != ERR_MISMATCH)
-        return true;
     struct loss l = {*d, r.size_bytes, time(NULL), ""};
 
     return !drop(s, d, &r, err, &id) || heal(s, &l, true);

@@ -17,6 +17,7 @@ struct spoilt {
     struct storage_job job;
     struct store *store;
     struct scrubber *scrubber;
+    struct log *log;
     struct loss loss;
     struct file_id file;
 };
@@ -37,11 +38,19 @@ static int spoilt_apply(struct storage_job *j, struct db_txn *txn)
 static void spoilt_done(struct storage_job *j, int err)
 {
     struct spoilt *s = (struct spoilt *)j;
+    char text[DIGEST_TEXT_MAX];
 
-    if (err == 0)
-        err = quarantine_blob(s->store, &s->loss.digest, &s->file);
-    if (err == 0 || err == ERR_NOT_FOUND)
+    digest_text(&s->loss.digest, text);
+    if (err != 0) {
+        log_event(s->log, LOG_ERROR, "%s cannot be dropped: %s", text, err_text(err));
+    } else {
+        int moved = quarantine_blob(s->store, &s->loss.digest, &s->file);
+
+        if (moved != 0 && moved != ERR_NOT_FOUND)
+            log_event(s->log, LOG_ERROR, "the file of %s cannot be moved to quarantine/: %s", text,
+                      err_text(moved));
         scrubber_suspect(s->scrubber, &s->loss.digest);
+    }
     free(s);
 }
 
@@ -61,6 +70,7 @@ void spoilt_drop(struct worker *w, const struct held *held)
     s->job.done = spoilt_done;
     s->store = w->parts.store;
     s->scrubber = w->parts.scrubber;
+    s->log = w->parts.log;
     s->loss = (struct loss){d, held->size_bytes, w->now_s, LOSS_UNTRIED};
     s->file = (struct file_id){st.st_dev, st.st_ino};
     STATS_ADD(w->parts.stats, blobs_lost, 1);
