@@ -88,7 +88,11 @@ static int take_record(void *arg, struct db_txn *txn, struct db_value key, struc
     int used = digest_from_key(&d, key.data, key.size);
 
     (void)value;
-    if (used != (int)key.size || blob_get(txn, &d, &r) != 0) {
+    int err = used == (int)key.size ? blob_get(txn, &d, &r) : ERR_DAMAGED;
+
+    if (err == ERR_IO)
+        return err;
+    if (err != 0) {
         audit_add_record(b->x->audit, DB_BLOBS, key);
         if (used == (int)key.size)
             b->x->audit->findings[b->x->audit->count - 1].digest = d;
@@ -139,7 +143,8 @@ static void add_file(struct auditor *x, const struct recorded *r, int err, const
     f->size_bytes = r->size_bytes;
     f->found_bytes = exists ? (uint64_t)st.st_size : 0;
     f->file = *id;
-    if (exists && id->number == 0)
+    /* One that we could not open, for whatever reason, is perhaps well. */
+    if (exists && id->number == 0 && err == ERR_MISMATCH)
         f->file = (struct file_id){st.st_dev, st.st_ino};
 }
 
@@ -150,10 +155,12 @@ static int look_at(struct auditor *x, const struct recorded *r)
 
     x->audit->blobs++;
     x->audit->blob_bytes += r->size_bytes;
-    if (err == 0 || err > 0 || !is_recorded_still(x, r))
+    if (err >= 0 || !is_recorded_still(x, r))
         return err > 0 ? err : 0;
-    if (x->options->is_live)
+    if (x->options->is_live) {
+        id = (struct file_id){0};
         err = look(x, r, &id);
+    }
     if (err < 0)
         add_file(x, r, err, &id);
     return err > 0 ? err : 0;

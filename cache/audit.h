@@ -29,11 +29,11 @@
         "The bytes of the blob's file are not those of its digest.",                               \
         "forgets the record, so that the next pull fetches the blob again, and moves the file to quarantine/") \
     ROW(AUDIT_FILE_UNREADABLE, "unreadable", true,                                                 \
-        "The disk cannot read the file of the blob; look at the log of the system.",               \
-        "forgets the record, so that the next pull fetches the blob again, and moves the file to quarantine/") \
+        "The file of the blob cannot be read; look at the log of the system.",                     \
+        "does the same if it was the disk; leaves what could not be opened")                       \
     ROW(AUDIT_FILE_UNRECORDED, "unrecorded-file", true,                                            \
         "The index has no record of the file: it takes room that is not counted.",                 \
-        "records the blob if its bytes are those of its name, else removes the file")              \
+        "records the blob if its bytes are those of its name, else moves the file to quarantine/") \
     ROW(AUDIT_FILE_FOREIGN, "foreign-file", true,                                                  \
         "What is not named by a digest, or is no file, does not belong into blobs/.",              \
         "moves it to quarantine/")                                                                 \

@@ -84,12 +84,12 @@ static int look_at_manifest(void *arg, struct db_txn *txn, struct db_value key,
 
     (void)value;
     a->manifests++;
-    if (used != (int)key.size || manifest_get(txn, &d, &r) != 0) {
-        audit_add_record(a, DB_MANIFESTS, key);
-        return 0;
-    }
-    int err = manifest_walk(txn, &d, look_for_parent, &p);
+    int err = used == (int)key.size ? manifest_get(txn, &d, &r) : ERR_DAMAGED;
 
+    if (err == 0)
+        err = manifest_walk(txn, &d, look_for_parent, &p);
+    if (err == ERR_IO)
+        return err;
     if (err < 0) {
         audit_add_record(a, DB_MANIFESTS, key);
     } else if (p.is_missing) {

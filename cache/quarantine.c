@@ -130,18 +130,23 @@ static int move(const struct store *s, int dir_fd, const char *name, const char 
     return 0;
 }
 
-/* Whether the name is still that of this file; then who has it open is told. */
-static bool is_same(int dir_fd, const char *name, const struct file_id *id)
+static bool is_file(const struct stat *st, const struct file_id *id)
+{
+    return st->st_dev == id->device && st->st_ino == id->number;
+}
+
+/* Those that have it open are told. One that cannot be opened has no read permission, or they
+ * learn it by reading. */
+static void take_permission(int dir_fd, const char *name, const struct file_id *id)
 {
     struct stat st;
     int fd = beneath_open(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-    bool is = fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == id->device && st.st_ino == id->number;
 
-    if (is)
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && is_file(&st, id))
         (void)fchmod(fd, 0);
-    if (fd >= 0)
-        close(fd);
-    return is;
+    close(fd);
 }
 
 int quarantine_blob(struct store *s, const struct digest *d, const struct file_id *id)
@@ -149,9 +154,13 @@ int quarantine_blob(struct store *s, const struct digest *d, const struct file_i
     int dir_fd = store_blobs_fd(s, (enum digest_alg)d->alg);
     char name[DIGEST_TEXT_MAX];
     char as[DIGEST_TEXT_MAX];
+    struct stat st;
 
-    if (!is_same(dir_fd, store_blob_name(d, name), id))
+    if (fstatat(dir_fd, store_blob_name(d, name), &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return err_from_errno(errno);
+    if (!is_file(&st, id))
         return ERR_NOT_FOUND;
+    take_permission(dir_fd, name, id);
     if (move(s, dir_fd, name, store_partial_name(d, as)) == 0)
         return 0;
     return unlinkat(dir_fd, name, 0) == 0 ? 0 : err_from_errno(errno);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * <cache>/quarantine: files that went bad, for people to look at. It is bounded: the oldest
- * go when there are more than a few, and all of them before anything else when room is
- * wanted. Its files have no read permission, by which those that
- * have one open tell that it is bad.
+ * go when there are more than a few, and all of them before anything else when room is wanted.
+ * Its files have no read permission, by which those that have one open tell that it is bad.
  */
 #ifndef CACHE_QUARANTINE_H
 #define CACHE_QUARANTINE_H

@@ -158,7 +158,8 @@ static int take_folder(struct builder *b, enum digest_alg alg)
 
 /* --- manifests --- */
 
-/* Of the type that is said, or else of the one that its bytes say. */
+/* Of the type that is said, or else of the one that its bytes say. ERR_NOT_FOUND when it is
+ * not there, or not right. */
 static int load(struct builder *b, const struct digest *d, const char *media_type,
                 struct manifest **m, struct blob_record *r)
 {
@@ -166,11 +167,10 @@ static int load(struct builder *b, const struct digest *d, const char *media_typ
     char *data;
     int err = blob_get(b->txn, d, r);
 
-    if (err == 0 && r->size_bytes > MANIFEST_SIZE_MAX)
-        err = ERR_NOT_FOUND;
-    if (err == 0)
-        err = blob_read(b->store, d, r->size_bytes, &data);
     if (err != 0)
+        return err == ERR_DAMAGED ? ERR_NOT_FOUND : err;
+    /* One that the disk cannot read is no reason to do without all others. */
+    if (r->size_bytes > MANIFEST_SIZE_MAX || blob_read(b->store, d, r->size_bytes, &data) != 0)
         return ERR_NOT_FOUND;
     err = manifest_parse(m, media_type, data, r->size_bytes, why, sizeof why);
     free(data);
@@ -248,8 +248,9 @@ static int take_child(struct builder *b, const struct name *n, const struct desc
 
     if (err != 0 || child->role != CHILD_MANIFEST || depth == DEPTH_MAX)
         return err == ERR_NOT_FOUND ? 0 : err;
-    if (load(b, &child->digest, child->media_type, &m, &r) != 0)
-        return 0;
+    err = load(b, &child->digest, child->media_type, &m, &r);
+    if (err != 0)
+        return err == ERR_NOT_FOUND ? 0 : err;
     if (r.origin == BLOB_PUBLIC)
         err = take_upstream(b, n, &child->digest, m, &r, depth + 1);
     manifest_free(&m);
@@ -293,12 +294,16 @@ static int take_entry(void *arg, const struct layout_entry *e)
     struct blob_record r;
     struct manifest *m;
 
-    if (load(b, &e->digest, e->media_type, &m, &r) != 0) {
+    int err = load(b, &e->digest, e->media_type, &m, &r);
+
+    if (err == ERR_NOT_FOUND) {
         b->result->lost_tags += e->tag[0] != '\0';
         return 0;
     }
-    int err = name_is_local(&e->name) ? take_local(b, &e->name, &e->digest, m, &r)
-                                      : take_upstream(b, &e->name, &e->digest, m, &r, 0);
+    if (err != 0)
+        return err;
+    err = name_is_local(&e->name) ? take_local(b, &e->name, &e->digest, m, &r)
+                                  : take_upstream(b, &e->name, &e->digest, m, &r, 0);
 
     manifest_free(&m);
     if (err == 0)

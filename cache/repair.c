@@ -25,6 +25,7 @@
 struct repair {
     struct finding *finding;
     bool is_right;             /* a file without a record has the bytes of its name */
+    bool is_unknown;           /* it could not be told whether it has */
     struct manifest *manifest; /* of a manifest's file; NULL: it is none */
     bool is_applied;
 };
@@ -64,10 +65,15 @@ static void prepare_unrecorded(struct repairs *x, struct repair *r)
     char *data;
 
     f->size_bytes = UINT64_MAX;
-    int err = verify_file(dir_fd, store_blob_name(&f->digest, name), &f->digest, NULL, NULL,
-                          &f->file, &f->size_bytes);
+    struct file_id id = {0};
+    int err = verify_file(dir_fd, store_blob_name(&f->digest, name), &f->digest, NULL, NULL, &id,
+                          &f->size_bytes);
 
+    if (id.number != 0)
+        f->file = id;
     r->is_right = err == 0;
+    /* That we could not open it says nothing of it, but that nobody may read it does. */
+    r->is_unknown = err == ERR_IO && id.number == 0;
     if (err != 0 || f->size_bytes > MANIFEST_SIZE_MAX ||
         blob_read(x->store, &f->digest, f->size_bytes, &data) != 0)
         return;
@@ -203,8 +209,8 @@ static int apply(struct repairs *x, struct repair *r, struct db_txn *txn)
 
     r->is_applied = false;
     if (is_unrecorded(f)) {
-        r->is_applied = true;
-        return record_blob(x, r, txn);
+        r->is_applied = !r->is_unknown;
+        return r->is_unknown ? 0 : record_blob(x, r, txn);
     }
     if (is_bad_file(f))
         return drop_bad(x, r, txn);
@@ -240,14 +246,9 @@ static bool move_foreign(struct repairs *x, const struct finding *f)
 static bool finish(struct repairs *x, const struct repair *r)
 {
     struct finding *f = r->finding;
-    int err;
 
-    if (is_unrecorded(f) && !r->is_right && f->file.number != 0) {
-        err = quarantine_blob(x->store, &f->digest, &f->file);
-        return err == 0 || err == ERR_NOT_FOUND;
-    }
-    if (is_bad_file(f) && f->file.number != 0) {
-        err = quarantine_blob(x->store, &f->digest, &f->file);
+    if (f->file.number != 0 && (is_bad_file(f) || (is_unrecorded(f) && !r->is_right))) {
+        int err = quarantine_blob(x->store, &f->digest, &f->file);
         return err == 0 || err == ERR_NOT_FOUND;
     }
     if (f->kind == AUDIT_FILE_FOREIGN)

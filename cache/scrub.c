@@ -126,9 +126,11 @@ int scrub_find_sources(struct db_txn *txn, const struct digest *d, struct scrub_
     struct manifest_record r;
 
     *s = (struct scrub_sources){0};
-    s->is_manifest = manifest_get(txn, d, &r) == 0;
-    int err = source_walk(txn, d, take_source, s);
+    int err = manifest_get(txn, d, &r);
 
+    s->is_manifest = err == 0;
+    if (err == 0 || err == ERR_NOT_FOUND || err == ERR_DAMAGED)
+        err = source_walk(txn, d, take_source, s);
     if (err == 0 && s->is_manifest)
         err = tag_walk(txn, take_tag, &search);
     /* What was pulled by its digest alone. */

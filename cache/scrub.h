@@ -25,7 +25,7 @@ struct scrub_state {
     bool has_marked;                   /* blob_mark_public was seen to for all that is public */
 };
 
-/* ERR_NOT_FOUND is zero. */
+/* Zeros and 0 when there is none yet, or when it cannot be understood. */
 MUST_CHECK int scrub_get(struct db_txn *txn, struct scrub_state *s);
 MUST_CHECK int scrub_put(struct db_txn *txn, const struct scrub_state *s);
 

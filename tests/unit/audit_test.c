@@ -3,6 +3,9 @@
  * audit finds nothing. */
 #include "cache/audit.h"
 
+#include <linux/capability.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "cache/blob.h"
@@ -290,6 +293,59 @@ static void test_records_without_files(void **state)
     expect(b, AUDIT_LEFT_OVER, true);
 }
 
+/* --- what cannot be opened --- */
+
+/* The rights of the superuser to get at files come or go, where this is he. */
+static void take_rights(bool has)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct now[_LINUX_CAPABILITY_U32S_3];
+    const uint32_t rights = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH;
+
+    assert_int_equal(syscall(SYS_capget, &head, now), 0);
+    now[0].effective = has ? now[0].permitted : now[0].effective & ~rights;
+    assert_int_equal(syscall(SYS_capset, &head, now), 0);
+}
+
+static int blob_mode(const struct bed *b, const struct digest *d, int mode)
+{
+    char name[DIGEST_TEXT_MAX];
+
+    return fchmodat(store_blobs_fd(b->scratch->store, DIGEST_SHA256), store_blob_name(d, name),
+                    (mode_t)mode, 0);
+}
+
+/* A good blob that we may not read is told of, and stays; it is found again. */
+static void test_closed_file(void **state)
+{
+    struct bed *b = *state;
+    struct db_txn *txn = scratch_write(b->scratch);
+    struct digest d = put_text(b, txn, "closed");
+
+    assert_int_equal(db_commit(&txn), 0);
+    assert_int_equal(blob_mode(b, &d, 0), 0);
+    take_rights(false);
+    expect(b, AUDIT_FILE_UNREADABLE, false);
+    take_rights(true);
+    assert_int_equal(blob_mode(b, &d, 0400), 0);
+    run(b, false);
+    assert_int_equal(b->audit.count, 0);
+}
+
+/* One that nobody may read and that has no record was about to go into quarantine. */
+static void test_closed_leftover(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = scratch_digest("revoked");
+
+    assert_int_equal(blob_write(b->scratch->store, &d, "revoked", 7), 0);
+    assert_int_equal(blob_mode(b, &d, 0), 0);
+    take_rights(false);
+    expect(b, AUDIT_FILE_UNRECORDED, true);
+    take_rights(true);
+    assert_int_equal(access(scratch_path(b->scratch->dir, "quarantine"), F_OK), 0);
+}
+
 static int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
@@ -324,6 +380,8 @@ int main(void)
         TEST(test_losses),
         TEST(test_loose_pin),
         TEST(test_left_over),
+        TEST(test_closed_file),
+        TEST(test_closed_leftover),
         TEST(test_records_without_files),
     };
 
