@@ -140,12 +140,11 @@ int local_put_blob(struct db_txn *txn, const struct name *n, const struct digest
 }
 
 /* What an upstream asked credentials for is nobody's to give away. */
-static int find_public(struct db_txn *txn, const struct digest *d)
+static int find_public(struct db_txn *txn, const struct digest *d, struct blob_record *r)
 {
-    struct blob_record r;
-    int err = absent_if_damaged(blob_get(txn, d, &r));
+    int err = absent_if_damaged(blob_get(txn, d, r));
 
-    return err == 0 && r.origin != BLOB_PUBLIC ? ERR_NOT_FOUND : err;
+    return err == 0 && r->origin != BLOB_PUBLIC ? ERR_NOT_FOUND : err;
 }
 
 int local_mount(struct db_txn *txn, const struct name *to, const struct digest *d,
@@ -153,9 +152,14 @@ int local_mount(struct db_txn *txn, const struct name *to, const struct digest *
 {
     struct blob_record r;
     bool is_from_local = from != NULL && name_is_local(from);
-    int err = is_from_local ? local_find_blob(txn, from, d, &r) : find_public(txn, d);
+    int err = is_from_local ? local_find_blob(txn, from, d, &r) : find_public(txn, d, &r);
 
     CHECK(name_is_local(to));
+    if (err != 0)
+        return err;
+    /* As if it were pushed: its manifest has as long to come. */
+    r.used_at_s = now_s;
+    err = blob_put(txn, d, &r);
     return err == 0 ? link_put(txn, to, d, now_s) : err;
 }
 

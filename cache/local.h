@@ -51,8 +51,8 @@ MUST_CHECK int local_put_manifest(struct db_txn *txn, const struct name *n, cons
 MUST_CHECK int local_put_blob(struct db_txn *txn, const struct name *n, const struct digest *d,
                               uint64_t size_bytes, int64_t now_s);
 /* Make a blob visible in `to` that is visible in the local repository `from`; when `from`
- * is NULL or an upstream's, one that is public. Whether the client may pull from `from`
- * is the caller's matter. ERR_NOT_FOUND when it is not visible there. */
+ * is NULL or an upstream's, one that is public. It counts as used now. Whether the client may pull
+ * from `from` is the caller's matter. ERR_NOT_FOUND when it is not visible there. */
 MUST_CHECK int local_mount(struct db_txn *txn, const struct name *to, const struct digest *d,
                            const struct name *from, int64_t now_s);
 /* Visit the local repositories that have this blob by a push or a mount, none when its

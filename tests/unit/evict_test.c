@@ -354,6 +354,28 @@ static void test_deleted_pushes_are_garbage(void **state)
     db_abort(&txn);
 }
 
+/* A mount is acknowledged as a push is: its manifest has as long to come. */
+static void test_mounts_wait_for_their_manifest(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name a = scratch_local("team/a"), b = scratch_local("team/b");
+    struct name upstream = scratch_name("docker.io", "app");
+    struct digest pushed = push_image(txn, &a, (const char *[]){"c", "own", NULL}, "1", 5);
+    struct digest own = scratch_digest("own"), layer = scratch_digest("l");
+
+    hold_image(txn, (const char *[]){"d", "l", NULL}, 6);
+    assert_int_equal(local_mount(txn, &b, &own, &a, NOW), 0);
+    assert_int_equal(local_mount(txn, &b, &layer, &upstream, NOW), 0);
+    assert_int_equal(local_delete_manifest(txn, &a, &pushed, NOW), 0);
+    while (evict_next(txn).alg != 0) {
+    }
+    assert_false(is_held(txn, &pushed) || has(txn, "c") || has(txn, "d"));
+    assert_true(has(txn, "own") && has(txn, "l"));
+    assert_int_equal(judge(txn, &own), EVICT_WAITS);
+    assert_int_equal(judge(txn, &layer), EVICT_WAITS);
+    db_abort(&txn);
+}
+
 static void test_release(void **state)
 {
     struct db_txn *txn = scratch_write(*state);
@@ -521,6 +543,7 @@ int main(void)
         TEST(test_what_is_in_use_stays),
         TEST(test_pushed_images_stay_unless_told),
         TEST(test_deleted_pushes_are_garbage),
+        TEST(test_mounts_wait_for_their_manifest),
         TEST(test_release),
         TEST(test_file_goes_in_the_second_transaction),
         TEST(test_usage_follows_the_records),
