@@ -25,7 +25,7 @@ void evicted_clear(struct evicted *e)
     *e = (struct evicted){0};
 }
 
-static void add_file(struct evicted *e, const struct digest *d, uint64_t size_bytes)
+void evicted_add(struct evicted *e, const struct digest *d, uint64_t size_bytes)
 {
     if (e->count == e->room) {
         e->room = e->room == 0 ? 64 : e->room * 2;
@@ -108,7 +108,7 @@ static int forget_blob(struct db_txn *txn, const struct digest *d, struct evicte
     if (err == 0)
         err = usage_leave(txn, d, r.size_bytes);
     if (err == 0)
-        add_file(e, d, r.size_bytes);
+        evicted_add(e, d, r.size_bytes);
     return err;
 }
 
@@ -190,7 +190,7 @@ int evict_forget_file(struct store *s, struct db_txn *txn, const struct digest *
         return 0;
     err = usage_leave(txn, d, (uint64_t)st.st_size);
     if (err == 0)
-        add_file(e, d, (uint64_t)st.st_size);
+        evicted_add(e, d, (uint64_t)st.st_size);
     return err;
 }
 

@@ -120,7 +120,9 @@ struct evicted {
     uint64_t images;
 };
 
-/* Empty it, keeping the memory; evicted_clear frees that, too. */
+/* One more file, of so many bytes. */
+void evicted_add(struct evicted *e, const struct digest *d, uint64_t size_bytes);
+/* Empty it, keeping the memory; evicted_clear frees that, too, and leaves zeros. */
 void evicted_reset(struct evicted *e);
 void evicted_clear(struct evicted *e);
 

@@ -175,6 +175,9 @@ static int make_plan(struct evictor *e, bool garbage_only)
         err = look_on(e, &rules);
         queue_run(e->queue, e);
     } while (err == 1 && !e->stopping);
+    if (err < 0)
+        log_event_about(e->log, LOG_ERROR, NULL, "what may be evicted cannot be found: %s",
+                        err_text(err));
     return err == 1 ? ERR_BUSY : err;
 }
 
@@ -197,7 +200,7 @@ static int run_batch(struct evictor *e, bool garbage_only, bool *has_more)
         return 0;
     int err = evictor_run_batch(e);
 
-    if (b->leaving.count > 0)
+    if (b->leaving.count > b->waiting.count)
         *has_more = true;
     refresh(e);
     grant(e);

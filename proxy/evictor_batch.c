@@ -91,13 +91,16 @@ static int remove_files(struct batch *b, struct db_txn *txn)
 {
     struct evictor *e = b->evictor;
 
+    evicted_reset(&b->waiting);
     for (size_t i = 0; i < b->leaving.count; i++) {
         const struct digest *d = &b->leaving.list[i];
         int fd;
 
         /* It is coming again, and its job may be looking at the file. */
-        if (storage_is_publishing(e->storage, d))
+        if (storage_is_publishing(e->storage, d)) {
+            evicted_add(&b->waiting, d, 0);
             continue;
+        }
         int err = evict_remove(e->store, txn, d, &fd);
         if (fd >= 0) {
             if (b->fds[i] >= 0)
@@ -173,6 +176,29 @@ static void note(struct evictor *e, const struct batch *b)
     e->evicted_units += b->forgotten;
 }
 
+/* What was forgotten has its files removed by the next. One that was being published is
+ * looked at again: it is leaving still when that has failed. */
+static void go_on(struct evictor *e)
+{
+    struct batch *b = &e->batch;
+
+    purge(e, &b->leaving, b->fds);
+    b->leaving = b->gone;
+    b->gone = (struct evicted){0};
+    for (size_t i = 0; i < b->waiting.count; i++)
+        evicted_add(&b->leaving, &b->waiting.list[i], 0);
+}
+
+/* Nothing is forgotten; the files that were to go are tried again by the next. */
+static void take_back(struct batch *b)
+{
+    for (size_t i = 0; i < b->leaving.count; i++)
+        if (b->fds[i] >= 0)
+            close(b->fds[i]);
+    free(b->fds);
+    evicted_reset(&b->gone);
+}
+
 int evictor_run_batch(struct evictor *e)
 {
     struct batch *b = &e->batch;
@@ -192,26 +218,20 @@ int evictor_run_batch(struct evictor *e)
     }
     free(b->busy);
     b->busy = NULL;
-    purge(e, &b->leaving, b->fds);
-    b->fds = NULL;
     if (b->err == 0) {
         note(e, b);
-        b->leaving = b->gone;
-        b->gone = (struct evicted){0};
+        go_on(e);
     } else {
-        evicted_reset(&b->gone);
+        take_back(b);
         log_event_about(e->log, LOG_ERROR, NULL, "nothing was evicted: %s", err_text(b->err));
     }
+    b->fds = NULL;
     return b->err;
 }
 
 static int add_leaving(void *arg, const struct digest *d, uint64_t size_bytes)
 {
-    struct evicted *all = arg;
-
-    (void)size_bytes;
-    all->list = mem_resize(all->list, (all->count + 1) * sizeof all->list[0]);
-    all->list[all->count++] = *d;
+    evicted_add(arg, d, size_bytes);
     return 0;
 }
 

@@ -25,6 +25,7 @@ struct batch {
     struct digest *busy;
     size_t busy_count;
     struct evicted leaving; /* forgotten by the batch before; their files go now */
+    struct evicted waiting; /* of these, not removed: they are being published again */
     struct evicted gone;    /* forgotten by this one */
     int *fds;               /* of `leaving`, opened before they were removed */
     unsigned forgotten;     /* units */

@@ -136,6 +136,7 @@ void evictor_stop(struct evictor **ep)
     }
     queue_run(e->queue, e);
     evicted_clear(&e->batch.leaving);
+    evicted_clear(&e->batch.waiting);
     evicted_clear(&e->batch.gone);
     evict_plan_free(&e->plan);
     db_reader_free(&e->reader);
