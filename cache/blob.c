@@ -66,6 +66,8 @@ int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_recor
 
     int err = blob_get(txn, d, &old);
 
+    if (err != 0 && err != ERR_NOT_FOUND && err != ERR_DAMAGED)
+        return err;
     if (err == 0 && old.origin < origin)
         origin = old.origin;
     bool is_new = err != 0;

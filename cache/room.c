@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "cache/room.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ struct room {
     pthread_mutex_t lock; /* guards what follows */
     struct room_limits limits;
     struct usage usage;
+    struct statvfs fs; /* as it was last known; zeros: never */
     uint64_t index_bytes;
     uint64_t quarantine_bytes;
     struct file *files;
@@ -212,6 +214,8 @@ static void count_quarantine(struct room *r)
 
     if (sum.fd >= 0 && folder_walk(sum.fd, add_size, &sum) == 0)
         r->quarantine_bytes = sum.bytes;
+    else if (sum.fd < 0 && errno == ENOENT)
+        r->quarantine_bytes = 0;
     if (sum.fd >= 0)
         close(sum.fd);
 }
@@ -257,9 +261,10 @@ static uint64_t amount_bytes(const struct room_amount *a, const struct statvfs *
     return (uint64_t)fs->f_blocks * fs->f_frsize / 100 * a->percent;
 }
 
-static void look(const struct room *r, struct room_view *v)
+static void look(struct room *r, struct room_view *v)
 {
-    struct statvfs fs = {0};
+    const struct statvfs *fs = &r->fs;
+    struct statvfs now;
 
     *v = (struct room_view){
         .blob_bytes = r->usage.bytes,
@@ -269,18 +274,20 @@ static void look(const struct room *r, struct room_view *v)
         .held_bytes = r->usage.bytes + r->index_bytes + r->quarantine_bytes + r->file_bytes,
         .free_bytes = UINT64_MAX,
     };
-    if (fstatvfs(r->root_fd, &fs) != 0)
-        return;
-    v->limit_bytes = amount_bytes(&r->limits.size, &fs);
-    v->min_free_bytes = amount_bytes(&r->limits.min_free, &fs);
-    v->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    uint64_t files = (uint64_t)fs.f_files / FILES_SHARE;
+    /* When it cannot be asked, the limits stay. */
+    if (fstatvfs(r->root_fd, &now) == 0)
+        r->fs = now;
+    v->limit_bytes = amount_bytes(&r->limits.size, fs);
+    v->min_free_bytes = amount_bytes(&r->limits.min_free, fs);
+    if (fs->f_frsize > 0)
+        v->free_bytes = (uint64_t)fs->f_bavail * fs->f_frsize;
+    uint64_t files = (uint64_t)fs->f_files / FILES_SHARE;
 
-    v->lacks_files = fs.f_files > 0 && fs.f_favail < (files < FILES_MIN ? files : FILES_MIN);
+    v->lacks_files = fs->f_files > 0 && fs->f_favail < (files < FILES_MIN ? files : FILES_MIN);
 }
 
 /* The same for who makes room: what the disk has refused counts as what is left free. */
-static void look_to_evict(const struct room *r, struct room_view *v)
+static void look_to_evict(struct room *r, struct room_view *v)
 {
     look(r, v);
     if (r->wanted_until_ms > now_ms() && v->min_free_bytes < r->wanted_free_bytes)
@@ -428,8 +435,9 @@ bool room_drop_idle(struct room *r)
     for (f = r->files; f != NULL && !is_droppable(f);)
         f = f->hh.next;
     if (f != NULL) {
-        dropped = unlinkat(r->partial_fd, f->name, 0) == 0;
-        drop_file(r, f);
+        dropped = unlinkat(r->partial_fd, f->name, 0) == 0 || errno == ENOENT;
+        if (dropped)
+            drop_file(r, f);
     }
     pthread_mutex_unlock(&r->lock);
     return dropped;

@@ -82,10 +82,12 @@ static int look_at(void *arg, const char *name)
     return e->stopping ? 1 : 0;
 }
 
-/* Two batches for each: the second removes what the first has noted. */
+/* Two batches for each: the second removes what the first has noted. What came into the index
+ * meanwhile is left out. */
 static void remove_all(struct sweep *s)
 {
     struct batch *b = &s->evictor->batch;
+    size_t removed = 0;
     int err = 0;
 
     b->are_orphans = true;
@@ -93,13 +95,23 @@ static void remove_all(struct sweep *s)
         for (b->count = 0; b->count < BATCH_UNITS && i < s->count; i++)
             b->units[b->count++] = s->list[i];
         err = evictor_run_batch(s->evictor);
+        removed += err == 0 ? b->leaving.count - b->waiting.count : 0;
     }
     b->count = 0;
     b->are_orphans = false;
     if (err == 0 && b->leaving.count > 0)
-        (void)!evictor_run_batch(s->evictor);
-    if (s->count > 0)
-        log_event(s->evictor->log, LOG_INFO, "removed %zu files that no record named", s->count);
+        err = evictor_run_batch(s->evictor);
+    if (err == 0 && removed > 0)
+        log_event(s->evictor->log, LOG_INFO, "removed %zu files that no record named", removed);
+}
+
+static void look_through(struct sweep *s)
+{
+    struct evictor *e = s->evictor;
+    int err = folder_walk(store_blobs_fd(e->store, s->alg), look_at, s);
+
+    if (err < 0)
+        log_event_about(e->log, LOG_WARN, NULL, "blobs/ cannot be read: %s", err_text(err));
 }
 
 void evictor_remove_orphans(struct evictor *e, int64_t before_s)
@@ -109,7 +121,7 @@ void evictor_remove_orphans(struct evictor *e, int64_t before_s)
     if (is_import_under_way(e))
         return;
     for (s.alg = DIGEST_SHA256; s.alg <= DIGEST_SHA512 && !e->stopping; s.alg++)
-        (void)!folder_walk(store_blobs_fd(e->store, s.alg), look_at, &s);
+        look_through(&s);
     remove_all(&s);
     free(s.list);
 }

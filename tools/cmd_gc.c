@@ -49,7 +49,6 @@ static int add_row(void *arg, const struct digest *d, const struct blob_record *
 {
     struct collection *c = arg;
     struct evict_unit u;
-    (void)r;
     int err = evict_judge(c->txn, &c->rules, c->guard, d, &u);
     if (err != 0 || (!evict_why_is_garbage(u.why) && u.why != EVICT_WAITS))
         return err;
@@ -79,8 +78,8 @@ static int measure(struct collection *c)
         err = evict_forget(c->txn, &c->rules, c->guard, &row->digest, &e);
         row->bytes = e.bytes;
         row->blobs = e.count;
-        /* It goes with another. */
-        if (err == ERR_BUSY || err == ERR_NOT_FOUND)
+        /* It goes with another, or stays as it is damaged. */
+        if (err == ERR_BUSY || err == ERR_NOT_FOUND || err == ERR_DAMAGED)
             err = 0;
         c->going += row->blobs > 0;
         c->going_bytes += row->bytes;
@@ -129,16 +128,17 @@ static int count_left(struct collection *c)
     struct db_txn *txn;
     struct blob_record r;
     int err = db_reader_new(store_db(c->store), &reader);
-    if (err == 0)
-        err = db_read(reader, &txn);
     if (err != 0)
         return err;
-    c->left = 0;
-    for (size_t i = 0; i < c->count; i++)
-        c->left += c->rows[i].why != EVICT_WAITS && blob_get(txn, &c->rows[i].digest, &r) == 0;
-    db_read_end(reader);
+    err = db_read(reader, &txn);
+    if (err == 0) {
+        c->left = 0;
+        for (size_t i = 0; i < c->count; i++)
+            c->left += c->rows[i].why != EVICT_WAITS && blob_get(txn, &c->rows[i].digest, &r) == 0;
+        db_read_end(reader);
+    }
     db_reader_free(&reader);
-    return 0;
+    return err;
 }
 
 static int wait_for_daemon(struct collection *c)
