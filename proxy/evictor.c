@@ -125,7 +125,7 @@ static bool is_barren(const struct evictor *e)
     return clock_now_ms() < e->barren_until_ms;
 }
 
-/* How many bytes are to go now. Those of the batch that was forgotten are on their way. */
+/* How many bytes are to go now. */
 static uint64_t due_bytes(struct evictor *e)
 {
     struct room *room = store_room(e->store);
@@ -207,7 +207,7 @@ static int run_batch(struct evictor *e, bool garbage_only, bool *has_more)
     return err;
 }
 
-/* One plan, and what follows from it. `*is_whole`: there was nothing beyond it. */
+/* One plan, and what follows from it. `*any`: something went. */
 static int run_plan(struct evictor *e, bool garbage_only, bool *any)
 {
     bool has_more = true;

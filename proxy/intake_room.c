@@ -59,6 +59,7 @@ static void opening_answered(struct msg *m, void *owner)
     struct order *o = i->room.opening;
 
     i->room.opening = NULL;
+    /* Whether or not there is room now: writer_open tries again, and refuses itself. */
     writer_open(&o->msg, owner);
     let_go(i);
 }

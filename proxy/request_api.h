@@ -4,7 +4,12 @@
  *
  *   POST /-/api/fetch?reference=REF[&platform=PLATFORM]...   {"id":N}: fetch it
  *   GET /-/api/fetch?id=N                                    how that fares
+ *   POST /-/api/fetch?id=N&cancel                            end it
  *   GET /-/api/prefetch                                      the prefetches of the settings
+ *   POST /-/api/collect[?now]                                collect garbage; now: without grace
+ *   POST /-/api/room?bytes=N                                 make room for N bytes, or 507
+ *
+ * `now` and `cancel` count whatever their value is.
  */
 #ifndef PROXY_REQUEST_API_H
 #define PROXY_REQUEST_API_H

@@ -58,7 +58,7 @@ static int find_units(struct make_room *m, struct evict_plan *p, const struct ev
     return err;
 }
 
-/* Take from the plan until so many bytes go; their number. */
+/* Take from the plan until so many bytes go. `*any`: the plan had some. */
 static int evict_some(struct make_room *m, struct evict_plan *p, const struct evict_rules *rules,
                       uint64_t bytes, bool *any)
 {
