@@ -75,6 +75,7 @@ struct config_upstream {
     char *key;
 };
 
+#define WORKERS_MAX 256
 struct config {
     atomic_uint refs; /* config_ref, config_unref */
     /* [cache] */
@@ -85,7 +86,7 @@ struct config {
     struct room_limits room;
     bool evict_local;     /* what was pushed here may go, too */
     int64_t push_grace_s; /* of what was pushed and no manifest names yet */
-    int64_t workers;      /* 0: one a processor */
+    int64_t workers;      /* at most WORKERS_MAX; 0: one a processor */
     int64_t drain_timeout_ms;
     int64_t scrub_s;          /* from one round to the next; 0: none */
     int64_t scrub_rate_bytes; /* a second, at most */

@@ -79,7 +79,7 @@ static const struct option_row rows[] = {
      CACHE(push_grace_s), .type = OPTION_SECONDS, .min = 0, .max = 30 * DAY / SECOND},
     {{"cache", "workers", "0", "number from 0 to 256",
       "Threads that serve clients; 0 is one for each processor."},
-     CACHE(workers), .type = OPTION_COUNT, .min = 0, .max = 256},
+     CACHE(workers), .type = OPTION_COUNT, .min = 0, .max = WORKERS_MAX},
     {{"cache", "drain-timeout", "30s", "time, e.g. 30s, at most 1h",
       "How long requests under way may take to end when the daemon is told to stop."},
      CACHE(drain_timeout_ms), .type = OPTION_MS, .min = 0, .max = HOUR},

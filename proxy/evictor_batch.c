@@ -23,7 +23,7 @@ struct purge {
     struct drop {
         struct msg msg;
         struct purge *purge;
-    } drops[EVICTOR_WORKERS_MAX];
+    } drops[WORKERS_MAX];
 };
 
 static void purge_over(struct msg *m, void *owner)

@@ -8,11 +8,11 @@
 #include <stdatomic.h>
 
 #include "cache/evict.h"
+#include "proxy/config.h"
 #include "proxy/evictor.h"
 
 /* Units that one transaction forgets. Each costs a few dozen records. */
 #define BATCH_UNITS 16
-#define EVICTOR_WORKERS_MAX 64
 
 struct batch {
     struct storage_job job;
@@ -45,7 +45,7 @@ struct evictor {
     struct msg stop;
 
     pthread_mutex_t lock; /* guards the next five */
-    struct worker *workers[EVICTOR_WORKERS_MAX];
+    struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
     int64_t grace_s;
     bool takes_local;

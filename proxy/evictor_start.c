@@ -75,7 +75,7 @@ void evictor_set_config(struct evictor *e, const struct config *c)
 
 void evictor_set_workers(struct evictor *e, struct worker *const *workers, unsigned count)
 {
-    CHECK(count <= EVICTOR_WORKERS_MAX);
+    CHECK(count <= WORKERS_MAX);
     pthread_mutex_lock(&e->lock);
     for (unsigned i = 0; i < count; i++)
         e->workers[i] = workers[i];

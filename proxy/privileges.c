@@ -114,7 +114,7 @@ static void choose(struct account *a, const char *path, const struct stat *st)
 static int give_directory(const struct account *a, const char *path, const struct stat *st,
                           const struct why *why)
 {
-    struct stat now;
+    struct stat now = {0};
 
     if (st == NULL && mkdir(path, 0700) != 0)
         return refuse(why, "cannot create the cache directory %s: %s", path, strerror(errno));
@@ -122,7 +122,9 @@ static int give_directory(const struct account *a, const char *path, const struc
         !is_empty(path))
         return 0;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &now) != 0 || now.st_uid != 0 || fchown(fd, a->uid, a->gid) != 0) {
+    if (fd >= 0 && fstat(fd, &now) == 0 && now.st_uid != 0)
+        errno = EPERM; /* it became somebody's */
+    if (fd < 0 || now.st_uid != 0 || fchown(fd, a->uid, a->gid) != 0) {
         refuse(why, "cannot give the cache directory %s to user %lu: %s", path,
                (unsigned long)a->uid, strerror(errno));
         if (fd >= 0)
@@ -167,14 +169,15 @@ static uint64_t last_rights(void)
 /* The groups of root go; those that the account was put into are for its work. */
 static int become(const struct account *a, const struct why *why)
 {
-    bool has_groups = (a->name != NULL ? initgroups(a->name, a->gid) : setgroups(0, NULL)) == 0;
-
+    if ((a->name != NULL ? initgroups(a->name, a->gid) : setgroups(0, NULL)) != 0)
+        return refuse(why, "cannot take the groups of user %lu: %s", (unsigned long)a->uid,
+                      strerror(errno));
     close_bounds();
-    CHECK(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0);
-    if (!has_groups || setresgid(a->gid, a->gid, a->gid) != 0 ||
-        setresuid(a->uid, a->uid, a->uid) != 0 || !keep_rights(RIGHT(CAP_NET_BIND_SERVICE)))
+    /* A container may forbid any of this, too. */
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 || setresgid(a->gid, a->gid, a->gid) != 0 ||
+        setresuid(a->uid, a->uid, a->uid) != 0 || !keep_rights(RIGHT(CAP_NET_BIND_SERVICE)) ||
+        prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
         return refuse(why, "cannot become user %lu: %s", (unsigned long)a->uid, strerror(errno));
-    CHECK(prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) == 0);
     CHECK(a->home == NULL || setenv("HOME", a->home, 1) == 0);
     return 0;
 }
@@ -228,10 +231,16 @@ int privileges_take(struct privileges *p, const char *user, const char *cache_pa
     return err;
 }
 
-bool privileges_drop(const struct privileges *p)
+int privileges_drop(const struct privileges *p, bool *is_root, char *why_text, size_t why_size)
 {
-    CHECK(!p->began_as_root || keep_rights(last_rights()) || geteuid() == 0);
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_DUMPABLE, IS_LOOKED_INTO, 0, 0, 0) == 0);
-    return geteuid() == 0;
+    const struct why why = {why_text, why_size};
+
+    *is_root = geteuid() == 0;
+    if (p->began_as_root && !keep_rights(last_rights()) && !*is_root)
+        return refuse(&why, "cannot give up the rights of root: %s", strerror(errno));
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return refuse(&why, "cannot give up new rights: %s", strerror(errno));
+    if (prctl(PR_SET_DUMPABLE, IS_LOOKED_INTO, 0, 0, 0) != 0)
+        return refuse(&why, "cannot close the memory to others: %s", strerror(errno));
+    return 0;
 }

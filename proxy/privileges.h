@@ -25,7 +25,9 @@ MUST_CHECK int privileges_take(struct privileges *p, const char *user, const cha
 
 /* The addresses are open: root's last rights go (but those to get at files, where it is
  * root that this runs as), no program that is executed gets any, capabilities(7), and
- * nobody but root can look into our memory. Returns whether we are still root. */
-bool privileges_drop(const struct privileges *p);
+ * nobody but root can look into our memory. `*is_root`: whether we are still root. ERR_DENIED
+ * when the kernel refuses it, with a sentence in `why`. */
+MUST_CHECK int privileges_drop(const struct privileges *p, bool *is_root, char *why,
+                               size_t why_size);
 
 #endif

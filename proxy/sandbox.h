@@ -17,7 +17,8 @@
  * file from one directory to another (before Linux 5.19); ERR_* when it refused. */
 MUST_CHECK int sandbox_enter(const struct config *c, const char *config_path);
 
-/* Whether the settings need more than those which it was entered with. */
+/* Whether there is a credential helper, and there was none in the settings which it was entered
+ * with: it could not be run. */
 bool sandbox_is_outgrown(const struct config *entered, const struct config *now);
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include "proxy/server.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
@@ -40,7 +41,6 @@
 #include "proxy/watch.h"
 #include "proxy/worker.h"
 
-#define WORKERS_MAX 64
 #define DISK_THREADS 2
 #define DIALER_THREADS 8
 #define LOGIN_THREADS 2
@@ -122,6 +122,11 @@ static int load_config(struct server *s, struct config **c)
     int err = config_load(c, s->config_path, errors);
     fclose(errors);
     log_lines(s->log, LOG_ERROR, text);
+    /* The one refusal whose reason the file's own permissions do not show. */
+    if (err && s->entered && strstr(text, strerror(EACCES)))
+        log_event(s->log, LOG_ERROR,
+                  "the sandbox is closed to directories that the settings did not name before: "
+                  "what is there can be read after a restart only");
     free(text);
     return err;
 }
@@ -129,11 +134,14 @@ static int load_config(struct server *s, struct config **c)
 static void warn_fixed(struct server *s, const struct config *c)
 {
     const struct config *now = s->config;
+    const char *user = c->user ? c->user : "";
+    const char *user_now = now->user ? now->user : "";
 
     if (strcmp(c->path, now->path) != 0 || c->index_size_bytes != now->index_size_bytes ||
-        c->workers != now->workers)
+        c->workers != now->workers || c->sandbox != now->sandbox || strcmp(user, user_now) != 0)
         log_event(s->log, LOG_WARN,
-                  "path, index-size and workers of [cache] change with a restart only");
+                  "path, index-size, workers, user and sandbox of [cache] change with a restart "
+                  "only");
     if (s->entered && sandbox_is_outgrown(s->entered, c))
         log_event_about(
             s->log, LOG_WARN, NULL,
@@ -409,14 +417,20 @@ static int listen_to_all(struct server *s, char *why, size_t why_size)
     return listeners_open(s->listeners, s->config, passed, passed_count, why, why_size);
 }
 
-static void drop_privileges(struct server *s, const struct privileges *p)
+static int drop_privileges(struct server *s, const struct privileges *p, char *why, size_t why_size)
 {
-    if (privileges_drop(p) && !s->config->user)
+    bool is_root;
+    int err = privileges_drop(p, &is_root, why, why_size);
+
+    if (err)
+        return err;
+    if (is_root && !s->config->user)
         log_event_about(
             s->log, LOG_WARN, NULL,
             "this runs as root, whose %s is: give it to another user, with all that is in "
             "it, to run as that one",
             s->config->path);
+    return 0;
 }
 
 static void enter_sandbox(struct server *s)
@@ -466,11 +480,12 @@ int server_start(struct server **sp, const struct server_order *o, char *why, si
     }
     add_events(s);
     err = listen_to_all(s, why, why_size);
+    if (!err)
+        err = drop_privileges(s, o->privileges, why, why_size);
     if (err) {
         release(s);
         return err;
     }
-    drop_privileges(s, o->privileges);
     enter_sandbox(s);
     sweep_partials(s);
     add_registries(s, s->config);

@@ -226,13 +226,20 @@ def test_sandbox(item, cachalot, hub, place, sandbox):
     assert ours.metric("reload_failures_total") == shut
     said = [line.get("message", "") for line in ours.log_lines()]
     assert any(str(secret) in line and "Permission denied" in line for line in said) == shut
+    assert any("the sandbox is closed to directories" in line for line in said) == shut
     for option in ("username", "password-file"):
         del ours.sections[f"upstream {HUB}"][option]
     ours.sections[f"upstream {HUB}"]["credential-helper"] = "/bin/true"
     ours.write_config()
     ours.hup()
     said = [line.get("message", "") for line in ours.log_lines()]
-    assert any("after a restart only" in line for line in said) == shut
+    assert any("a credential helper can be run" in line for line in said) == shut
+    assert not any("user and sandbox of [cache]" in line for line in said)
+    ours.sections["cache"]["sandbox"] = "no" if shut else "yes"
+    ours.write_config()
+    ours.hup()
+    said = [line.get("message", "") for line in ours.log_lines()]
+    assert any("user and sandbox of [cache] change with a restart only" in line for line in said)
     assert ours.get(TAG, fields=ACCEPT).status in (200, 502)
 
 
