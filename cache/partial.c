@@ -121,13 +121,17 @@ int partial_reserve(struct partial *p, uint64_t size_bytes)
     return err;
 }
 
+uint64_t partial_claim_for(uint64_t end)
+{
+    return end + CLAIM_STEP_BYTES - end % CLAIM_STEP_BYTES;
+}
+
 int partial_write(struct partial *p, const void *data, size_t len, uint64_t offset)
 {
     if (offset > INT64_MAX || len > INT64_MAX - offset)
         return ERR_TOO_LARGE;
     if (offset + len > p->claimed_bytes) {
-        uint64_t end = offset + len;
-        int err = claim(p, end + CLAIM_STEP_BYTES - end % CLAIM_STEP_BYTES);
+        int err = claim(p, partial_claim_for(offset + len));
 
         if (err != 0)
             return err;

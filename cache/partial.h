@@ -28,8 +28,11 @@ int partial_fd(const struct partial *p);
 /* Allocate room on the disk for `size_bytes` without changing what is readable.
  * ERR_NO_SPACE when there is none. */
 MUST_CHECK int partial_reserve(struct partial *p, uint64_t size_bytes);
-/* Write all of the buffer at the offset. */
+/* Write all of the buffer at the offset. ERR_NO_SPACE when that takes more room than is
+ * claimed, and there is none for partial_claim_for of its end. */
 MUST_CHECK int partial_write(struct partial *p, const void *data, size_t len, uint64_t offset);
+/* What partial_write claims of the room, in steps, to write up to there. */
+uint64_t partial_claim_for(uint64_t end);
 /* Forget everything from `size_bytes` on. */
 MUST_CHECK int partial_truncate(struct partial *p, uint64_t size_bytes);
 /* fdatasync: for a checkpoint. */

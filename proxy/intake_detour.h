@@ -13,6 +13,7 @@
 #include "proxy/queue.h"
 #include "proxy/storage.h"
 
+struct block;
 struct order;
 
 /* intake_room.c */
@@ -21,6 +22,7 @@ struct waiting_room {
     char name[DIGEST_TEXT_MAX];
     struct order *sizing;  /* what waits for room; NULL: nothing does */
     struct order *opening; /* the same, before it */
+    struct block *block;   /* the same, while the size is not known */
     bool has_asked;        /* for room to open it */
     STAILQ_HEAD(, msg) held;
 };

@@ -1,22 +1,36 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * An intake that waits for room: the order with its size is put by, and so is all that
- * comes after it, in order, until the evictor has answered. What the upstream thread stages
- * meanwhile is bounded as ever, so that the transfer pauses by itself.
+ * An intake that waits for room: the order with its size, or a block that comes before it,
+ * is put by, and so is all that comes after it, in order, until the evictor has answered. What
+ * the upstream thread stages meanwhile is bounded as ever, so that the transfer pauses by
+ * itself.
  */
 #include "proxy/intake_write.h"
 
 #include "cache/store.h"
 
+static bool is_waiting(const struct intake *i)
+{
+    return i->room.sizing || i->room.opening || i->room.block;
+}
+
+/* Until one of them has to wait, too. */
 static void let_go(struct intake *i)
 {
     struct waiting_room *w = &i->room;
     struct msg *m;
 
-    while ((m = STAILQ_FIRST(&w->held))) {
+    while (!is_waiting(i) && (m = STAILQ_FIRST(&w->held))) {
         STAILQ_REMOVE_HEAD(&w->held, link);
         m->run(m, i->hasher);
     }
+}
+
+/* What is held already, when one of those waits, stays. */
+static void begin_holding(struct waiting_room *w)
+{
+    if (STAILQ_EMPTY(&w->held))
+        STAILQ_INIT(&w->held);
 }
 
 /* In the write thread. */
@@ -40,14 +54,41 @@ void intake_wait_for_room(struct intake *i, struct order *o)
 {
     struct waiting_room *w = &i->room;
 
-    CHECK(!w->sizing);
+    CHECK(!is_waiting(i));
     w->sizing = o;
-    STAILQ_INIT(&w->held);
+    begin_holding(w);
     w->want = (struct want){
         .name = store_partial_name(fetch_digest(i->fetch), w->name),
         .bytes = o->bytes,
         .answers = i->hasher->to_write,
         .answered = room_answered,
+    };
+    storage_want(i->hasher->storage, &w->want);
+}
+
+static void block_answered(struct msg *m, void *owner)
+{
+    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, room.want.msg));
+    struct block *b = i->room.block;
+
+    (void)owner;
+    i->room.block = NULL;
+    writer_took(i, b, i->room.want.err);
+    let_go(i);
+}
+
+void intake_wait_to_write(struct intake *i, struct block *b)
+{
+    struct waiting_room *w = &i->room;
+
+    CHECK(!is_waiting(i));
+    w->block = b;
+    begin_holding(w);
+    w->want = (struct want){
+        .name = store_partial_name(fetch_digest(i->fetch), w->name),
+        .bytes = partial_claim_for(b->offset + b->len),
+        .answers = i->hasher->to_write,
+        .answered = block_answered,
     };
     storage_want(i->hasher->storage, &w->want);
 }
@@ -72,7 +113,7 @@ bool intake_wait_to_open(struct intake *i, struct order *o)
         return false;
     w->has_asked = true;
     w->opening = o;
-    STAILQ_INIT(&w->held);
+    begin_holding(w);
     w->want = (struct want){
         .bytes = 1,
         .answers = i->hasher->to_write,
@@ -84,7 +125,7 @@ bool intake_wait_to_open(struct intake *i, struct order *o)
 
 bool intake_hold_back(struct intake *i, struct msg *m)
 {
-    if (!i->room.sizing && !i->room.opening)
+    if (!is_waiting(i))
         return false;
     STAILQ_INSERT_TAIL(&i->room.held, m, link);
     return true;

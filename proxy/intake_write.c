@@ -330,6 +330,8 @@ void writer_reset(struct msg *m, void *owner)
     struct intake *i = ((struct order *)m)->intake;
 
     (void)owner;
+    if (intake_hold_back(i, m))
+        return;
     CHECK(!i->is_begun);
     if (i->state == INTAKE_OPEN) {
         i->extents.count = 0;
@@ -380,6 +382,8 @@ void writer_size(struct msg *m, void *owner)
     int err = 0;
 
     (void)owner;
+    if (intake_hold_back(i, m))
+        return;
     CHECK(!i->is_begun);
     if (i->state == INTAKE_OPEN) {
         CHECK(extents_end(&i->extents) <= o->bytes && !i->kept_elsewhere);
@@ -392,7 +396,7 @@ void writer_size(struct msg *m, void *owner)
     writer_sized(i, o, err);
 }
 
-static void take_block(struct intake *i, const struct block *b)
+static int take_block(struct intake *i, const struct block *b)
 {
     uint64_t end = b->offset + b->len;
     uint64_t gap_end;
@@ -401,16 +405,31 @@ static void take_block(struct intake *i, const struct block *b)
     CHECK(extents_gap(&i->extents, b->offset, &gap_end) == b->offset && end <= gap_end);
     CHECK(!i->is_begun || end <= i->size_bytes);
     int err = partial_write(i->partial, b->data, b->len, b->offset);
-    if (err != 0) {
-        intake_break_off(i, err);
-        return;
-    }
+    if (err != 0)
+        return err;
     CHECK(extents_add(&i->extents, b->offset, end));
     if (i->is_begun) {
         int64_t now_ms = clock_now_ms();
         tell_in_time(i, now_ms);
         checkpoint_in_time(i, b->len, now_ms);
     }
+    return 0;
+}
+
+static void pass_block_on(struct intake *i, struct block *b, int err)
+{
+    if (err != 0)
+        intake_break_off(i, err);
+    b->is_written = i->state == INTAKE_OPEN;
+    b->front_bytes = extents_front(&i->extents);
+    intake_post_block(i, b);
+}
+
+void writer_took(struct intake *i, struct block *b, int err)
+{
+    if (err == 0 && i->state == INTAKE_OPEN)
+        err = take_block(i, b);
+    pass_block_on(i, b, err);
 }
 
 void writer_block(struct msg *m, void *owner)
@@ -425,11 +444,12 @@ void writer_block(struct msg *m, void *owner)
         intake_pass_block(i, b);
         return;
     }
-    if (i->state == INTAKE_OPEN)
-        take_block(i, b);
-    b->is_written = i->state == INTAKE_OPEN;
-    b->front_bytes = extents_front(&i->extents);
-    intake_post_block(i, b);
+    int err = i->state == INTAKE_OPEN ? take_block(i, b) : 0;
+
+    if (err == ERR_NO_SPACE && !i->is_begun)
+        intake_wait_to_write(i, b);
+    else
+        pass_block_on(i, b, err);
 }
 
 /* --- the thread --- */

@@ -23,6 +23,8 @@ void writer_conclude(struct msg *m, void *owner);
 void intake_answer_opening(struct intake *i, struct order *o, int err);
 /* The room for its size was found, or not. */
 void writer_sized(struct intake *i, struct order *o, int err);
+/* The same for a block whose blob's size is not known. */
+void writer_took(struct intake *i, struct block *b, int err);
 /* The end of an intake, once nothing else works with the partial. */
 void intake_settle(struct intake *i);
 
@@ -49,6 +51,8 @@ bool intake_stop_passing(struct intake *i);
 /* No room was found for the size that the order says: go on when there is some, or none can
  * be made. */
 void intake_wait_for_room(struct intake *i, struct order *o);
+/* The same for a block, of a blob whose size is not known yet. */
+void intake_wait_to_write(struct intake *i, struct block *b);
 /* The file cannot be made, for want of room for it: it is opened again when there is some;
  * false when that was so already. */
 bool intake_wait_to_open(struct intake *i, struct order *o);

@@ -107,6 +107,27 @@ def test_least_used_image_goes(hub, bounded, closing):
     assert hub.count("GET") == 1 + len(items[0].blobs)
 
 
+@pytest.mark.parametrize("fault", ["chunked", "no_length"])
+def test_room_is_made_for_a_blob_of_unknown_size(hub, bounded, closing, fault):
+    """Nine images of 2 MiB fill a cache of 20 MiB; a blob whose size neither a manifest nor the
+    upstream says is fetched all the same, with one request, and images go for it."""
+    daemon = bounded(20 * MIB)
+    watch = closing(Watch(daemon.cache))
+    for n in range(9):
+        pull(daemon, hub.hold(image.image(f"unknown-{n}", (2 * MIB,)), "library/app", str(n)), n)
+    daemon.wait_idle()
+    big = image.noise(8 * MIB, "of unknown size")
+    digest = hub.hold_blob("library/app", big)
+    hub.fault("/blobs/" + digest, **{fault: True})
+    hub.forget()
+    got = daemon.get(blob("library/app", digest))
+    assert got.status == 200 and got.body == big, got
+    assert hub.count("GET") == 1
+    until("images have gone", lambda: daemon.metric("evicted_images_total") > 0)
+    until("it is stored", daemon.blob_path(digest).exists)
+    assert watch.most <= 20 * MIB, watch.most
+
+
 BIG = image.noise(24 * MIB, "larger than the cache")
 
 
