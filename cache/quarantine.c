@@ -107,7 +107,7 @@ bool quarantine_empty(struct store *s)
 
     if (fd < 0 || remove_oldest(fd, 0) == 0)
         return false;
-    room_count_quarantine(store_room(s));
+    room_count_set_aside(store_room(s));
     return true;
 }
 
@@ -126,7 +126,7 @@ static int move(const struct store *s, int dir_fd, const char *name, const char 
         return err;
     }
     (void)remove_oldest(fd, QUARANTINE_FILES_MAX);
-    room_count_quarantine(store_room(s));
+    room_count_set_aside(store_room(s));
     return 0;
 }
 

@@ -46,6 +46,7 @@ struct room {
     struct statvfs fs; /* as it was last known; zeros: never */
     uint64_t index_bytes;
     uint64_t quarantine_bytes;
+    uint64_t aside_bytes; /* of the indexes that were set aside */
     struct file *files;
     uint64_t file_bytes;      /* the sum of what they claim */
     uint64_t file_disk_bytes; /* and of what they take */
@@ -207,17 +208,43 @@ static int add_size(void *arg, const char *name)
     return 0;
 }
 
-static void count_quarantine(struct room *r)
+/* What cannot be listed takes what it took. */
+static void sum_folder(const struct room *r, const char *name, uint64_t *bytes)
 {
     struct folder_sum sum = {
-        .fd = openat(r->root_fd, "quarantine", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+        .fd = openat(r->root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
 
     if (sum.fd >= 0 && folder_walk(sum.fd, add_size, &sum) == 0)
-        r->quarantine_bytes = sum.bytes;
+        *bytes = sum.bytes;
     else if (sum.fd < 0 && errno == ENOENT)
-        r->quarantine_bytes = 0;
+        *bytes = 0;
     if (sum.fd >= 0)
         close(sum.fd);
+}
+
+struct asides_sum {
+    const struct room *room;
+    uint64_t bytes;
+};
+
+static int add_aside(void *arg, const char *name)
+{
+    struct asides_sum *sum = arg;
+    uint64_t bytes = 0;
+
+    if (strncmp(name, ROOM_ASIDE_PREFIX, sizeof ROOM_ASIDE_PREFIX - 1) == 0)
+        sum_folder(sum->room, name, &bytes);
+    sum->bytes += bytes;
+    return 0;
+}
+
+static void count_set_aside(struct room *r)
+{
+    struct asides_sum sum = {.room = r};
+
+    sum_folder(r, "quarantine", &r->quarantine_bytes);
+    if (folder_walk(r->root_fd, add_aside, &sum) == 0)
+        r->aside_bytes = sum.bytes;
 }
 
 static void count_files(struct room *r)
@@ -241,14 +268,14 @@ void room_count_files(struct room *r)
 {
     pthread_mutex_lock(&r->lock);
     count_files(r);
-    count_quarantine(r);
+    count_set_aside(r);
     pthread_mutex_unlock(&r->lock);
 }
 
-void room_count_quarantine(struct room *r)
+void room_count_set_aside(struct room *r)
 {
     pthread_mutex_lock(&r->lock);
-    count_quarantine(r);
+    count_set_aside(r);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -271,7 +298,8 @@ static void look(struct room *r, struct room_view *v)
         .blobs = r->usage.blobs,
         .index_bytes = r->index_bytes,
         .file_bytes = r->file_bytes,
-        .held_bytes = r->usage.bytes + r->index_bytes + r->quarantine_bytes + r->file_bytes,
+        .held_bytes =
+            r->usage.bytes + r->index_bytes + r->quarantine_bytes + r->aside_bytes + r->file_bytes,
         .free_bytes = UINT64_MAX,
     };
     /* When it cannot be asked, the limits stay. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The room that a cache directory has, and what takes it: the blobs (usage.h), the index,
- * the quarantine, and the files in partial/, each with what it was promised, from before its
- * first byte is written. Nobody writes to a file there beyond what room_claim has granted, so
- * that the directory never grows past its size, nor the file system below what is to be left
- * free.
+ * the quarantine and the indexes that were set aside, and the files in partial/, each with what
+ * it was promised, from before its first byte is written. Nobody writes to a file there beyond
+ * what room_claim has granted, so that the directory never grows past its size, nor the file
+ * system below what is to be left free.
  *
  * Any thread. Other processes that write here are seen by what they have put on the disk.
  */
@@ -42,10 +42,12 @@ void room_set_limits(struct room *r, const struct room_limits *limits);
 /* What the index says that blobs take: after each commit, and now and then, as other
  * processes commit, too. Looks at the size of the index as well. */
 void room_set_usage(struct room *r, const struct usage *u);
-/* Look at the files in partial/ that nobody here has open, and at the quarantine. */
+/* Look at the files in partial/ that nobody here has open, and at what is set aside. */
 void room_count_files(struct room *r);
-/* Look at the quarantine alone: whoever changes it. */
-void room_count_quarantine(struct room *r);
+/* What begins so in the directory is an index that was set aside. */
+#define ROOM_ASIDE_PREFIX "db.damaged-"
+/* Look at the quarantine and the indexes that were set aside alone: whoever changes them. */
+void room_count_set_aside(struct room *r);
 
 /* --- files in partial/ --- */
 

@@ -54,15 +54,16 @@ MUST_CHECK int store_open_index(struct store *s, size_t map_bytes, char *why, si
 MUST_CHECK bool store_keep_writers_out(const struct store *s);
 void store_let_writers_in(const struct store *s);
 /* Begin a new index beside the one that is there, and make it the store's; then put it into
- * the place of the old one, which is kept under the name STORE_ASIDE_PREFIX and the time,
+ * the place of the old one, which is kept under the name ROOM_ASIDE_PREFIX and the time,
  * as are the last STORE_ASIDE_MAX of them: its name in `aside`, or "". Until then a start
  * finds what was there before. */
-#define STORE_ASIDE_PREFIX "db.damaged-"
 #define STORE_ASIDE_MAX 2
 #define STORE_ASIDE_SIZE 64
 MUST_CHECK int store_begin_index(struct store *s, size_t map_bytes, char *why, size_t why_size);
 MUST_CHECK int store_adopt_index(struct store *s, size_t map_bytes, int64_t now_s,
                                  char aside[STORE_ASIDE_SIZE], char *why, size_t why_size);
+/* Remove those that were set aside, as room is wanted. False when that was nothing. */
+bool store_drop_asides(const struct store *s);
 /* NULL is legal. */
 void store_close(struct store **s);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cache/err.h"
+#include "cache/room.h"
 
 static const char index_folder[] = "db";
 /* Never opened again when its making was cut short. */
@@ -132,7 +133,7 @@ static void find_asides(const struct store *s, struct asides *a)
     while ((entry = readdir(dir)) != NULL) {
         size_t len = strlen(entry->d_name);
 
-        if (strncmp(entry->d_name, STORE_ASIDE_PREFIX, sizeof STORE_ASIDE_PREFIX - 1) != 0 ||
+        if (strncmp(entry->d_name, ROOM_ASIDE_PREFIX, sizeof ROOM_ASIDE_PREFIX - 1) != 0 ||
             len >= STORE_ASIDE_SIZE)
             continue;
         if (a->count == 0 || strcmp(entry->d_name, a->oldest) < 0)
@@ -143,14 +144,27 @@ static void find_asides(const struct store *s, struct asides *a)
     closedir(dir);
 }
 
-static void remove_oldest(const struct store *s)
+/* Keep the latest, at most so many; whether any was removed. */
+static bool remove_oldest(const struct store *s, unsigned max)
 {
     struct asides a;
+    bool any = false;
 
-    for (find_asides(s, &a); a.count > STORE_ASIDE_MAX; find_asides(s, &a)) {
+    for (find_asides(s, &a); a.count > max; find_asides(s, &a)) {
         if (remove_folder(s, a.oldest) != 0)
-            return;
+            return any;
+        any = true;
     }
+    return any;
+}
+
+bool store_drop_asides(const struct store *s)
+{
+    bool any = remove_oldest(s, 0);
+
+    if (any)
+        room_count_set_aside(s->room);
+    return any;
 }
 
 static int set_aside(const struct store *s, int64_t now_s, char aside[STORE_ASIDE_SIZE])
@@ -163,7 +177,7 @@ static int set_aside(const struct store *s, int64_t now_s, char aside[STORE_ASID
 
     CHECK(gmtime_r(&now, &tm) != NULL);
     CHECK(strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &tm) > 0);
-    int len = snprintf(aside, STORE_ASIDE_SIZE, "%s%s-", STORE_ASIDE_PREFIX, stamp);
+    int len = snprintf(aside, STORE_ASIDE_SIZE, "%s%s-", ROOM_ASIDE_PREFIX, stamp);
 
     find_asides(s, &a);
     if (strncmp(a.newest, aside, (size_t)len) == 0)
@@ -203,6 +217,6 @@ int store_adopt_index(struct store *s, size_t map_bytes, int64_t now_s,
                             err_text(err));
     if (renameat(s->root_fd, new_folder, s->root_fd, index_folder) != 0)
         return store_refuse_errno(&why, "put into its place", s->path, new_folder);
-    remove_oldest(s);
+    (void)remove_oldest(s, STORE_ASIDE_MAX);
     return index_open(s, index_folder, map_bytes, &why);
 }

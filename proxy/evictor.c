@@ -227,6 +227,8 @@ static void round_for_room(struct evictor *e)
 
     if (due_bytes(e) > 0 && quarantine_empty(e->store))
         grant(e);
+    if (due_bytes(e) > 0 && store_drop_asides(e->store))
+        grant(e);
     while (err == 0 && any && due_bytes(e) > 0 && !e->stopping)
         err = run_plan(e, false, &any);
     /* What fetches have left, to go on with, goes last. */

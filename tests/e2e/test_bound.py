@@ -128,6 +128,27 @@ def test_room_is_made_for_a_blob_of_unknown_size(hub, bounded, closing, fault):
     assert watch.most <= 20 * MIB, watch.most
 
 
+def test_indexes_that_were_set_aside_go_first(hub, bounded):
+    """A damaged index that is kept takes room as all else does, and goes before any image."""
+    daemon = bounded(20 * MIB)
+    assert daemon.stop() == 0
+    aside = daemon.cache / "db.damaged-20260101T000000Z-000"
+    aside.mkdir(mode=0o700)
+    (aside / "data.mdb").write_bytes(image.noise(10 * MIB, "aside"))
+    daemon.start()
+    items = [hub.hold(image.image(f"aside-{n}", (2 * MIB,)), "library/app", str(n))
+             for n in range(6)]
+    pull(daemon, items[0], 0)
+    until("it is counted", lambda: daemon.metric("cache_bytes") > 12 * MIB)
+    assert aside.exists()
+    for n, item in enumerate(items[1:], 1):
+        pull(daemon, item, n)
+    daemon.wait_idle()
+    assert not aside.exists()
+    assert all(all(held(daemon, item)) for item in items)
+    assert daemon.metric("evicted_images_total") == 0
+
+
 BIG = image.noise(24 * MIB, "larger than the cache")
 
 
