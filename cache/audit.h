@@ -30,7 +30,7 @@
         "forgets the record, so that the next pull fetches the blob again, and moves the file to quarantine/") \
     ROW(AUDIT_FILE_UNREADABLE, "unreadable", true,                                                 \
         "The file of the blob cannot be read; look at the log of the system.",                     \
-        "does the same if it was the disk; leaves what could not be opened")                       \
+        "forgets the record and moves the file to quarantine/; leaves one that cannot be opened")  \
     ROW(AUDIT_FILE_UNRECORDED, "unrecorded-file", true,                                            \
         "The index has no record of the file: it takes room that is not counted.",                 \
         "records the blob if its bytes are those of its name, else moves the file to quarantine/") \
