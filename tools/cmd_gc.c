@@ -109,6 +109,7 @@ static int find_all(struct collection *c)
 static int collect_here(struct collection *c)
 {
     struct digest units[UNITS_MAX];
+    uint64_t gone_bytes;
     size_t count = 0;
     int err = 0;
     for (size_t i = 0; err == 0 && i < c->count; i++) {
@@ -116,7 +117,7 @@ static int collect_here(struct collection *c)
             units[count++] = c->rows[i].digest;
         if (count < UNITS_MAX && i + 1 < c->count)
             continue;
-        err = remove_units(c->store, &c->rules, units, count, UINT64_MAX);
+        err = remove_units(c->store, &c->rules, units, count, UINT64_MAX, &gone_bytes);
         count = 0;
     }
     return err;

@@ -58,36 +58,49 @@ static int find_units(struct make_room *m, struct evict_plan *p, const struct ev
     return err;
 }
 
-/* Take from the plan until so many bytes go. `*any`: the plan had some. */
+/* Take from the plan until so many bytes have gone. `*is_over`: there is no more of it, or some
+ * that were taken from it stayed, and are to go before those that follow. */
 static int evict_some(struct make_room *m, struct evict_plan *p, const struct evict_rules *rules,
-                      uint64_t bytes, bool *any)
+                      uint64_t bytes, uint64_t *gone_bytes, bool *is_over)
 {
     struct digest units[UNITS_MAX];
     struct evict_unit u;
     size_t count = 0;
     while (count < UNITS_MAX && evict_plan_next(p, &u))
         units[count++] = u.digest;
-    *any = count > 0;
-    return remove_units(m->store, rules, units, count, bytes);
+    int err = remove_units(m->store, rules, units, count, bytes, gone_bytes);
+    *is_over = count < UNITS_MAX || *gone_bytes >= bytes;
+    return err == 0 ? refresh(m) : err;
+}
+
+/* One plan, and what follows from it. `*any`: something went. */
+static int run_plan(struct make_room *m, struct evict_plan *p, uint64_t bytes, bool *any)
+{
+    struct evict_rules rules = limits_rules(m->options);
+    bool is_over = false;
+    uint64_t due_bytes, gone_bytes;
+    evict_plan_clear(p);
+    int err = find_units(m, p, &rules);
+    *any = false;
+    while (err == 0 && !is_over &&
+           (due_bytes = room_excess(store_room(m->store), bytes, true)) > 0) {
+        err = evict_some(m, p, &rules, due_bytes, &gone_bytes, &is_over);
+        *any |= gone_bytes > 0;
+    }
+    return err;
 }
 
 static int make_room_alone(struct make_room *m, uint64_t bytes)
 {
-    struct evict_rules rules = limits_rules(m->options);
     struct room *room = store_room(m->store);
-    struct evict_plan *p = NULL;
     bool any = true;
     int err = refresh(m);
-    while (err == 0 && any && room_excess(room, bytes, false) > 0) {
-        if (p == NULL) {
-            p = evict_plan_new();
-            err = find_units(m, p, &rules);
-        }
-        if (err == 0)
-            err = evict_some(m, p, &rules, room_excess(room, bytes, false), &any);
-        if (err == 0)
-            err = refresh(m);
-    }
+    if (err != 0 || room_excess(room, bytes, false) == 0)
+        return err;
+    /* To the low mark, so that not each file has all blobs looked at. */
+    struct evict_plan *p = evict_plan_new();
+    while (err == 0 && any && room_excess(room, bytes, true) > 0)
+        err = run_plan(m, p, bytes, &any);
     evict_plan_free(&p);
     return err == 0 && room_excess(room, bytes, false) > 0 ? ERR_NO_SPACE : err;
 }

@@ -40,10 +40,11 @@ static int end(struct db_txn **txn, int err)
 }
 
 int remove_units(struct store *s, const struct evict_rules *rules, const struct digest *units,
-                 size_t count, uint64_t bytes)
+                 size_t count, uint64_t bytes, uint64_t *gone_bytes)
 {
     struct evicted gone = {0};
     struct db_txn *txn;
+    *gone_bytes = 0;
     int err = db_write(store_db(s), &txn);
     if (err == 0)
         err = end(&txn, forget(txn, rules, units, count, bytes, &gone));
@@ -51,6 +52,8 @@ int remove_units(struct store *s, const struct evict_rules *rules, const struct 
         err = db_write(store_db(s), &txn);
     if (err == 0)
         err = end(&txn, remove_files(s, txn, &gone));
+    if (err == 0)
+        *gone_bytes = gone.bytes;
     evicted_clear(&gone);
     return err;
 }

@@ -8,8 +8,10 @@
 
 #include "cache/evict.h"
 
-/* Remove those that may go still, with their files, until so many bytes have gone. */
+/* Remove those that may go still, with their files, until so many bytes have gone:
+ * `*gone_bytes` of them have. */
 MUST_CHECK int remove_units(struct store *s, const struct evict_rules *rules,
-                            const struct digest *units, size_t count, uint64_t bytes);
+                            const struct digest *units, size_t count, uint64_t bytes,
+                            uint64_t *gone_bytes);
 
 #endif

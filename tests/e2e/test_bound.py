@@ -469,6 +469,24 @@ def test_import_makes_room(hub, cachalot, bounded, tmp_path, closing, is_running
     assert not any(held(daemon, old[1]))
 
 
+def test_import_goes_to_the_low_mark(hub, cachalot, bounded, tmp_path):
+    """Without the daemon, an import that lacks room makes as much as the daemon would, so that
+    not each file of it has images evicted."""
+    path, items = bundle_of(hub, cachalot, tmp_path, 2)
+    daemon = bounded(10 * MIB, **{"evict-to": "40%"})
+    old = [hub.hold(image.image(f"low-{n}", (2 * MIB,)), "library/app", str(n)) for n in range(3)]
+    for n, item in enumerate(old):
+        pull(daemon, item, n)
+        daemon.wait_idle()
+    daemon.stop()
+    assert all(all(held(daemon, item)) for item in old)
+    done = daemon.command("import", path)
+    assert done.returncode == 0, done
+    assert all(all(held(daemon, item)) for item in items)
+    assert sum(any(held(daemon, item)) for item in old) <= 1
+    assert taken(daemon.cache) <= 7 * MIB
+
+
 def test_import_without_room(hub, cachalot, bounded, tmp_path):
     """A bundle that cannot fit is refused, and nothing of it is there."""
     path, items = bundle_of(hub, cachalot, tmp_path, 4)
