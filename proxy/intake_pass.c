@@ -105,7 +105,9 @@ static bool write_first(struct intake *i)
         intake_break_off(i, ERR_NOT_FOUND);
         return false;
     }
-    drop_to(p, drop_bytes);
+    /* Who wants a part that is far ahead needs nothing below it, but what is dropped before it
+     * is written would stay. */
+    drop_to(p, drop_bytes < front_bytes ? drop_bytes : front_bytes);
     if (b->offset + b->len > limit)
         return false;
     int err = file_write(p->fd, b->data, b->len, (off_t)b->offset);
