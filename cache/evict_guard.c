@@ -12,6 +12,16 @@
 /* An index of indexes is legal and rare. */
 #define DEPTH_MAX 3
 
+/* What is served when the tag has moved on, and the new manifest was not had yet. */
+static void add_previous(struct evict_guard *g, const struct tag_record *tag)
+{
+    struct manifest_record r;
+    size_t number;
+
+    if (tag->previous.alg != 0 && manifest_get(g->txn, &tag->digest, &r) != 0)
+        digest_map_add(g->pinned, &tag->previous, &number);
+}
+
 static int add_pin(void *arg, const struct pin *p)
 {
     struct evict_guard *g = arg;
@@ -24,6 +34,7 @@ static int add_pin(void *arg, const struct pin *p)
 
         if (err != 0)
             return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
+        add_previous(g, &tag);
         d = tag.digest;
     }
     digest_map_add(g->pinned, &d, &number);
