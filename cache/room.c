@@ -301,14 +301,17 @@ static void look(struct room *r, struct room_view *v)
         .held_bytes =
             r->usage.bytes + r->index_bytes + r->quarantine_bytes + r->aside_bytes + r->file_bytes,
         .free_bytes = UINT64_MAX,
+        .disk_bytes = UINT64_MAX,
     };
     /* When it cannot be asked, the limits stay. */
     if (fstatvfs(r->root_fd, &now) == 0)
         r->fs = now;
     v->limit_bytes = amount_bytes(&r->limits.size, fs);
     v->min_free_bytes = amount_bytes(&r->limits.min_free, fs);
-    if (fs->f_frsize > 0)
+    if (fs->f_frsize > 0) {
         v->free_bytes = (uint64_t)fs->f_bavail * fs->f_frsize;
+        v->disk_bytes = (uint64_t)fs->f_blocks * fs->f_frsize;
+    }
     uint64_t files = (uint64_t)fs->f_files / FILES_SHARE;
 
     v->lacks_files = fs->f_files > 0 && fs->f_favail < (files < FILES_MIN ? files : FILES_MIN);
@@ -478,6 +481,21 @@ void room_look(struct room *r, struct room_view *v)
     pthread_mutex_unlock(&r->lock);
 }
 
+uint64_t room_added(struct room *r, const char *name, uint64_t bytes)
+{
+    uint64_t claimed_bytes = 0;
+
+    if (name == NULL)
+        return bytes;
+    pthread_mutex_lock(&r->lock);
+    const struct file *f = find_file(r, name);
+
+    if (f != NULL)
+        claimed_bytes = f->claimed_bytes;
+    pthread_mutex_unlock(&r->lock);
+    return above(usage_of(bytes), claimed_bytes);
+}
+
 uint64_t room_excess(struct room *r, uint64_t more_bytes, bool to_low)
 {
     struct room_view v;
@@ -503,8 +521,9 @@ bool room_could_hold(struct room *r, uint64_t bytes)
 
     pthread_mutex_lock(&r->lock);
     look(r, &v);
-    bool could =
-        v.limit_bytes == 0 || usage_of(bytes) + v.index_bytes <= v.limit_bytes - margin_bytes(&v);
+    uint64_t all_bytes = usage_of(bytes) + v.index_bytes;
+    bool could = (v.limit_bytes == 0 || all_bytes <= v.limit_bytes - margin_bytes(&v)) &&
+                 all_bytes <= above(v.disk_bytes, v.min_free_bytes);
     pthread_mutex_unlock(&r->lock);
     return could;
 }

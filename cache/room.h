@@ -79,11 +79,14 @@ struct room_view {
     uint64_t limit_bytes; /* 0: none */
     uint64_t min_free_bytes;
     uint64_t free_bytes; /* of the file system */
+    uint64_t disk_bytes; /* all of that */
     bool lacks_files;    /* it takes hardly any more files */
 };
 
 void room_look(struct room *r, struct room_view *v);
 
+/* What a claim to so many bytes would add to what this file claims; NULL: to nothing. */
+uint64_t room_added(struct room *r, const char *name, uint64_t bytes);
 /* Bytes that should go so that so many more fit; 0 when they do already. With
  * `to_low`, so that the directory is down to its low mark as well. */
 uint64_t room_excess(struct room *r, uint64_t more_bytes, bool to_low);

@@ -133,7 +133,7 @@ static uint64_t due_bytes(struct evictor *e)
     uint64_t bytes = 0;
 
     if (w || e->goes_low)
-        bytes = room_excess(room, w ? w->bytes : 0, e->goes_low);
+        bytes = room_excess(room, w ? room_added(room, w->name, w->bytes) : 0, e->goes_low);
     return bytes;
 }
 
@@ -283,7 +283,9 @@ void evictor_do_due(struct evictor *e)
         refuse_all(e);
     else if (e->goes_low || !STAILQ_EMPTY(&e->wants))
         round_for_room(e);
-    else if (clock_now_ms() >= e->collect_due_ms)
+    /* Also when that has not helped: more is garbage as time goes by, or by order. */
+    if (storage_is_writable(e->storage) && STAILQ_EMPTY(&e->wants) &&
+        (is_barren(e) || !e->goes_low) && clock_now_ms() >= e->collect_due_ms)
         round_for_garbage(e);
 }
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +190,35 @@ def test_passed_on_in_parts(hub, bounded, too_big):
     daemon.wait_idle()
 
 
+class Window(Watch):
+    """The most memory that blobs which are passed on ever took."""
+
+    def run(self):
+        while not self.over.wait(0.002):
+            found = dict(map(passing, Path(self.directory).iterdir()))
+            self.most = max(self.most, sum(found.values()))
+
+
+def passing(descriptor):
+    """A file and what it takes: it has several descriptors."""
+    try:
+        is_one = "cachalot-passing" in os.readlink(descriptor)
+        found = os.stat(descriptor)
+    except FileNotFoundError:
+        return None, 0
+    return (found.st_ino, found.st_blocks * 512) if is_one else (None, 0)
+
+
+def test_passed_on_from_afar(bounded, too_big, closing):
+    """Who wants no more than its end costs no more memory than who wants all of it."""
+    daemon = bounded(8 * MIB)
+    watch = closing(Window(f"/proc/{daemon.child.pid}/fd"))
+    got = daemon.get(too_big, fields=[("Range", f"bytes={len(BIG) - 100}-")])
+    assert got.status == 206 and got.body == BIG[-100:]
+    daemon.wait_idle()
+    assert watch.most < 6 * MIB, watch.most
+
+
 def test_passed_on_at_two_paces(hub, bounded, too_big):
     """One reader stops in the middle: it keeps the other waiting no longer than it stays,
     and who comes later has a download of his own."""
@@ -326,6 +356,66 @@ def test_pinned_and_pushed_stay(hub, cachalot):
     with pytest.raises(AssertionError, match="507|503"):
         image.push(daemon.address, image.image("stays-more", (4 * MIB,)), "team/app", "2")
     assert all(held(daemon, pushed)) and all(held(daemon, pinned)) and all(held(daemon, item))
+
+
+def test_pinned_stays_when_its_tag_has_moved(hub, bounded):
+    """A HEAD of a pinned tag says that it is another image now: the one that is held stays, for
+    nobody has the new one."""
+    daemon = bounded(10 * MIB)
+    old = hub.hold(image.image("moved-old", (3 * MIB,)), "library/app", "latest")
+    pull(daemon, old, "latest")
+    assert daemon.command("pin", f"{HUB}/library/app:latest").returncode == 0
+    daemon.sections[f"upstream {HUB}"]["tag-ttl"] = "0s"
+    daemon.write_config()
+    daemon.hup()
+    new = hub.hold(image.image("moved-new", (3 * MIB,)), "library/app", "latest")
+    got = daemon.head(manifest("library/app", "latest"), fields=ACCEPT)
+    assert got.status == 200
+    daemon.wait_idle()
+    for n in range(4):
+        next_second()
+        item = hub.hold(image.image(f"moved-{n}", (3 * MIB,)), "library/app", str(n))
+        pull(daemon, item, n)
+        daemon.wait_idle()
+    assert all(held(daemon, old)) and not any(held(daemon, new))
+
+
+def test_push_evicts_what_it_lacks(hub, bounded):
+    """A push that goes on has its room already: no more goes than what the rest of it needs."""
+    daemon = bounded(64 * MIB, **{"evict-to": "99%"})
+    daemon.sections.update(EVERYBODY)
+    daemon.write_config()
+    daemon.hup()
+    for n in range(30):
+        pull(daemon, hub.hold(image.image(f"lacks-{n}", (1_900_000,)), "library/app", str(n)), n)
+    daemon.wait_idle()
+    Pusher(daemon.address, "team/app").push_blob(image.noise(24 * MIB, "lacks"))
+    assert 7 <= daemon.metric("evicted_images_total") <= 13
+
+
+def test_gc_while_room_is_short(cachalot, hub):
+    """Nothing more may be evicted, and the cache is over its low mark: garbage still goes when
+    it is told to."""
+    daemon = cachalot({HUB: hub.url}, {**EVERYBODY, "cache": {
+        "size": f"{20 * MIB}B", "min-free": "0", "evict-to": "50%"}})
+    image.push(daemon.address, image.image("short", (18 * MIB + 700_000,)), "team/app", "1")
+    other = image.layer(300_000, "short-alone")[0]
+    Pusher(daemon.address, "team/app").push_blob(other.data)
+    assert gc(daemon, "--now")["bytes"] > 0
+    until("it is gone", lambda: not daemon.holds(other.digest))
+
+
+def test_no_room_for_more_than_the_disk(hub, cachalot):
+    """Without a size the disk is the limit: what no disk of this size holds evicts nothing."""
+    daemon = cachalot({HUB: hub.url}, {"cache": {"size": "0", "min-free": "1MiB"}})
+    item = hub.hold(image.image("no-limit", (MIB,)), "library/app", "1")
+    pull(daemon, item, 1)
+    daemon.wait_idle()
+    answer = subprocess.run(
+        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket",
+         daemon.admin_socket, "-X", "POST", f"http://x/-/api/room?bytes={10 ** 15}"],
+        capture_output=True, text=True, check=True)
+    assert answer.stdout == "507" and all(held(daemon, item))
 
 
 def test_pushes_make_room(hub, bounded, closing):
