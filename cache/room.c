@@ -161,7 +161,7 @@ static void set_file(struct room *r, struct file *f, uint64_t claimed_bytes, uin
 static void drop_file(struct room *r, struct file *f)
 {
     set_file(r, f, 0, 0);
-    HASH_DEL(r->files, f);
+    HASH_DEL(r->files, f); /* NOLINT(clang-analyzer-unix.Malloc) */
     free(f);
 }
 
