@@ -349,16 +349,18 @@ def test_foreign_layer_here(q):
 @pytest.mark.clients
 def test_layout(cachalot, tmp_path):
     """After a drain the cache directory is an OCI image layout of what was pushed, too: by
-    repository and tag; a tag that was deleted is not in it."""
+    repository and tag; a tag that was deleted is not in it, and the manifest that it had
+    stands there without one."""
     daemon = cachalot({}, EVERYBODY)
     p = Pusher(daemon.address, "team/app")
     item = p.push(small("layout"), "1.0")
-    p.push(small("deleted"), "2.0")
+    untagged = p.push(small("deleted"), "2.0")
     assert p.remove("manifests/2.0").status == 202
     assert daemon.stop() == 0
     entries = json.loads((daemon.cache / "index.json").read_text())["manifests"]
-    names = [e["annotations"]["org.opencontainers.image.ref.name"] for e in entries]
-    assert names == ["team/app:1.0"]
+    names = {e["digest"]: e["annotations"].get("org.opencontainers.image.ref.name")
+             for e in entries}
+    assert names == {item.digest: "team/app:1.0", untagged.digest: None}
     check_dir(Skopeo(tmp_path).copy_layout(daemon.cache, "team/app:1.0"), item)
 
 
