@@ -59,7 +59,6 @@ static void end(struct bed *b)
     fetch_pass_end(b->fetch);
     fetch_retire(b->table, b->fetch);
     close(b->fd);
-    fetch_table_free(&b->table);
 }
 
 static void test_pace_of_the_slowest(void **state)
@@ -88,6 +87,7 @@ static void test_pace_of_the_slowest(void **state)
     assert_int_equal(fetch_pass_limit(b.fetch, 190, WINDOW, &drop), 190);
     end(&b);
     leave(&fast);
+    fetch_table_free(&b.table);
 }
 
 static void test_who_comes_late(void **state)
@@ -114,6 +114,7 @@ static void test_who_comes_late(void **state)
     end(&b);
     leave(&first);
     leave(&second);
+    fetch_table_free(&b.table);
 }
 
 static void test_nobody_is_left(void **state)
@@ -138,6 +139,7 @@ static void test_nobody_is_left(void **state)
     b.fetch = f;
     end(&b);
     fetch_unref(&f);
+    fetch_table_free(&b.table);
 }
 
 int main(void)
