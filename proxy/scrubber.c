@@ -173,8 +173,11 @@ static bool look_at_suspects(struct scrubber *s)
         list[i] = s->suspects[i];
     s->suspect_count = 0;
     pthread_mutex_unlock(&s->lock);
-    for (unsigned i = 0; goes_on && i < count; i++)
-        goes_on = scrubber_look_at(s, &list[i]) && scrubber_heal_lost(s, &list[i]);
+    for (unsigned i = 0; goes_on && i < count; i++) {
+        enum look look = scrubber_look_at(s, &list[i]);
+
+        goes_on = look == LOOK_GONE ? scrubber_heal_lost(s, &list[i]) : look != LOOK_STOP;
+    }
     return goes_on;
 }
 
@@ -199,7 +202,7 @@ static bool go_on(struct scrubber *s)
     if (look_ahead(s, &a) != 0)
         return courier_wait(&s->courier, IDLE_MS);
     for (unsigned i = 0; i < a.count; i++) {
-        if (!look_at_suspects(s) || !scrubber_look_at(s, &a.list[i]) ||
+        if (!look_at_suspects(s) || scrubber_look_at(s, &a.list[i]) == LOOK_STOP ||
             scrubber_pace(s, BLOB_COST) != 0)
             return false;
         s->state.cursor = a.list[i];
@@ -240,9 +243,20 @@ static bool retry_if_due(struct scrubber *s)
     return goes_on;
 }
 
-/* Until a round or a retry may be due: clocks are looked at now and then. */
-static int wait_ms(const struct scrubber *s)
+static bool has_suspects(struct scrubber *s)
 {
+    pthread_mutex_lock(&s->lock);
+    bool has = s->suspect_count > 0;
+    pthread_mutex_unlock(&s->lock);
+    return has;
+}
+
+/* Until a round or a retry may be due: clocks are looked at now and then. The message of a suspect
+ * may have been taken while another was healed. */
+static int wait_ms(struct scrubber *s)
+{
+    if (has_suspects(s))
+        return 0;
     int64_t left_ms = s->retry_ms - clock_now_ms();
 
     if (s->courier.config->scrub_s != 0 && left_ms > SHORT_MS &&

@@ -280,7 +280,7 @@ static bool heal(struct scrubber *s, struct loss *l, bool is_new)
     return true;
 }
 
-bool scrubber_look_at(struct scrubber *s, const struct digest *d)
+enum look scrubber_look_at(struct scrubber *s, const struct digest *d)
 {
     struct stats *stats = s->courier.parts.stats;
     char text[DIGEST_TEXT_MAX];
@@ -289,17 +289,17 @@ bool scrubber_look_at(struct scrubber *s, const struct digest *d)
 
     /* A record that is damaged is a miss, which the next pull mends. */
     if (get_record(s, d, &r) != 0)
-        return true;
+        return LOOK_GONE;
     int err = verify(s, d, &r, &id);
 
     if (err > 0)
-        return false;
+        return LOOK_STOP;
     if (err == ERR_NOT_FOUND)
-        return true;
+        return LOOK_GONE;
     if (!is_verdict(err, &id)) {
         log_event(s->courier.parts.log, LOG_WARN, "%s cannot be checked: %s", digest_text(d, text),
                   err_text(err));
-        return true;
+        return LOOK_DONE;
     }
     STATS_ADD(stats, scrub_blobs, 1);
     s->state.round_blobs++;
@@ -307,11 +307,13 @@ bool scrubber_look_at(struct scrubber *s, const struct digest *d)
         s->state.round_bytes += r.size_bytes;
         if (r.origin == BLOB_PUBLIC)
             blob_mark_public(s->courier.parts.store, d);
-        return true;
+        return LOOK_DONE;
     }
     struct loss l = {*d, r.size_bytes, time(NULL), ""};
 
-    return !drop(s, d, &r, err, &id) || heal(s, &l, true);
+    if (!drop(s, d, &r, err, &id))
+        return LOOK_DONE;
+    return heal(s, &l, true) ? LOOK_DONE : LOOK_STOP;
 }
 
 /* --- what is lost --- */
@@ -326,8 +328,7 @@ bool scrubber_heal_lost(struct scrubber *s, const struct digest *d)
     int err = loss_get(txn, d, &l);
 
     db_read_end(s->courier.reader);
-    /* What scrubber_look_at could not heal has a reason. */
-    return err != 0 || strcmp(l.why, LOSS_UNTRIED) != 0 || heal(s, &l, true);
+    return err != 0 || heal(s, &l, true);
 }
 
 struct losses {

@@ -30,8 +30,14 @@ struct scrubber {
     bool has_ended;
 };
 
-/* Read one blob. When it is bad, see to it. False: stop. */
-bool scrubber_look_at(struct scrubber *s, const struct digest *d);
+enum look {
+    LOOK_STOP,
+    LOOK_DONE, /* it is well, or was seen to */
+    LOOK_GONE, /* it is not held, or no more */
+};
+
+/* Read one blob. When it is bad, drop it and fetch it again. */
+enum look scrubber_look_at(struct scrubber *s, const struct digest *d);
 /* When it was dropped because it is bad, and nobody brought it again. False: stop. */
 bool scrubber_heal_lost(struct scrubber *s, const struct digest *d);
 /* Try again what is lost. False: stop. */
