@@ -8,7 +8,6 @@
 
 #include <linux/ioprio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,10 +36,10 @@
 
 /* --- pace --- */
 
-/* Linux has both by thread. Without them others are slower, no more. */
+/* Linux has the disk's by thread too. */
 static void lower_priority(void)
 {
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_VALUE);
+    thread_yield_to_others(NICE_VALUE);
     (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 

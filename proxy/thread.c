@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cache/check.h"
 
@@ -36,6 +38,12 @@ void thread_start(pthread_t *thread, const char *name, void *(*run)(void *), voi
     CHECK(pthread_sigmask(SIG_SETMASK, &all, &old) == 0);
     CHECK(pthread_create(thread, NULL, begin, start) == 0);
     CHECK(pthread_sigmask(SIG_SETMASK, &old, NULL) == 0);
+}
+
+/* Linux has it by thread. */
+void thread_yield_to_others(int nice)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), nice);
 }
 
 void thread_join(pthread_t thread)

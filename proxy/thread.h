@@ -11,6 +11,10 @@
  * threads are started at the beginning only. */
 void thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
 
+/* Let others go before the calling thread where processors are short; `nice` as in nice(2),
+ * 1 to 19. Without it others are slower, no more. */
+void thread_yield_to_others(int nice);
+
 /* Wait for its end. */
 void thread_join(pthread_t thread);
 

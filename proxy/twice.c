@@ -7,7 +7,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cache/blob.h"
@@ -300,8 +299,7 @@ static void *twice_run(void *arg)
     struct twice *t = arg;
     struct item *item;
 
-    /* Linux has it by thread. Without it others are slower, no more. */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_VALUE);
+    thread_yield_to_others(NICE_VALUE);
     while ((item = take(t)) != NULL) {
         item->look(t, item);
         free(item);
