@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""shim.c from the side of the tests: built, and told what to break."""
+"""The shim (shim.h) from the side of the tests: built, and told what to break."""
 
 import mmap
 import os
@@ -13,6 +13,7 @@ WRITE, SYNC, RENAME, SPACE, MAKE, OPEN, REMOVE, MAP, READ, MEMORY, LOG = (
 CHANGES = WRITE | SYNC | RENAME | SPACE | MAKE | REMOVE
 DISK = CHANGES | OPEN | MAP | READ
 
+SOURCES = ("shim.c", "files.c", "record.c")
 FAIL, KILL, HALF = range(3)
 EVER = 1 << 62
 
@@ -27,9 +28,10 @@ def build(directory):
     """The library, from its source; its path."""
     library = Path(directory) / "shim.so"
     compiler = shlex.split(os.environ.get("CC", "gcc"))
+    here = Path(__file__).parent
     subprocess.run([*compiler, "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra",
                     "-fPIC", "-shared", "-pthread", "-o", library,
-                    Path(__file__).with_name("shim.c")], check=True)
+                    *(here / name for name in SOURCES)], check=True)
     return library
 
 
