@@ -119,15 +119,14 @@ int import_held(const struct import *i, const struct digest *d, struct blob_reco
 /* Whether it need not be written, and where it is then. */
 static bool find_place(struct import *i, const struct digest *d, struct import_content *c)
 {
-    struct store *s = i->settings.store;
     char name[NAME_SIZE];
     struct blob_record r;
 
-    if (s == NULL)
+    if (i->settings.store == NULL)
         return false;
     c->was_held = import_held(i, d, &r) == 0 && r.size_bytes == c->size_bytes;
-    if (c->was_held || has_file(store_blobs_fd(s, (enum digest_alg)d->alg),
-                                store_blob_name(d, name), c->size_bytes))
+    /* A file without a record may be one that went bad: what comes takes its place. */
+    if (c->was_held)
         c->place = PLACE_BLOBS;
     else if (!i->settings.verify_only &&
              has_file(partial_dir(i), verified_name(d, name), c->size_bytes))

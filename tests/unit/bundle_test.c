@@ -13,6 +13,7 @@
 #include "cache/link.h"
 #include "cache/repository.h"
 #include "cache/tag.h"
+#include "cache/verify.h"
 #include "tests/unit/scratch.h"
 
 #define IMAGE "application/vnd.oci.image.manifest.v1+json"
@@ -278,6 +279,21 @@ static void test_image(void **state)
     assert_int_equal(import_whole(b), 0);
 }
 
+/* A file of the right name and size that no record vouches for may have gone bad. */
+static void test_unrecorded(void **state)
+{
+    struct bed *b = *state;
+    struct digest d = hold_image(b, "{}", "a layer", "1"), layer = scratch_digest("a layer");
+    enum blob_origin origin;
+
+    assert_int_equal(blob_write(b->far.store, &layer, "a rotte", 7), 0);
+    assert_int_equal(add(b, "1", &d), 0);
+    plan(b, 0);
+    assert_int_equal(import_whole(b), 0);
+    assert_int_equal(far_blob(b, "a layer", &origin), 0);
+    assert_int_equal(verify_blob(b->far.store, &layer, 7, NULL, NULL, &(struct file_id){0}), 0);
+}
+
 static int count_partial(void *arg, const char *name)
 {
     (void)name;
@@ -464,6 +480,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_image, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unrecorded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_index, setup, teardown),
         cmocka_unit_test_setup_teardown(test_platforms, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delta, setup, teardown),
