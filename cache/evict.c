@@ -172,6 +172,22 @@ int evict_forget(struct db_txn *txn, const struct evict_rules *rules, const stru
     return u.is_manifest ? forget_manifest(txn, rules, g, d, e) : forget_part(txn, rules, g, d, e);
 }
 
+int evict_forget_units(struct db_txn *txn, const struct evict_rules *rules,
+                       const struct evict_guard *g, const struct digest *units, size_t count,
+                       uint64_t bytes, struct evicted *e, unsigned *forgotten)
+{
+    int err = 0;
+
+    *forgotten = 0;
+    for (size_t i = 0; err == 0 && i < count && e->bytes < bytes; i++) {
+        err = evict_forget(txn, rules, g, &units[i], e);
+        *forgotten += err == 0;
+        if (err == ERR_BUSY || err == ERR_NOT_FOUND || err == ERR_DAMAGED)
+            err = 0;
+    }
+    return err;
+}
+
 /* --- the files --- */
 
 int evict_forget_file(struct store *s, struct db_txn *txn, const struct digest *d,

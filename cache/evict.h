@@ -89,28 +89,6 @@ MUST_CHECK int evict_judge(struct db_txn *txn, const struct evict_rules *rules,
                            const struct evict_guard *g, const struct digest *d,
                            struct evict_unit *u);
 
-/* --- the order --- */
-
-/* Units that a plan holds: those that go first. Then it is made anew. */
-#define EVICT_PLAN_MAX 4096
-
-struct evict_plan;
-
-struct evict_plan *evict_plan_new(void);
-void evict_plan_free(struct evict_plan **p);
-/* Begin anew. */
-void evict_plan_clear(struct evict_plan *p);
-/* Look at the next `count` blobs: 1 when there are more, 0 at the end, or an error. Each
- * call may have a transaction of its own. */
-MUST_CHECK int evict_plan_look(struct evict_plan *p, struct db_txn *txn,
-                               const struct evict_rules *rules, const struct evict_guard *g,
-                               unsigned count);
-/* At the end: when the first of what waits for its manifest has waited long enough; 0: nothing
- * waits. */
-int64_t evict_plan_due(const struct evict_plan *p);
-/* At the end: the next to go. False when there is none. */
-bool evict_plan_next(struct evict_plan *p, struct evict_unit *u);
-
 /* --- the end of a unit --- */
 
 struct evicted {
@@ -130,6 +108,12 @@ void evicted_clear(struct evicted *e);
  * ERR_NOT_FOUND when it is not there. */
 MUST_CHECK int evict_forget(struct db_txn *txn, const struct evict_rules *rules,
                             const struct evict_guard *g, const struct digest *d, struct evicted *e);
+/* The same of units in this order, until so many bytes are in `e`; those that stay are passed
+ * over. `*forgotten`: how many were. */
+MUST_CHECK int evict_forget_units(struct db_txn *txn, const struct evict_rules *rules,
+                                  const struct evict_guard *g, const struct digest *units,
+                                  size_t count, uint64_t bytes, struct evicted *e,
+                                  unsigned *forgotten);
 
 /* The same of a file in blobs/ that no record names; of any other nothing is done. */
 MUST_CHECK int evict_forget_file(struct store *s, struct db_txn *txn, const struct digest *d,

@@ -219,3 +219,33 @@ int evict_judge(struct db_txn *txn, const struct evict_rules *rules, const struc
 
     return err == 0 ? evict_judge_record(txn, rules, g, d, &r, u) : err;
 }
+
+struct stay_search {
+    struct db_txn *txn;
+    const struct evict_rules *rules;
+    const struct evict_guard *guard;
+};
+
+/* 1 when this one names it and stays. */
+static int find_stay(void *arg, const struct digest *parent, int role)
+{
+    const struct stay_search *s = arg;
+    struct evict_unit u;
+    int err = evict_judge(s->txn, s->rules, s->guard, parent, &u);
+
+    (void)role;
+    if (err != 0)
+        return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
+    return u.is_manifest && !evict_rules_take(s->rules, u.why);
+}
+
+int evict_judge_part(struct db_txn *txn, const struct evict_rules *rules,
+                     const struct evict_guard *g, const struct blob_record *r, struct evict_unit *u)
+{
+    struct stay_search s = {txn, rules, g};
+    int is = parent_walk(txn, &u->digest, find_stay, &s);
+
+    if (is != 0)
+        return is < 0 ? is : 0;
+    return judge_single(txn, rules, r, u);
+}

@@ -3,15 +3,19 @@
  * The order: a heap of the units that go first, the last of them on top, so that most blobs
  * are passed over by a look at when they were used.
  */
-#include "cache/evict_private.h"
+#include "cache/evict_plan.h"
 
 #include <stdlib.h>
+
+#include "cache/evict_private.h"
+#include "cache/usage.h"
 
 struct evict_plan {
     size_t count;
     size_t taken;
     bool is_sorted;
     int64_t due_at_s;
+    uint64_t bytes, enough_bytes;
     struct digest after; /* where the next look begins; alg 0: at the beginning */
     struct evict_unit units[EVICT_PLAN_MAX];
 };
@@ -27,13 +31,15 @@ void evict_plan_free(struct evict_plan **p)
     *p = NULL;
 }
 
-void evict_plan_clear(struct evict_plan *p)
+void evict_plan_clear(struct evict_plan *p, uint64_t enough_bytes)
 {
     p->count = 0;
     p->taken = 0;
     p->is_sorted = false;
     p->after.alg = 0;
     p->due_at_s = 0;
+    p->bytes = 0;
+    p->enough_bytes = enough_bytes;
 }
 
 /* Garbage goes first; of what was used at the same time, indexes, then their platforms. */
@@ -124,15 +130,30 @@ struct look {
     unsigned left;
 };
 
+/* Add what the blob takes, if it may go; a part, as the last of those that name it goes. */
+static int sum(struct look *l, const struct blob_record *r, struct evict_unit *u)
+{
+    if (u->why == EVICT_PART) {
+        int err = evict_judge_part(l->txn, l->rules, l->guard, r, u);
+
+        if (err != 0)
+            return err;
+    }
+    if (evict_rules_take(l->rules, u->why))
+        l->plan->bytes += usage_of(r->size_bytes);
+    return 0;
+}
+
 static int look_at(void *arg, const struct digest *d, const struct blob_record *r)
 {
     struct look *l = arg;
     struct evict_plan *p = l->plan;
     struct evict_unit u;
+    bool sums = p->bytes < p->enough_bytes;
 
     p->after = *d;
     /* What may be garbage, or wait, is always looked at. */
-    if (r->origin == BLOB_PUSHED || !is_too_late(p, r->used_at_s)) {
+    if (sums || r->origin == BLOB_PUSHED || !is_too_late(p, r->used_at_s)) {
         int err = evict_judge_record(l->txn, l->rules, l->guard, d, r, &u);
 
         if (err != 0)
@@ -141,6 +162,9 @@ static int look_at(void *arg, const struct digest *d, const struct blob_record *
             add(p, &u);
         if (u.why == EVICT_WAITS)
             wait_for(p, u.used_at_s + l->rules->grace_s);
+        err = sums ? sum(l, r, &u) : 0;
+        if (err != 0)
+            return err;
     }
     return --l->left > 0 ? 0 : 1;
 }
@@ -158,6 +182,11 @@ int evict_plan_look(struct evict_plan *p, struct db_txn *txn, const struct evict
         p->is_sorted = true;
     }
     return result;
+}
+
+uint64_t evict_plan_bytes(const struct evict_plan *p)
+{
+    return p->bytes;
 }
 
 int64_t evict_plan_due(const struct evict_plan *p)

@@ -23,6 +23,10 @@ MUST_CHECK int evict_guard_is_busy(const struct evict_guard *g, struct db_txn *t
 MUST_CHECK int evict_judge_record(struct db_txn *txn, const struct evict_rules *rules,
                                   const struct evict_guard *g, const struct digest *d,
                                   const struct blob_record *r, struct evict_unit *u);
+/* Of an EVICT_PART, what it is to be once all that may go of those that name it have gone. */
+MUST_CHECK int evict_judge_part(struct db_txn *txn, const struct evict_rules *rules,
+                                const struct evict_guard *g, const struct blob_record *r,
+                                struct evict_unit *u);
 /* 1 when a manifest that is held names it, other than `but` (NULL: any); 0, or an error. */
 MUST_CHECK int evict_is_named(struct db_txn *txn, const struct digest *d, const struct digest *but);
 /* Whether units of this kind may go by these rules. */

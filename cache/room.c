@@ -474,6 +474,20 @@ bool room_drop_idle(struct room *r)
     return dropped;
 }
 
+uint64_t room_going(struct room *r)
+{
+    const struct file *f;
+
+    pthread_mutex_lock(&r->lock);
+    uint64_t bytes = r->usage.leaving_bytes;
+
+    for (f = r->files; f != NULL; f = f->hh.next)
+        if (is_droppable(f))
+            bytes += f->claimed_bytes;
+    pthread_mutex_unlock(&r->lock);
+    return bytes;
+}
+
 void room_look(struct room *r, struct room_view *v)
 {
     pthread_mutex_lock(&r->lock);

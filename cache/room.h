@@ -90,6 +90,9 @@ uint64_t room_added(struct room *r, const char *name, uint64_t bytes);
 /* Bytes that should go so that so many more fit; 0 when they do already. With
  * `to_low`, so that the directory is down to its low mark as well. */
 uint64_t room_excess(struct room *r, uint64_t more_bytes, bool to_low);
+/* What goes besides what is evicted: files that are leaving, and those of fetches that nobody
+ * has open. */
+uint64_t room_going(struct room *r);
 /* Whether so many bytes could ever fit. */
 bool room_could_hold(struct room *r, uint64_t bytes);
 /* Whether it is time to evict, before somebody has to wait for it. */

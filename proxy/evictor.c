@@ -25,7 +25,7 @@
 #define TICK_MS 1000
 #define COLLECT_MS (10 * 60 * 1000)
 #define COLLECT_MIN_MS 3000
-/* Nothing more can go: those who want room are told so at once for so long. */
+/* So much room cannot be made: those who want as much are told so at once for so long. */
 #define BARREN_MS 5000
 
 /* --- the messages --- */
@@ -120,9 +120,12 @@ static void refresh(struct evictor *e)
     evictor_show(e);
 }
 
-static bool is_barren(const struct evictor *e)
+/* What must go for this one. */
+static uint64_t lacking_bytes(struct evictor *e, const struct want *w)
 {
-    return clock_now_ms() < e->barren_until_ms;
+    struct room *room = store_room(e->store);
+
+    return room_excess(room, room_added(room, w->name, w->bytes), false);
 }
 
 /* How many bytes are to go now. */
@@ -135,6 +138,53 @@ static uint64_t due_bytes(struct evictor *e)
     if (w || e->goes_low)
         bytes = room_excess(room, w ? room_added(room, w->name, w->bytes) : 0, e->goes_low);
     return bytes;
+}
+
+/* That can go: what is planned, and what goes anyway. */
+static uint64_t spare_bytes(struct evictor *e)
+{
+    return e->planned_bytes + room_going(store_room(e->store));
+}
+
+/* --- what was found not to go --- */
+
+static bool is_barren(const struct evictor *e, uint64_t bytes)
+{
+    return bytes >= e->barren_bytes && clock_now_ms() < e->barren_until_ms;
+}
+
+static void note_barren(struct evictor *e, uint64_t bytes)
+{
+    if (clock_now_ms() >= e->barren_until_ms || bytes < e->barren_bytes)
+        e->barren_bytes = bytes;
+    e->barren_until_ms = clock_now_ms() + BARREN_MS;
+}
+
+static void refuse_barren(struct evictor *e)
+{
+    struct want *w, *next;
+
+    for (w = STAILQ_FIRST(&e->wants); w; w = next) {
+        next = STAILQ_NEXT(w, link);
+        if (is_barren(e, lacking_bytes(e, w)))
+            answer(e, w, ERR_NO_SPACE);
+    }
+}
+
+/* By a plan that has looked at all: nothing goes for who would not fit even then. */
+static void refuse_hopeless(struct evictor *e)
+{
+    struct want *w, *next;
+    uint64_t bytes, spare = spare_bytes(e);
+
+    for (w = STAILQ_FIRST(&e->wants); w; w = next) {
+        next = STAILQ_NEXT(w, link);
+        bytes = lacking_bytes(e, w);
+        if (bytes > spare) {
+            note_barren(e, bytes);
+            answer(e, w, ERR_NO_SPACE);
+        }
+    }
 }
 
 /* --- the plan --- */
@@ -165,12 +215,25 @@ static int look_on(struct evictor *e, const struct evict_rules *rules)
     return err;
 }
 
+/* What is enough for each of those who wait, one after the other. */
+static uint64_t enough_bytes(struct evictor *e)
+{
+    const struct want *w;
+    uint64_t bytes = due_bytes(e);
+
+    STAILQ_FOREACH (w, &e->wants, link)
+        if (__builtin_add_overflow(bytes, lacking_bytes(e, w), &bytes))
+            return UINT64_MAX;
+    return bytes;
+}
+
 static int make_plan(struct evictor *e, bool garbage_only)
 {
     struct evict_rules rules = evictor_rules(e, garbage_only);
+    uint64_t enough = garbage_only ? 0 : enough_bytes(e);
     int err;
 
-    evict_plan_clear(e->plan);
+    evict_plan_clear(e->plan, enough);
     do {
         err = look_on(e, &rules);
         queue_run(e->queue, e);
@@ -178,7 +241,18 @@ static int make_plan(struct evictor *e, bool garbage_only)
     if (err < 0)
         log_event_about(e->log, LOG_ERROR, NULL, "what may be evicted cannot be found: %s",
                         err_text(err));
+    e->planned_bytes = err == 0 ? evict_plan_bytes(e->plan) : 0;
+    if (err == 0 && e->planned_bytes < enough)
+        refuse_hopeless(e);
     return err == 1 ? ERR_BUSY : err;
+}
+
+/* Whether the first who waits may lack more than the plan was made for. */
+static bool is_beyond_plan(struct evictor *e)
+{
+    const struct want *w = STAILQ_FIRST(&e->wants);
+
+    return w && lacking_bytes(e, w) > spare_bytes(e);
 }
 
 /* --- batches --- */
@@ -191,7 +265,7 @@ static int run_batch(struct evictor *e, bool garbage_only, bool *has_more)
 
     b->count = 0;
     b->rules = evictor_rules(e, garbage_only);
-    b->want_bytes = garbage_only ? UINT64_MAX : due_bytes(e);
+    b->want_bytes = garbage_only ? UINT64_MAX : is_beyond_plan(e) ? 0 : due_bytes(e);
     b->want_bytes = b->want_bytes > b->leaving.bytes ? b->want_bytes - b->leaving.bytes : 0;
     while (b->want_bytes > 0 && b->count < BATCH_UNITS && evict_plan_next(e->plan, &u))
         b->units[b->count++] = u.digest;
@@ -200,6 +274,7 @@ static int run_batch(struct evictor *e, bool garbage_only, bool *has_more)
         return 0;
     int err = evictor_run_batch(e);
 
+    e->planned_bytes -= e->planned_bytes < b->leaving.bytes ? e->planned_bytes : b->leaving.bytes;
     if (b->leaving.count > b->waiting.count)
         *has_more = true;
     refresh(e);
@@ -207,7 +282,7 @@ static int run_batch(struct evictor *e, bool garbage_only, bool *has_more)
     return err;
 }
 
-/* One plan, and what follows from it. `*any`: something went. */
+/* One plan, and what follows from it. `*any`: something went, or a new plan may find more. */
 static int run_plan(struct evictor *e, bool garbage_only, bool *any)
 {
     bool has_more = true;
@@ -216,7 +291,7 @@ static int run_plan(struct evictor *e, bool garbage_only, bool *any)
 
     while (err == 0 && has_more && !e->stopping)
         err = run_batch(e, garbage_only, &has_more);
-    *any = e->evicted_units > evicted;
+    *any = e->evicted_units > evicted || (!garbage_only && is_beyond_plan(e));
     return err;
 }
 
@@ -235,7 +310,7 @@ static void round_for_room(struct evictor *e)
     while (due_bytes(e) > 0 && !e->stopping && room_drop_idle(store_room(e->store)))
         grant(e);
     if (due_bytes(e) > 0)
-        e->barren_until_ms = clock_now_ms() + BARREN_MS;
+        note_barren(e, 1);
     grant(e);
     refuse_all(e);
     e->goes_low = false;
@@ -276,16 +351,17 @@ void evictor_do_due(struct evictor *e)
 {
     refresh(e);
     grant(e);
-    e->goes_low = room_is_short(store_room(e->store));
-    if (!storage_is_writable(e->storage))
+    e->goes_low = !is_barren(e, 1) && room_is_short(store_room(e->store));
+    if (!storage_is_writable(e->storage)) {
         refuse_all(e);
-    else if (is_barren(e))
-        refuse_all(e);
-    else if (e->goes_low || !STAILQ_EMPTY(&e->wants))
+        return;
+    }
+    refuse_barren(e);
+    if (e->goes_low || !STAILQ_EMPTY(&e->wants))
         round_for_room(e);
     /* Also when that has not helped: more is garbage as time goes by, or by order. */
     if (storage_is_writable(e->storage) && STAILQ_EMPTY(&e->wants) &&
-        (is_barren(e) || !e->goes_low) && clock_now_ms() >= e->collect_due_ms)
+        clock_now_ms() >= e->collect_due_ms)
         round_for_garbage(e);
 }
 

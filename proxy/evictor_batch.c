@@ -118,12 +118,9 @@ static int forget_units(struct batch *b, struct db_txn *txn)
     struct evict_guard *g;
     int err = evict_guard_new(&g, txn, b->busy, b->busy_count);
 
-    for (unsigned i = 0; err == 0 && i < b->count && b->gone.bytes < b->want_bytes; i++) {
-        err = evict_forget(txn, &b->rules, g, &b->units[i], &b->gone);
-        b->forgotten += err == 0;
-        if (err == ERR_BUSY || err == ERR_NOT_FOUND || err == ERR_DAMAGED)
-            err = 0;
-    }
+    if (err == 0)
+        err = evict_forget_units(txn, &b->rules, g, b->units, b->count, b->want_bytes, &b->gone,
+                                 &b->forgotten);
     evict_guard_free(&g);
     return err;
 }

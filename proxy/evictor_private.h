@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "cache/evict.h"
+#include "cache/evict_plan.h"
 #include "proxy/config.h"
 #include "proxy/evictor.h"
 
@@ -58,8 +58,10 @@ struct evictor {
     STAILQ_HEAD(, want) wants;
     bool goes_low;
     int64_t collect_due_ms, barren_until_ms;
+    uint64_t barren_bytes; /* until then: who lacks so much is refused at once */
     bool collects_at_once; /* the next round for garbage gives no grace */
     struct evict_plan *plan;
+    uint64_t planned_bytes; /* that may go by it; at least, when it did not have to look at all */
     struct batch batch;
     uint64_t evicted_units;
 };

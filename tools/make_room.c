@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "cache/err.h"
-#include "cache/evict.h"
+#include "cache/evict_plan.h"
 #include "cache/room.h"
 #include "tools/daemon.h"
 #include "tools/limits.h"
@@ -79,9 +79,13 @@ static int run_plan(struct make_room *m, struct evict_plan *p, uint64_t bytes, b
     struct evict_rules rules = limits_rules(m->options);
     bool is_over = false;
     uint64_t due_bytes, gone_bytes;
-    evict_plan_clear(p);
+    /* Nothing goes for what would not fit even then. */
+    uint64_t lacking_bytes = room_excess(store_room(m->store), bytes, false);
+    evict_plan_clear(p, lacking_bytes);
     int err = find_units(m, p, &rules);
     *any = false;
+    if (err == 0 && evict_plan_bytes(p) < lacking_bytes)
+        err = ERR_NO_SPACE;
     while (err == 0 && !is_over &&
            (due_bytes = room_excess(store_room(m->store), bytes, true)) > 0) {
         err = evict_some(m, p, &rules, due_bytes, &gone_bytes, &is_over);

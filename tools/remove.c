@@ -9,12 +9,10 @@ static int forget(struct db_txn *txn, const struct evict_rules *rules, const str
                   size_t count, uint64_t bytes, struct evicted *gone)
 {
     struct evict_guard *g;
+    unsigned forgotten;
     int err = evict_guard_new(&g, txn, NULL, 0);
-    for (size_t i = 0; err == 0 && i < count && gone->bytes < bytes; i++) {
-        err = evict_forget(txn, rules, g, &units[i], gone);
-        if (err == ERR_BUSY || err == ERR_NOT_FOUND || err == ERR_DAMAGED)
-            err = 0;
-    }
+    if (err == 0)
+        err = evict_forget_units(txn, rules, g, units, count, bytes, gone, &forgotten);
     evict_guard_free(&g);
     return err;
 }

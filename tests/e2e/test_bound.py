@@ -380,6 +380,30 @@ def test_pinned_stays_when_its_tag_has_moved(hub, bounded):
     assert all(held(daemon, old)) and not any(held(daemon, new))
 
 
+def test_nothing_goes_for_what_cannot_fit(hub, cachalot):
+    """16 of 40 MiB were pushed: 30 MiB can never be beside them, and are passed on; the images
+    that are there stay, a smaller blob still has room made for it."""
+    daemon = cachalot({HUB: {"url": hub.url, "tag-ttl": "1h"}},
+                      {**EVERYBODY, "cache": {"size": f"{40 * MIB}B", "min-free": "0"}})
+    image.push(daemon.address, image.image("beside-pushed", (16 * MIB,)), "team/app", "1")
+    items = [hub.hold(image.image(f"beside-{n}", (2 * MIB,)), "library/app", str(n))
+             for n in range(6)]
+    for n, item in enumerate(items):
+        pull(daemon, item, n)
+    daemon.wait_idle()
+    big = image.noise(30 * MIB, "beside")
+    got = daemon.get(blob("library/app", hub.hold_blob("library/app", big)))
+    assert got.status == 200 and got.body == big
+    assert daemon.metric("streamed_unstored_total") == 1
+    assert daemon.metric("evicted_images_total") == 0
+    assert all(all(held(daemon, item)) for item in items)
+    less = image.noise(14 * MIB, "less")
+    digest = hub.hold_blob("library/app", less)
+    assert daemon.get(blob("library/app", digest)).body == less
+    until("it is stored", daemon.blob_path(digest).exists)
+    assert daemon.metric("evicted_images_total") > 0
+
+
 def test_push_evicts_what_it_lacks(hub, bounded):
     """A push that goes on has its room already: no more goes than what the rest of it needs."""
     daemon = bounded(64 * MIB, **{"evict-to": "99%"})

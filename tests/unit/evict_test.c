@@ -3,6 +3,7 @@
 #include "cache/evict.h"
 
 #include "cache/err.h"
+#include "cache/evict_plan.h"
 #include "cache/link.h"
 #include "cache/local.h"
 #include "cache/manifest.h"
@@ -531,6 +532,35 @@ static void test_plan_holds_those_that_go_first(void **state)
     db_abort(&txn);
 }
 
+/* All that may go, layers with the last of the images that name them; no more than is enough. */
+static void test_plan_sums_what_may_go(void **state)
+{
+    struct db_txn *txn = scratch_write(*state);
+    struct name n = scratch_local("team/app");
+    struct digest waits = scratch_digest("waits");
+    struct evict_plan *p = evict_plan_new();
+    struct evict_guard *g;
+
+    push_image(txn, &n, (const char *[]){"c", "mine", NULL}, "1", 5);
+    hold_image(txn, (const char *[]){"d", "mine", "theirs", "both", NULL}, 50);
+    hold_image(txn, (const char *[]){"e", "both", NULL}, 60);
+    hold(txn, "alone", 70);
+    assert_int_equal(local_put_blob(txn, &n, &waits, 100, NOW), 0);
+    assert_int_equal(evict_guard_new(&g, txn, NULL, 0), 0);
+    evict_plan_clear(p, UINT64_MAX);
+    assert_int_equal(evict_plan_look(p, txn, &rules, g, 1000), 0);
+    assert_int_equal(evict_plan_bytes(p), 7 * BLOCK);
+    evict_plan_clear(p, 2 * BLOCK);
+    assert_int_equal(evict_plan_look(p, txn, &rules, g, 1000), 0);
+    assert_int_equal(evict_plan_bytes(p), 2 * BLOCK);
+    while (evict_next(txn).alg != 0) {
+    }
+    expect_usage(txn, 4, 11 * BLOCK, 7 * BLOCK);
+    evict_guard_free(&g);
+    evict_plan_free(&p);
+    db_abort(&txn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +579,7 @@ int main(void)
         TEST(test_usage_follows_the_records),
         TEST(test_index_of_an_earlier_release),
         TEST(test_plan_holds_those_that_go_first),
+        TEST(test_plan_sums_what_may_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
