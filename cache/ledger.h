@@ -8,6 +8,8 @@
 #include "cache/check.h"
 #include "cache/db.h"
 
+#define LEDGER_DAY_S 86400
+
 struct ledger_record {
     uint64_t line_bytes;    /* content received from the upstream */
     uint64_t lan_bytes;     /* content sent to clients */

@@ -76,15 +76,16 @@ bool scrub_is_due(const struct scrub_state *s, int64_t period_s, int64_t now_s)
            (!__builtin_sub_overflow(now_s, s->began_at_s, &since_s) && since_s >= period_s);
 }
 
-uint64_t scrub_rate(uint64_t bytes, int64_t period_s, uint64_t min, uint64_t max)
+uint64_t scrub_rate(uint64_t bytes, int64_t period_s, uint64_t min_bytes_per_s,
+                    uint64_t max_bytes_per_s)
 {
     uint64_t seconds = period_s > 0 ? (uint64_t)period_s : 1;
     /* A quarter of the time is for what is found on the way, and for nights. */
     uint64_t rate = bytes / seconds + bytes / seconds / 3 + 1;
 
-    if (rate < min)
-        rate = min;
-    return rate < max ? rate : max;
+    if (rate < min_bytes_per_s)
+        rate = min_bytes_per_s;
+    return rate < max_bytes_per_s ? rate : max_bytes_per_s;
 }
 
 /* --- where it came from --- */

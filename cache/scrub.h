@@ -34,8 +34,9 @@ MUST_CHECK int scrub_put(struct db_txn *txn, const struct scrub_state *s);
 bool scrub_is_due(const struct scrub_state *s, int64_t period_s, int64_t now_s);
 
 /* How many bytes a second a round needs so that it ends within its period, with some time to
- * spare; between `min` and `max`. */
-uint64_t scrub_rate(uint64_t bytes, int64_t period_s, uint64_t min, uint64_t max);
+ * spare; between the two that are given. */
+uint64_t scrub_rate(uint64_t bytes, int64_t period_s, uint64_t min_bytes_per_s,
+                    uint64_t max_bytes_per_s);
 
 /* Where a content can be had again: upstreams' repositories, each once. */
 #define SCRUB_SOURCES_MAX 16

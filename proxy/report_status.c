@@ -7,9 +7,8 @@
 #include <time.h>
 
 #include "cache/json.h"
+#include "cache/ledger.h"
 #include "proxy/version.h"
-
-#define SECONDS_A_DAY 86400
 
 const char *report_bool(bool b)
 {
@@ -51,7 +50,7 @@ static void write_days(FILE *out, const struct tally_sums *sums)
 {
     fputs("\"days\":[", out);
     for (unsigned i = TALLY_DAYS; i > 0; i--) {
-        time_t at = ((time_t)sums->day - (time_t)(i - 1)) * SECONDS_A_DAY;
+        time_t at = ((time_t)sums->day - (time_t)(i - 1)) * LEDGER_DAY_S;
         char date[16];
         struct tm tm;
 

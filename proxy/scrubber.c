@@ -24,7 +24,7 @@
 #define NICE_VALUE 19
 /* Digests that are looked up at once. */
 #define AHEAD_MAX 64
-#define RATE_MIN (1024u * 1024)
+#define RATE_MIN_BYTES (1024u * 1024)
 #define NOTE_MS (5 * 60 * 1000)
 #define IDLE_MS (60 * 1000)
 /* The same for a period that is shorter than that. */
@@ -32,7 +32,7 @@
 #define RETRY_FIRST_MS (60 * 1000)
 #define RETRY_LAST_MS (6 * 3600 * 1000)
 /* What opening a file costs, in bytes. */
-#define BLOB_COST (64u * 1024)
+#define BLOB_COST_BYTES (64u * 1024)
 
 /* --- pace --- */
 
@@ -43,21 +43,28 @@ static void lower_priority(void)
     (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 
-int scrubber_pace(void *arg, uint64_t bytes)
+/* So long as reading that many bytes may take. A positive result: stop. */
+static int wait_for(struct scrubber *s, uint64_t bytes)
 {
-    struct scrubber *s = arg;
     int64_t now_ms = clock_now_ms();
-    uint64_t rate = s->rate > 0 ? s->rate : RATE_MIN;
+    uint64_t bytes_per_s = s->bytes_per_s > 0 ? s->bytes_per_s : RATE_MIN_BYTES;
 
-    STATS_ADD(s->courier.parts.stats, scrub_bytes, bytes);
     /* What was not used is not made up for. */
     if (s->due_ms < now_ms - 1000)
         s->due_ms = now_ms - 1000;
-    s->due_ms += (int64_t)(bytes * 1000 / rate);
+    s->due_ms += (int64_t)(bytes * 1000 / bytes_per_s);
     for (; s->due_ms > now_ms; now_ms = clock_now_ms())
         if (!courier_wait(&s->courier, (int)(s->due_ms - now_ms)))
             return 1;
     return s->courier.stopping ? 1 : 0;
+}
+
+int scrubber_pace(void *arg, uint64_t bytes)
+{
+    struct scrubber *s = arg;
+
+    STATS_ADD(s->courier.parts.stats, scrub_bytes, bytes);
+    return wait_for(s, bytes);
 }
 
 /* --- the round --- */
@@ -186,8 +193,8 @@ static void set_rate(struct scrubber *s)
     uint64_t blobs = 0, bytes = 0;
 
     if (audit_measure(s->courier.reader, &blobs, &bytes) == 0)
-        s->rate = scrub_rate(bytes + blobs * BLOB_COST, c->scrub_s, RATE_MIN,
-                             (uint64_t)c->scrub_rate_bytes);
+        s->bytes_per_s = scrub_rate(bytes + blobs * BLOB_COST_BYTES, c->scrub_s, RATE_MIN_BYTES,
+                                    (uint64_t)c->scrub_rate_bytes);
 }
 
 /* Some blobs of the round. False: stop. */
@@ -195,14 +202,14 @@ static bool go_on(struct scrubber *s)
 {
     struct ahead a;
 
-    if (s->rate == 0)
+    if (s->bytes_per_s == 0)
         set_rate(s);
     /* A round that cannot be read goes on later: it has not ended. */
     if (look_ahead(s, &a) != 0)
         return courier_wait(&s->courier, IDLE_MS);
     for (unsigned i = 0; i < a.count; i++) {
         if (!look_at_suspects(s) || scrubber_look_at(s, &a.list[i]) == LOOK_STOP ||
-            scrubber_pace(s, BLOB_COST) != 0)
+            wait_for(s, BLOB_COST_BYTES) != 0)
             return false;
         s->state.cursor = a.list[i];
         if (s->courier.config->scrub_s == 0)
@@ -217,14 +224,14 @@ static bool go_on(struct scrubber *s)
 
 /* --- the thread --- */
 
-/* Whether a round is under way, or due now. */
-static bool is_due(struct scrubber *s)
+/* Whether a round is under way, perhaps as of now. */
+static bool begin_if_due(struct scrubber *s)
 {
     int64_t period_s = s->courier.config->scrub_s;
 
     if (scrub_is_due(&s->state, period_s, time(NULL))) {
         begin_round(s);
-        s->rate = 0;
+        s->bytes_per_s = 0;
     }
     return period_s != 0 && s->state.is_running;
 }
@@ -295,7 +302,7 @@ static void *scrubber_run(void *arg)
     while (!s->courier.stopping) {
         if (!look_at_suspects(s) || !retry_if_due(s))
             break;
-        if (is_due(s) ? !go_on(s) : !courier_wait(&s->courier, wait_ms(s)))
+        if (begin_if_due(s) ? !go_on(s) : !courier_wait(&s->courier, wait_ms(s)))
             break;
     }
     if (s->state.is_running)
@@ -351,7 +358,7 @@ void scrubber_set_config(struct scrubber *s, struct config *c)
     courier_set_config(&s->courier, c);
 }
 
-void scrubber_end(struct scrubber *s)
+void scrubber_stop(struct scrubber *s)
 {
     pthread_mutex_lock(&s->lock);
     s->has_ended = true;
@@ -359,7 +366,7 @@ void scrubber_end(struct scrubber *s)
     courier_stop(&s->courier);
 }
 
-void scrubber_stop(struct scrubber **sp)
+void scrubber_free(struct scrubber **sp)
 {
     struct scrubber *s = *sp;
 

@@ -19,9 +19,9 @@ struct scrubber *scrubber_start(const struct courier_parts *parts, struct config
 void scrubber_set_config(struct scrubber *s, struct config *c);
 /* Give up what is under way, note where it is, end the thread: before storage_stop. Who is
  * suspected from then on is forgotten, so that jobs of storage may go on to suspect. */
-void scrubber_end(struct scrubber *s);
+void scrubber_stop(struct scrubber *s);
 /* Free, after that. NULL is legal. */
-void scrubber_stop(struct scrubber **s);
+void scrubber_free(struct scrubber **s);
 
 /* Any thread: the disk could not read this blob while it was sent. It is looked at before
  * all others. NULL is legal. */

@@ -102,7 +102,7 @@ static bool drop(struct scrubber *s, const struct digest *digest, const struct b
     char text[DIGEST_TEXT_MAX];
     struct drop d = {
         .store = c->parts.store,
-        .loss = {*digest, r->size_bytes, time(NULL), LOSS_UNTRIED},
+        .loss = {*digest, r->size_bytes, time(NULL), ""},
         .file = *id,
     };
 

@@ -15,7 +15,7 @@
 struct scrubber {
     struct courier courier;
     struct scrub_state state;
-    uint64_t rate;          /* bytes a second, of the round under way */
+    uint64_t bytes_per_s;   /* of the round under way; 0: not reckoned yet */
     int64_t due_ms;         /* when the next byte may be read */
     int64_t note_ms;        /* when the state is written again */
     int64_t retry_ms;       /* when what is lost is tried again */

@@ -516,18 +516,18 @@ void server_stop(struct server **sp)
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_stop(&s->workers[i]);
     watch_stop(&s->parts.watch);
-    scrubber_end(s->parts.scrubber);
+    scrubber_stop(s->parts.scrubber);
     prefetch_stop(&s->parts.prefetch);
     orders_stop(&s->parts.orders);
     logins_stop(&s->parts.logins);
     uploads_stop(&s->parts.uploads);
     dialer_stop(&s->parts.dialer);
     upstream_stop(&s->parts.upstream);
-    twice_end(s->parts.twice);
+    twice_stop(s->parts.twice);
     evictor_stop(&s->parts.evictor);
     storage_stop(&s->parts.storage);
-    twice_stop(&s->parts.twice);
-    scrubber_stop(&s->parts.scrubber);
+    twice_free(&s->parts.twice);
+    scrubber_free(&s->parts.scrubber);
     disk_stop(&s->parts.disk);
     fetch_table_free(&s->parts.fetches);
     ask_table_free(&s->parts.asks);

@@ -453,7 +453,7 @@ static void do_due(struct storage *st, bool all)
 
     if (all || now_ms >= st->ledger.due_ms) {
         st->ledger.due_ms = now_ms + TALLY_PERIOD_MS;
-        if (tally_is_due(st->tally))
+        if (tally_begin(st->tally))
             storage_post(st, &st->ledger.job);
     }
     if (all || now_ms >= st->touch.due_ms) {

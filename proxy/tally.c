@@ -7,8 +7,6 @@
 
 #include "cache/lock.h"
 
-#define SECONDS_A_DAY 86400
-
 /* What the ledger said at some time, and the counters that were in it by then. */
 struct ledger_view {
     bool is_known;
@@ -88,7 +86,7 @@ static struct ledger_record counted_in_all(const struct tally *t)
 
 /* --- the storage thread --- */
 
-bool tally_is_due(struct tally *t)
+bool tally_begin(struct tally *t)
 {
     unsigned count = atomic_load(&t->stats->registry_count);
     bool due = false;
@@ -107,7 +105,7 @@ bool tally_is_due(struct tally *t)
 int tally_apply(struct tally *t, struct db_txn *txn, int64_t now_s)
 {
     unsigned count = atomic_load(&t->stats->registry_count);
-    uint32_t day = (uint32_t)(now_s / SECONDS_A_DAY);
+    uint32_t day = (uint32_t)(now_s / LEDGER_DAY_S);
 
     for (unsigned i = 0; i < count; i++) {
         const struct registry_stats *r = &t->stats->registries[i];
@@ -140,7 +138,7 @@ static uint32_t month_start(int64_t now_s)
     struct tm tm = {.tm_mday = 1};
 
     gmtime_r(&now, &tm);
-    return (uint32_t)(now_s / SECONDS_A_DAY) - (uint32_t)(tm.tm_mday - 1);
+    return (uint32_t)(now_s / LEDGER_DAY_S) - (uint32_t)(tm.tm_mday - 1);
 }
 
 struct walk {
@@ -169,7 +167,7 @@ static int walk_ledger(struct db_reader *reader, int64_t now_s, struct tally_sum
     struct db_txn *txn;
     int err = db_read(reader, &txn);
 
-    *sums = (struct tally_sums){.day = (uint32_t)(now_s / SECONDS_A_DAY)};
+    *sums = (struct tally_sums){.day = (uint32_t)(now_s / LEDGER_DAY_S)};
     if (err != 0)
         return err;
     err = ledger_walk(txn, add_record, &w);
@@ -200,7 +198,7 @@ static int renew(struct tally *t, struct db_reader *reader, int64_t now_s)
     unsigned generation;
 
     bool is_clear = look(t, &new.counted, &new.generation);
-    if (view->is_known && view->sums.day == (uint32_t)(now_s / SECONDS_A_DAY) &&
+    if (view->is_known && view->sums.day == (uint32_t)(now_s / LEDGER_DAY_S) &&
         (!is_clear || view->generation == new.generation))
         return 0;
     int err = walk_ledger(reader, now_s, &new.sums);

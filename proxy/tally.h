@@ -4,7 +4,7 @@
  * it every minute, and what both say in sum. A daemon that is killed has not written the last
  * minute's.
  *
- *   idle  -- tally_is_due -->  flushing  -- tally_done -->  idle
+ *   idle  -- tally_begin -->  flushing  -- tally_done -->  idle
  */
 #ifndef PROXY_TALLY_H
 #define PROXY_TALLY_H
@@ -28,8 +28,8 @@ void tally_free(struct tally **t);
 
 /* --- the storage thread --- */
 
-/* Whether anything was counted since the last flush: then one has begun. */
-bool tally_is_due(struct tally *t);
+/* Begin a flush, unless nothing was counted since the last: then false. */
+bool tally_begin(struct tally *t);
 /* Add it to the ledger; may be called again, as in another transaction. */
 MUST_CHECK int tally_apply(struct tally *t, struct db_txn *txn, int64_t now_s);
 /* The transaction was committed, or not. */

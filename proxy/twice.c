@@ -369,7 +369,7 @@ struct twice *twice_start(struct store *s, struct storage *storage, struct stats
     return t;
 }
 
-void twice_end(struct twice *t)
+void twice_stop(struct twice *t)
 {
     if (t->has_ended)
         return;
@@ -382,7 +382,7 @@ void twice_end(struct twice *t)
     db_reader_free(&t->reader);
 }
 
-void twice_stop(struct twice **tp)
+void twice_free(struct twice **tp)
 {
     struct twice *t = *tp;
     struct item *item;
@@ -390,7 +390,7 @@ void twice_stop(struct twice **tp)
     if (t == NULL)
         return;
     *tp = NULL;
-    twice_end(t);
+    twice_stop(t);
     while ((item = STAILQ_FIRST(&t->waiting)) != NULL) {
         STAILQ_REMOVE_HEAD(&t->waiting, link);
         free(item);

@@ -22,9 +22,9 @@ struct twice *twice_start(struct store *s, struct storage *storage, struct stats
                           struct log *log);
 /* Forget what waits, give up what is under way, end the thread: before storage_stop. What
  * is added from then on is forgotten, so that jobs of storage may go on to add. */
-void twice_end(struct twice *t);
+void twice_stop(struct twice *t);
 /* The same, unless it was done, and free. NULL is legal. */
-void twice_stop(struct twice **t);
+void twice_free(struct twice **t);
 
 /* All of these: any thread, a lock and no I/O, after the commit of the record. NULL is
  * legal, and then nothing happens. */

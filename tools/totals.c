@@ -4,8 +4,7 @@
 #include <time.h>
 
 #include "cache/blob.h"
-
-#define SECONDS_A_DAY 86400
+#include "cache/ledger.h"
 
 struct blob_sum {
     struct db_txn *txn;
@@ -64,7 +63,7 @@ int sums_read(struct db_txn *txn, int64_t now_s, struct sums *sums)
     time_t now = (time_t)now_s;
     struct tm tm = {.tm_mday = 1};
     gmtime_r(&now, &tm);
-    uint32_t today = (uint32_t)(now_s / SECONDS_A_DAY);
+    uint32_t today = (uint32_t)(now_s / LEDGER_DAY_S);
     struct summing summing = {sums, today, today - (uint32_t)(tm.tm_mday - 1)};
     *sums = (struct sums){0};
     return ledger_walk(txn, add_day, &summing);

@@ -44,7 +44,7 @@ static int teardown(void **state)
 
 static void flush(struct bed *b, int64_t now_s, bool commits)
 {
-    assert_true(tally_is_due(b->tally));
+    assert_true(tally_begin(b->tally));
     struct db_txn *txn = scratch_write(b->scratch);
 
     assert_int_equal(tally_apply(b->tally, txn, now_s), 0);
@@ -73,12 +73,12 @@ static void test_exact_before_and_after_a_flush(void **state)
 {
     struct bed *b = *state;
 
-    assert_false(tally_is_due(b->tally));
+    assert_false(tally_begin(b->tally));
     check(b, MARCH, 0, 0, 0, 0);
     b->hub->lan_bytes += 100;
     check(b, MARCH, 100, 100, 100, 100);
     flush(b, MARCH, true);
-    assert_false(tally_is_due(b->tally));
+    assert_false(tally_begin(b->tally));
     check(b, MARCH, 100, 100, 100, 100);
     b->hub->lan_bytes += 10;
     check(b, MARCH, 110, 110, 110, 110);
@@ -95,7 +95,7 @@ static void test_exact_within_a_flush(void **state)
 
     b->hub->lan_bytes += 100;
     check(b, MARCH, 100, 100, 100, 100);
-    assert_true(tally_is_due(b->tally));
+    assert_true(tally_begin(b->tally));
     struct db_txn *txn = scratch_write(b->scratch);
     assert_int_equal(tally_apply(b->tally, txn, MARCH), 0);
     b->hub->lan_bytes += 1;

@@ -51,7 +51,7 @@ static int teardown(void **state)
     void *scratch = b->scratch;
 
     db_reader_free(&b->reader);
-    twice_stop(&b->twice);
+    twice_free(&b->twice);
     storage_stop(&b->storage);
     log_close(&b->log);
     scratch_teardown(&scratch);
@@ -380,7 +380,7 @@ static void test_the_end(void **state)
 
         twice_add_blob(b->twice, &b->name, &d);
     }
-    twice_end(b->twice);
+    twice_stop(b->twice);
     uint64_t commits = b->stats.commits;
     for (uint8_t i = 0; i < 50; i++) {
         struct digest d = tar_digest(i);
@@ -388,9 +388,9 @@ static void test_the_end(void **state)
         twice_add_blob(b->twice, &b->name, &d);
     }
     assert_int_equal(b->stats.commits, commits);
-    twice_stop(&b->twice);
+    twice_free(&b->twice);
     assert_null(b->twice);
-    twice_stop(&b->twice);
+    twice_free(&b->twice);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
