@@ -118,10 +118,15 @@ int blob_release(struct db_txn *txn, const struct digest *d)
     struct blob_record r;
     int err = blob_get(txn, d, &r);
 
-    if (err != 0 || r.used_at_s == 0)
+    if (err != 0 || blob_is_released(&r))
         return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
     r.used_at_s = 0;
     return blob_put(txn, d, &r);
+}
+
+bool blob_is_released(const struct blob_record *r)
+{
+    return r->used_at_s == 0;
 }
 
 struct walk {

@@ -35,7 +35,7 @@ struct blob_record {
     uint64_t size_bytes;
     enum blob_origin origin;
     int64_t stored_at_s; /* Unix time */
-    int64_t used_at_s;   /* coarse: rewritten only when BLOB_TOUCH_S old; 0: let go of */
+    int64_t used_at_s;   /* coarse: rewritten only when BLOB_TOUCH_S old; 0: see blob_is_released */
 };
 
 MUST_CHECK int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r);
@@ -46,8 +46,9 @@ MUST_CHECK int blob_forget(struct db_txn *txn, const struct digest *d);
 /* Set used_at_s if it is more than BLOB_TOUCH_S older than `now_s`; 0 when the blob
  * is unknown. */
 MUST_CHECK int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s);
-/* Nobody wants it any more (used_at_s is 0) until it is used again; 0 when it is unknown. */
+/* Nobody wants it any more, until it is used again; 0 when it is unknown. */
 MUST_CHECK int blob_release(struct db_txn *txn, const struct digest *d);
+bool blob_is_released(const struct blob_record *r);
 
 /* Visit the blobs in the order of their digests, those after `after` (NULL: all), but for
  * damaged records; a result other than 0 ends the walk and is returned. The table must not

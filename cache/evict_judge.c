@@ -158,7 +158,7 @@ static int judge_manifest(struct db_txn *txn, const struct evict_rules *rules,
         return is;
     if (is && !rules->takes_local)
         u->why = EVICT_LOCAL;
-    else if (r->used_at_s == 0 && !is)
+    else if (blob_is_released(r) && !is)
         u->why = EVICT_RELEASED;
     else if (r->origin == BLOB_PUSHED && !is)
         u->why = EVICT_DELETED;
@@ -180,7 +180,7 @@ static int judge_single(struct db_txn *txn, const struct evict_rules *rules,
     else if (r->origin == BLOB_PUSHED)
         u->why = EVICT_DELETED;
     else
-        u->why = r->used_at_s == 0 ? EVICT_RELEASED : EVICT_LEAST_USED;
+        u->why = blob_is_released(r) ? EVICT_RELEASED : EVICT_LEAST_USED;
     return 0;
 }
 

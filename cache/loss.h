@@ -13,13 +13,12 @@
 #include "cache/digest.h"
 
 #define LOSS_WHY_MAX 128 /* with the NUL */
-#define LOSS_UNTRIED "it was not tried yet"
 
 struct loss {
     struct digest digest;
     uint64_t size_bytes;
     int64_t lost_at_s;
-    char why[LOSS_WHY_MAX]; /* it could not be had again; printable ASCII */
+    char why[LOSS_WHY_MAX]; /* it could not be had again; printable ASCII; empty: not tried yet */
 };
 
 /* Replaces what is there of the digest, but for when it was lost. */

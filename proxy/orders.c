@@ -114,8 +114,8 @@ static void end(struct orders *o, struct order *one, const struct errand_result 
 
 static void set_cancelled(struct errand_result *r)
 {
-    r->outcome = OUT_CLIENT_LEFT;
-    snprintf(r->why, sizeof r->why, "it was cancelled");
+    r->outcome = OUT_CANCELLED;
+    snprintf(r->why, sizeof r->why, "%s", outcome_row(OUT_CANCELLED)->text);
 }
 
 static void run(struct orders *o, struct order *one)
@@ -136,7 +136,7 @@ static void run(struct orders *o, struct order *one)
     if (c->cancelled && !c->stopping && r.outcome == OUT_DRAINING)
         set_cancelled(&r);
     c->cancelled = false;
-    if (r.outcome == OUT_CLIENT_LEFT) {
+    if (r.outcome == OUT_CANCELLED) {
         log_event(c->parts.log, LOG_INFO, "%s was not fetched whole: %s", text, r.why);
     } else if (outcome_is_error(r.outcome)) {
         STATS_ADD(c->parts.stats, order_failures, 1);
@@ -292,7 +292,7 @@ static void print_result(FILE *out, const struct errand_result *r)
             ",\"digest\":\"%s\",\"result\":\"%s\",\"is_error\":%s,\"not_found\":%s,\"failed\":%u,"
             "\"why\":%s",
             digest, outcome_row(r->outcome)->word,
-            outcome_is_error(r->outcome) || r->outcome == OUT_CLIENT_LEFT ? "true" : "false",
+            outcome_is_error(r->outcome) || r->outcome == OUT_CANCELLED ? "true" : "false",
             outcome_row(r->outcome)->status == 404 ? "true" : "false", r->failed,
             why ? why : "\"\"");
     free(why);

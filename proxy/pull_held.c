@@ -142,7 +142,7 @@ static void forget_blob(struct request *r, const struct digest *d)
 {
     char text[DIGEST_TEXT_MAX];
 
-    STATS_ADD(r->worker->parts.stats, blobs_lost, 1);
+    STATS_ADD(r->worker->parts.stats, blobs_dropped, 1);
     log_event_about(r->worker->parts.log, LOG_WARN, &r->target.name,
                     "lost blob %s: its file is missing or wrong", digest_text(d, text));
     post_job(r, d, forget_apply, job_done);

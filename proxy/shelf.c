@@ -27,7 +27,6 @@
  * they are held. */
 struct copy {
     struct held held; /* first: shelf_return finds the copy from it */
-    struct digest digest;
     unsigned takers;
     bool is_on_shelf;
     UT_hash_handle hh;
@@ -119,8 +118,8 @@ static int copy_read(struct copy *c)
     int err = read_whole(c->held.fd, body, len);
 
     if (err == 0) {
-        digest_of(c->digest.alg, body, len, &found);
-        if (!digest_equal(&found, &c->digest))
+        digest_of(c->held.digest.alg, body, len, &found);
+        if (!digest_equal(&found, &c->held.digest))
             err = ERR_MISMATCH;
     }
     c->held.body = body;
@@ -139,7 +138,7 @@ static int copy_new(struct shelf *sh, const struct digest *d, uint64_t size_byte
     if (err)
         return err;
     c = mem_new(sizeof *c);
-    c->digest = *d;
+    c->held.digest = *d;
     c->held.fd = fd;
     c->held.size_bytes = size_bytes;
     c->held.etag[0] = '"';
@@ -191,7 +190,7 @@ const struct held *shelf_take_body(struct shelf *sh, const struct digest *d)
 
 static void shelf_add(struct shelf *sh, struct copy *c)
 {
-    HASH_ADD(hh, sh->copies, digest, sizeof c->digest, c);
+    HASH_ADD(hh, sh->copies, held.digest, sizeof c->held.digest, c);
     TAILQ_INSERT_HEAD(&sh->recent, c, link);
     c->is_on_shelf = true;
     if (c->held.fd >= 0)

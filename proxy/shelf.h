@@ -27,8 +27,9 @@ struct held {
     int fd;           /* -1 when the body is in memory */
     const void *body; /* NULL when it is in the file */
     uint64_t size_bytes;
-    enum blob_origin origin;        /* of the record, when the copy was taken */
-    int64_t used_at_s;              /* likewise, or of shelf_used */
+    enum blob_origin origin; /* of the record, when the copy was taken */
+    int64_t used_at_s;       /* likewise, or of shelf_used */
+    struct digest digest;
     char etag[DIGEST_TEXT_MAX + 2]; /* the digest in quotes */
 };
 

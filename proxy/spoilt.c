@@ -2,7 +2,6 @@
 #include "proxy/spoilt.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "cache/blob.h"
@@ -57,12 +56,9 @@ static void spoilt_done(struct storage_job *j, int err)
 void spoilt_drop(struct worker *w, const struct held *held)
 {
     struct stat st;
-    struct digest d;
     char text[DIGEST_TEXT_MAX];
-    size_t len = strlen(held->etag);
 
-    if (held->fd < 0 || fstat(held->fd, &st) != 0 || len < 2 ||
-        digest_parse(&d, held->etag + 1, len - 2) != 0)
+    if (held->fd < 0 || fstat(held->fd, &st) != 0)
         return;
     struct spoilt *s = mem_new(sizeof *s);
 
@@ -71,10 +67,10 @@ void spoilt_drop(struct worker *w, const struct held *held)
     s->store = w->parts.store;
     s->scrubber = w->parts.scrubber;
     s->log = w->parts.log;
-    s->loss = (struct loss){d, held->size_bytes, w->now_s, LOSS_UNTRIED};
+    s->loss = (struct loss){held->digest, held->size_bytes, w->now_s, ""};
     s->file = (struct file_id){st.st_dev, st.st_ino};
-    STATS_ADD(w->parts.stats, blobs_lost, 1);
+    STATS_ADD(w->parts.stats, blobs_dropped, 1);
     log_event(w->parts.log, LOG_WARN, "%s cannot be read: its answer was cut short",
-              digest_text(&d, text));
+              digest_text(&held->digest, text));
     storage_post(w->parts.storage, &s->job);
 }

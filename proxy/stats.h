@@ -45,10 +45,10 @@
     ROW(evicted_bytes, "cachalot_evicted_bytes_total", "counter", "Bytes on the disk of these.")     \
     ROW(evicted_images, "cachalot_evicted_images_total", "counter", "Manifests among these.")        \
     ROW(streamed_unstored, "cachalot_streamed_unstored_total", "counter", "Fetches passed on without being stored, for want of room.") \
-    ROW(blobs_lost, "cachalot_blobs_lost_total", "counter", "Recorded blobs whose file was missing or of the wrong size.") \
+    ROW(blobs_dropped, "cachalot_blobs_dropped_total", "counter", "Recorded blobs that were found missing, of the wrong size or unreadable when asked for.") \
     ROW(store_failures, "cachalot_store_failures_total", "counter", "Writes to the cache directory that failed.") \
     ROW(scrub_blobs, "cachalot_scrub_blobs_total", "counter", "Blobs that were read again to see whether they are what they were.") \
-    ROW(scrub_bytes, "cachalot_scrub_bytes_total", "counter", "Bytes that were read for that, and the cost of opening files.") \
+    ROW(scrub_bytes, "cachalot_scrub_bytes_total", "counter", "Bytes that were read for that.") \
     ROW(scrub_bad, "cachalot_scrub_bad_total", "counter", "Such blobs that were bad.") \
     ROW(scrub_healed, "cachalot_scrub_healed_total", "counter", "Bad blobs that were fetched again.") \
     ROW(scrub_ended_at, "cachalot_scrub_last_timestamp_seconds", "gauge", "When all blobs had been read the last time; 0: never.") \

@@ -282,7 +282,7 @@ const TROUBLES = [
   ["lost_blobs", "Blobs lost", "bad"],
   ["scrub_bad", "Blobs that had gone bad", "warn"],
   ["scrub_healed", "Of these fetched anew", "good"],
-  ["blobs_lost", "Files found missing", "bad"],
+  ["blobs_dropped", "Files found missing or unreadable", "bad"],
   ["verify_failures", "Contents that were wrong", "warn"],
   ["store_failures", "Failed writes", "bad"],
   ["streamed_unstored", "Passed on, no room to keep", "warn"],

@@ -48,7 +48,7 @@ def test_damaged_blob(upstream, daemon, damage):
         os.truncate(path, size)
     got = daemon.get(BLOB)
     assert got.status == 200 and got.complete and got.body == DATA
-    assert upstream.count() == 2 and daemon.metric("blobs_lost_total") == 1
+    assert upstream.count() == 2 and daemon.metric("blobs_dropped_total") == 1
     if damage == "directory":
         daemon.stop()
         if path.is_dir():

@@ -475,7 +475,7 @@ def test_lost_blob(daemon, p, how):
     assert not p.has_blob(DIGEST)
     refused(p.blob(DIGEST), 404, "BLOB_UNKNOWN")
     assert p.blob(DIGEST, fields=[("Range", "bytes=10-20")]).status == 404
-    assert daemon.metric("blobs_lost_total") >= 1
+    assert daemon.metric("blobs_dropped_total") >= 1
     for query in (f"?mount={DIGEST}&from=team/app", f"?mount={DIGEST}"):
         got = q.post(query)
         assert got.status == 202

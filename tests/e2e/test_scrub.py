@@ -55,6 +55,17 @@ def check(daemon, *options):
     return done.returncode, json.loads(done.stdout)["findings"]
 
 
+def test_counts_what_it_reads(registry, cachalot):
+    """What opening a file costs is reckoned with in the pace, not counted as bytes read."""
+    item = registry.push(image.image("counted", (50_000, 3_000)), "library/app", "1")
+    daemon = cachalot({HUB: {"url": registry.url}}, {**NEVER, **EVERYBODY})
+    pull(daemon, item)
+    settings(daemon, SCRUB)
+    daemon.wait_metric("scrub_blobs_total", 4)
+    assert daemon.metric("scrub_bytes_total") <= (
+        (daemon.metric("scrub_blobs_total") + 1) * len(layer_of(item).data))
+
+
 def test_healed_and_lost(registry, cachalot):
     """A byte of a layer rots. The scrubber finds it, and a real registry is asked for it once;
     nobody notices. It rots again when the registry is gone: then it is lost, and the log, check

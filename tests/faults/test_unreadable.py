@@ -68,7 +68,7 @@ def test_while_it_is_sent(daemon, hub):
         if failed == 0:
             break
     assert cuts > 0 and hub.count("GET", "/blobs/") == 1 + cuts
-    assert it.metric("blobs_lost_total") == cuts
+    assert it.metric("blobs_dropped_total") == cuts
     until("the last is healed", lambda: it.metric("lost_blobs") == 0)
 
 

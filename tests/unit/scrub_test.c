@@ -157,7 +157,7 @@ static void test_sources_and_images(void **state)
 static void test_loss(void **state)
 {
     struct scratch *s = *state;
-    struct loss in = {scratch_digest("lost"), 5, 100, LOSS_UNTRIED}, out;
+    struct loss in = {scratch_digest("lost"), 5, 100, ""}, out;
     const struct blob_record r = {5, BLOB_PUBLIC, 1, 1};
     struct db_txn *txn = scratch_write(s);
 
