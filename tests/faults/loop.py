@@ -10,6 +10,25 @@ def run(*argv):
     return subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
 
 
+class Mounted:
+    """An image with a file system, for as long as it is needed. What a crash left there is taken
+    care of by the kernel, as at any boot."""
+
+    def __init__(self, image, directory):
+        self.image = image
+        self.path = directory
+        self.path.mkdir(exist_ok=True)
+
+    def __enter__(self):
+        done = run("mount", "-o", "loop", self.image, self.path)
+        assert done.returncode == 0, done
+        return self.path
+
+    def __exit__(self, *_):
+        done = run("umount", self.path)
+        assert done.returncode == 0, done
+
+
 class SmallDisk:
     def __init__(self, directory, size_bytes, inodes):
         self.image = directory / "small.img"
