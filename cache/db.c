@@ -12,7 +12,10 @@
 #include "cache/db_trim.h"
 #include "cache/err.h"
 
-#define DB_VERSION 1
+/* Of version 1 the daemons knew fewer tables, and none of the sums and relations that each
+ * change has to keep up: none of them may open what was written since. */
+#define DB_VERSION 2
+#define DB_VERSION_OLDEST 1
 #define DB_READERS_MAX 256
 #define DB_FILE_MODE 0600
 
@@ -97,33 +100,27 @@ static int number_write(MDB_txn *txn, MDB_dbi meta, const char *name, uint32_t n
     return err_from_mdb(mdb_put(txn, meta, &key, &value, 0));
 }
 
-static int version_read(MDB_txn *txn, MDB_dbi meta)
+static int version_read(MDB_txn *txn, MDB_dbi meta, uint32_t *version)
 {
-    uint32_t version = 0, check = 0;
-    int err = number_read(txn, meta, version_key, &version);
+    uint32_t check = 0;
+    int err = number_read(txn, meta, version_key, version);
 
-    if (err != 0 || version == DB_VERSION)
+    if (err != 0 || *version == DB_VERSION)
         return err;
     err = number_read(txn, meta, version_check_key, &check);
-    if (err == 0 && check != ~version)
+    if (err == 0 && check != ~*version)
         return ERR_DAMAGED;
-    return err == 0 || err == ERR_NOT_FOUND ? ERR_VERSION : err;
+    /* Earlier releases did not write it. */
+    if (err != 0 && err != ERR_NOT_FOUND)
+        return err;
+    return *version >= DB_VERSION_OLDEST && *version < DB_VERSION ? 0 : ERR_VERSION;
 }
 
 static int version_write(MDB_txn *txn, MDB_dbi meta)
 {
-    return number_write(txn, meta, version_key, DB_VERSION);
-}
+    int err = number_write(txn, meta, version_key, DB_VERSION);
 
-/* Earlier releases did not write it. */
-static int check_write(MDB_txn *txn, MDB_dbi meta)
-{
-    uint32_t check = 0;
-    int err = number_read(txn, meta, version_check_key, &check);
-
-    if (err == 0 && check == ~(uint32_t)DB_VERSION)
-        return 0;
-    return number_write(txn, meta, version_check_key, ~(uint32_t)DB_VERSION);
+    return err == 0 ? number_write(txn, meta, version_check_key, ~(uint32_t)DB_VERSION) : err;
 }
 
 /* Whether the environment holds no table but the one just created. */
@@ -137,17 +134,20 @@ static bool is_new(MDB_txn *txn)
 }
 
 /* The version is looked at before any table is created, so that the index of
- * another version is left as it is. */
+ * another version is left as it is. That of an earlier one becomes ours: it lacks tables,
+ * which are created, and what evict_prepare adds. */
 static int tables_open(struct db *db, MDB_txn *txn)
 {
     unsigned flags = db->read_only ? 0 : MDB_CREATE;
+    uint32_t version = 0;
     int rc = mdb_dbi_open(txn, table_names[DB_META], flags, &db->tables[DB_META]);
-    int err = rc == MDB_SUCCESS ? version_read(txn, db->tables[DB_META]) : err_from_mdb(rc);
+    int err =
+        rc == MDB_SUCCESS ? version_read(txn, db->tables[DB_META], &version) : err_from_mdb(rc);
 
     if (err == ERR_NOT_FOUND)
-        err = !db->read_only && is_new(txn) ? version_write(txn, db->tables[DB_META]) : ERR_DAMAGED;
-    if (err == 0 && !db->read_only)
-        err = check_write(txn, db->tables[DB_META]);
+        err = !db->read_only && is_new(txn) ? 0 : ERR_DAMAGED;
+    if (err == 0 && !db->read_only && version != DB_VERSION)
+        err = version_write(txn, db->tables[DB_META]);
     for (int i = DB_META + 1; err == 0 && i < DB_TABLE_COUNT; i++) {
         rc = mdb_dbi_open(txn, table_names[i], flags, &db->tables[i]);
         db->is_absent[i] = rc == MDB_NOTFOUND;

@@ -62,9 +62,9 @@ struct db_value {
 #define DB_KEY_MAX 511
 
 /* Open (or, unless `read_only`, create) the index in the directory `path`.
- * Clears stale readers. Tables that an earlier release did not have are created; read
- * only they are empty. ERR_VERSION when another version wrote it, ERR_DAMAGED
- * when it is not an index. */
+ * Clears stale readers. That of an earlier release becomes one of ours, which the earlier
+ * one refuses: tables that it did not have are created; read only they are empty, and it stays
+ * as it is. ERR_VERSION when a later version wrote it, ERR_DAMAGED when it is not an index. */
 MUST_CHECK int db_open(struct db **db, const char *path, size_t map_bytes, bool read_only);
 /* From now on what was read of the map is let go when it is much (cache/db_trim.h): for
  * commands, of one thread. */

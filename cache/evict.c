@@ -263,15 +263,18 @@ static int put_parents(struct db_txn *txn, const struct digest *d)
 
 int evict_prepare(struct db_txn *txn)
 {
+    static const char done_key[] = "parents";
     struct digests all = {0};
-    bool is_kept;
-    int err = usage_is_kept(txn, &is_kept);
+    struct db_value value;
+    int err = db_get(txn, DB_META, done_key, sizeof done_key - 1, &value);
 
-    if (err != 0 || is_kept)
+    if (err != ERR_NOT_FOUND)
         return err;
     err = db_walk(txn, DB_MANIFESTS, NULL, 0, NULL, 0, add_key, &all);
     for (size_t i = 0; err == 0 && i < all.count; i++)
         err = put_parents(txn, &all.list[i]);
     free(all.list);
-    return err == 0 ? usage_keep(txn) : err;
+    if (err == 0)
+        err = usage_recount(txn);
+    return err == 0 ? db_put(txn, DB_META, done_key, sizeof done_key - 1, "", 0) : err;
 }

@@ -85,19 +85,10 @@ static int usage_put(struct db_txn *txn, const struct usage *u)
     return db_put(txn, DB_META, usage_key, sizeof usage_key - 1, buf, out.len);
 }
 
-int usage_is_kept(struct db_txn *txn, bool *is_kept)
-{
-    struct db_value value;
-    int err = db_get(txn, DB_META, usage_key, sizeof usage_key - 1, &value);
-
-    *is_kept = err == 0;
-    return err == ERR_NOT_FOUND ? 0 : err;
-}
-
-int usage_keep(struct db_txn *txn)
+int usage_recount(struct db_txn *txn)
 {
     struct usage u;
-    int err = usage_get(txn, &u);
+    int err = count_all(txn, &u);
 
     return err == 0 ? usage_put(txn, &u) : err;
 }

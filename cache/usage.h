@@ -28,9 +28,8 @@ uint64_t usage_of(uint64_t size_bytes);
 
 /* An index of an earlier release does not say: then all blobs are looked at. */
 MUST_CHECK int usage_get(struct db_txn *txn, struct usage *u);
-/* Whether it does say; make it so. */
-MUST_CHECK int usage_is_kept(struct db_txn *txn, bool *is_kept);
-MUST_CHECK int usage_keep(struct db_txn *txn);
+/* Look at all blobs, and make it say so. */
+MUST_CHECK int usage_recount(struct db_txn *txn);
 
 /* A blob's record was added or removed, or its size has changed. Called by blob_put and
  * blob_forget, before they write. */

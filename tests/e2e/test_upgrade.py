@@ -30,6 +30,11 @@ def daemon(request, cachalot, tmp_path):
                     start=False, cache=cache)
 
 
+def number(x):
+    """As the index has it."""
+    return (x & 0xFFFFFFFF).to_bytes(4, "little")
+
+
 def listed(daemon):
     done = daemon.command("ls", "--format", "json")
     assert done.returncode == 0, done
@@ -38,7 +43,8 @@ def listed(daemon):
 
 def test_older(daemon):
     """All that an older daemon held is served without its upstreams, listed and whole; what is
-    new works on it; and it is all there after another start."""
+    new works on it; and it is all there after another start. The older one would refuse it now,
+    since it keeps up less."""
     daemon.start()
     for _ in range(2):
         old.pull_all(daemon)
@@ -54,6 +60,8 @@ def test_older(daemon):
     assert daemon.command("pin", f"{HUB}/library/app:1").returncode == 0
     assert pusher.remove("manifests/1").status == 202
     assert daemon.stop() == 0
+    data = (daemon.cache / "db/data.mdb").read_bytes()
+    assert VERSION + number(2) in data and CHECK + number(~2) in data
     daemon.start()
     old.pull_all(daemon)
     assert pusher.manifest("2", fields=ACCEPT).body == fresh.data
@@ -65,9 +73,8 @@ def test_newer(daemon):
     leaves every byte as it is."""
     path = daemon.cache / "db/data.mdb"
     data = path.read_bytes()
-    for key, now, then in ((VERSION, 1, 2), (CHECK, ~1, ~2)):
-        now, then = ((x & 0xFFFFFFFF).to_bytes(4, "little") for x in (now, then))
-        data = data.replace(key + now, key + then)
+    for key, now, then in ((VERSION, 1, 3), (CHECK, ~1, ~3)):
+        data = data.replace(key + number(now), key + number(then))
     assert data != path.read_bytes()
     path.write_bytes(data)
     daemon.launch()

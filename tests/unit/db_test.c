@@ -440,36 +440,6 @@ static void test_read_only_creates_nothing(void **state)
     assert_int_equal(scratch_file_size(*state, "data.mdb"), -1);
 }
 
-static void test_version(void **state)
-{
-    static const uint8_t later[] = {2, 0, 0, 0};
-    static const uint8_t complement[] = {0xfd, 0xff, 0xff, 0xff};
-    struct db *db = open_db(*state);
-    struct db_txn *txn;
-
-    assert_int_equal(db_write(db, &txn), 0);
-    assert_int_equal(db_put(txn, DB_META, "version", 7, later, sizeof later), 0);
-    assert_int_equal(db_put(txn, DB_META, "version-check", 13, complement, sizeof complement), 0);
-    assert_int_equal(db_commit(&txn), 0);
-    db_close(&db);
-    assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_VERSION);
-    assert_int_equal(db_open(&db, *state, MAP_BYTES, true), ERR_VERSION);
-}
-
-/* Of an index that says its version twice, and not the same, a bit was flipped. */
-static void test_damaged_version(void **state)
-{
-    static const uint8_t flipped[] = {9, 0, 0, 0};
-    struct db *db = open_db(*state);
-    struct db_txn *txn;
-
-    assert_int_equal(db_write(db, &txn), 0);
-    assert_int_equal(db_put(txn, DB_META, "version", 7, flipped, sizeof flipped), 0);
-    assert_int_equal(db_commit(&txn), 0);
-    db_close(&db);
-    assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_DAMAGED);
-}
-
 static void test_damaged_files(void **state)
 {
     static const char garbage[16384] = "this is no index";
@@ -484,18 +454,6 @@ static void test_damaged_files(void **state)
     assert_int_equal(db_open(&db, *state, MAP_BYTES, false), 0);
     db_close(&db);
     assert_int_equal(db_open(&db, "/nonexistent/cachalot", MAP_BYTES, false), ERR_NOT_FOUND);
-}
-
-static void test_an_index_without_version_is_damaged(void **state)
-{
-    struct db *db = open_db(*state);
-    struct db_txn *txn;
-
-    assert_int_equal(db_write(db, &txn), 0);
-    assert_int_equal(db_delete(txn, DB_META, "version", 7), 0);
-    assert_int_equal(db_commit(&txn), 0);
-    db_close(&db);
-    assert_int_equal(db_open(&db, *state, MAP_BYTES, false), ERR_DAMAGED);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -575,10 +533,7 @@ int main(void)
         TEST(test_a_killed_command_pins_nothing),
         TEST(test_threads_read_whole_commits),
         TEST(test_read_only_creates_nothing),
-        TEST(test_version),
-        TEST(test_damaged_version),
         TEST(test_damaged_files),
-        TEST(test_an_index_without_version_is_damaged),
         TEST(test_keep_small),
     };
 
