@@ -14,8 +14,6 @@
 #define SHORT_DIGEST 12
 /* An index of indexes is legal and rare; what is in deeper ones is not looked for. */
 #define DEPTH_MAX 3
-/* Images named for one blob in the table; JSON has them all. */
-#define SHOWN_MAX 3
 
 #define ADVICE                                                                                     \
     "An image that is pulled through cachalot, then tagged and pushed keeps its digests,\n"        \
@@ -208,29 +206,10 @@ static void print_json(const struct report *r)
         json_pack("{so sI}", "contents", contents, "wasted_bytes", (json_int_t)total_waste(r)));
 }
 
-/* "one:1, two:1 and 5 more"; owned by the caller. */
-static char *images_text(const struct copy *c)
-{
-    size_t count = json_array_size(c->images);
-    char *text = mem_format("%s", count == 0 ? "no tag" : "");
-    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
-        char *longer = mem_format("%s%s%s", text, i == 0 ? "" : ", ",
-                                  json_string_value(json_array_get(c->images, i)));
-        free(text);
-        text = longer;
-    }
-    if (count > SHOWN_MAX) {
-        char *longer = mem_format("%s and %zu more", text, count - SHOWN_MAX);
-        free(text);
-        text = longer;
-    }
-    return text;
-}
-
 static void add_row(struct table *t, const struct copy *c)
 {
     char diff_id[DIGEST_TEXT_MAX], digest[DIGEST_TEXT_MAX], size[TEXT_MAX];
-    char *images = images_text(c);
+    char *images = json_text_of_some(c->images, "no tag");
     digest_text(&c->diff_id, diff_id);
     digest_text(&c->digest, digest);
     table_add(t, "%.*s", c->is_kept ? SHORT_DIGEST : 0, strchr(diff_id, ':') + 1);

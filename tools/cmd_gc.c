@@ -229,12 +229,7 @@ enum exit_code cmd_gc(const struct options *o, int argc, char **argv)
     struct cache cache;
     (void)argc;
     (void)argv;
-    /* What opens it for writing would make a new index where there is none. */
-    enum exit_code code = cache_open(&cache, o);
-    if (code != EXIT_DONE)
-        return code;
-    cache_close(&cache);
-    code = cache_open_to_add(&cache, o);
+    enum exit_code code = cache_open_to_change(&cache, o);
     if (code != EXIT_DONE)
         return code;
     c.store = cache.store;

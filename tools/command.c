@@ -74,6 +74,15 @@ enum exit_code cache_open_to_add(struct cache *c, const struct options *o)
     return open_store(c, o, STORE_ADD);
 }
 
+enum exit_code cache_open_to_change(struct cache *c, const struct options *o)
+{
+    enum exit_code code = cache_open(c, o);
+    if (code != EXIT_DONE)
+        return code;
+    cache_close(c);
+    return cache_open_to_add(c, o);
+}
+
 void cache_end_read(struct cache *c)
 {
     if (c->txn != NULL)

@@ -108,6 +108,8 @@ struct cache {
 MUST_CHECK enum exit_code cache_open(struct cache *c, const struct options *o);
 /* The same for writing, with db_write; no read has begun. */
 MUST_CHECK enum exit_code cache_open_to_add(struct cache *c, const struct options *o);
+/* The same, but an index that is not there is not made. */
+MUST_CHECK enum exit_code cache_open_to_change(struct cache *c, const struct options *o);
 void cache_end_read(struct cache *c);
 void cache_close(struct cache *c);
 

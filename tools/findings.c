@@ -13,8 +13,6 @@
 
 /* All manifests are looked at for each: of more findings the images are not named. */
 #define NAMED_MAX 100
-/* Images named for one finding in the table; JSON has them all. */
-#define SHOWN_MAX 3
 
 static const char *const table_names[DB_TABLE_COUNT] = {
 #define TABLE_NAME(symbol, name) [symbol] = (name),
@@ -79,30 +77,12 @@ static char *detail_text(const struct finding *f)
 
 /* --- tables --- */
 
-static char *images_text(json_t *images)
-{
-    size_t count = json_array_size(images);
-    char *text = mem_format("%s", "");
-    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
-        char *longer = mem_format("%s%s%s", text, i == 0 ? "" : ", ",
-                                  json_string_value(json_array_get(images, i)));
-        free(text);
-        text = longer;
-    }
-    if (count > SHOWN_MAX) {
-        char *longer = mem_format("%s and %zu more", text, count - SHOWN_MAX);
-        free(text);
-        text = longer;
-    }
-    return text;
-}
-
 static void add_row(struct table *t, struct cache *cache, const struct finding *f, bool is_named)
 {
     json_t *images = is_named && f->name == NULL ? images_of(cache, f) : json_array();
     char *subject = subject_text(f);
     char *detail = detail_text(f);
-    char *named = images_text(images);
+    char *named = json_text_of_some(images, "");
     table_add(t, "  %s", subject);
     table_add(t, "%s", detail);
     table_add(t, "%s", named);

@@ -76,12 +76,7 @@ enum exit_code items_run(const struct options *o, int argc, char **argv, item_do
                          items_after *after)
 {
     struct cache cache;
-    /* What opens it for writing would make a new index where there is none. */
-    enum exit_code code = cache_open(&cache, o);
-    if (code != EXIT_DONE)
-        return code;
-    cache_close(&cache);
-    code = cache_open_to_add(&cache, o);
+    enum exit_code code = cache_open_to_change(&cache, o);
     if (code != EXIT_DONE)
         return code;
     struct items items = {.options = o, .store = cache.store, .said = json_array()};

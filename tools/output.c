@@ -17,6 +17,8 @@
 #define CUT_MIN 10
 #define MIDDLE_CUT_MIN 20
 #define WRAPPED_MIN 16
+/* Strings of a list that are shown; JSON has them all. */
+#define SOME_MAX 3
 
 char *size_text(char out[TEXT_MAX], uint64_t size_bytes)
 {
@@ -277,6 +279,20 @@ void table_print(const struct table *t)
 void table_print_plain(const struct table *t)
 {
     print_text(t, false);
+}
+
+char *json_text_of_some(const json_t *list, const char *none)
+{
+    size_t count = json_array_size(list);
+    char *text = mem_format("%s", count == 0 ? none : "");
+    for (size_t i = 0; i < count && i <= SOME_MAX; i++) {
+        char *longer = i < SOME_MAX ? mem_format("%s%s%s", text, i == 0 ? "" : ", ",
+                                                 json_string_value(json_array_get(list, i)))
+                                    : mem_format("%s and %zu more", text, count - SOME_MAX);
+        free(text);
+        text = longer;
+    }
+    return text;
 }
 
 void json_print(json_t *value)

@@ -29,12 +29,12 @@ char *printable(const char *text);
  * much. Returns `out`. */
 char *bar_text(char out[BAR_MAX], unsigned width, uint64_t done, uint64_t total);
 
-/* Rows of text in columns that are as wide as their widest cell. On a terminal that is too
- * narrow for them they are cut or wrapped; elsewhere they are whole. */
 /* Print the words with a newline at the end, in lines of 80 columns that begin at this one; the
  * cursor stands there. */
 void print_wrapped(FILE *out, const char *text, unsigned column);
 
+/* Rows of text in columns that are as wide as their widest cell. On a terminal that is too
+ * narrow for them they are cut or wrapped; elsewhere they are whole. */
 struct table;
 
 /* `sides` has one letter a column: 'l' or 'r' for the side that cells stand at. When there
@@ -44,14 +44,18 @@ struct table *table_new(const char *sides);
 void table_free(struct table **t);
 /* The next cell; rows follow each other. */
 void table_add(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The first row, in bold where that can be, is the heading. */
 /* With the heading. */
 size_t table_rows(const struct table *t);
+/* The first row, in bold where that can be, is the heading. */
 void table_print(const struct table *t);
 /* The same of a table without a heading. */
 void table_print_plain(const struct table *t);
 /* The same as a text, owned by the caller, for a terminal of so many columns; 0: no limit. */
 char *table_text(const struct table *t, unsigned columns, bool has_style);
+
+/* Some of a list of strings: "one:1, two:1, three:1 and 5 more", or `none` when it is empty;
+ * owned by the caller. */
+char *json_text_of_some(const json_t *list, const char *none);
 
 /* Print the value and release it. */
 void json_print(json_t *value);

@@ -353,6 +353,14 @@ def test_rm_of_an_upstreams_tag(office, hub):
     until("it is listed again", lambda: office.command("ls", "multi").returncode == 0)
 
 
+def test_rm_says_when_the_daemon_cannot_be_told(office):
+    """The name is gone, but its bytes do not go at once."""
+    done = office.command("rm", "-S", "/" + 200 * "x", "multi:1")
+    assert done.returncode == 0 and "removed" in done.stdout, done
+    assert "freed later" in done.stderr and "too long" in done.stderr, done
+    assert not office.command("ls", "--names", "multi").stdout
+
+
 def test_rm_of_a_local_tag(office):
     """The tag answers 404 from then on, its manifest by its digest 200; then that is removed
     too, by the digest alone."""

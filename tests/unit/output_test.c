@@ -52,6 +52,22 @@ static void test_ages(void **state)
     assert_string_equal(age_text(out, 86400 * 400), "400d");
 }
 
+static void test_some_of_a_list(void **state)
+{
+    static const char *const texts[] = {"nothing", "a", "a, b", "a, b, c", "a, b, c and 1 more"};
+    json_t *list = json_array();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char *text = json_text_of_some(list, "nothing");
+
+        assert_string_equal(text, texts[i]);
+        free(text);
+        json_array_append_new(list, json_stringn(&"abcd"[i], 1));
+    }
+    json_decref(list);
+}
+
 static void test_bars(void **state)
 {
     char out[BAR_MAX];
@@ -292,6 +308,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_ages),
+        cmocka_unit_test(test_some_of_a_list),
         cmocka_unit_test(test_bars),
         cmocka_unit_test(test_printable),
         cmocka_unit_test(test_table),
