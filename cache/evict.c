@@ -53,6 +53,7 @@ static int add_name(void *arg, const struct name *n)
 
 struct children {
     struct manifest_child *list;
+    bool *goes_along; /* by its place in the list */
     size_t count, room;
 };
 
@@ -63,9 +64,17 @@ static int add_child(void *arg, const struct manifest_child *child)
     if (c->count == c->room) {
         c->room = c->room == 0 ? 16 : c->room * 2;
         c->list = mem_resize(c->list, c->room * sizeof c->list[0]);
+        c->goes_along = mem_resize(c->goes_along, c->room * sizeof c->goes_along[0]);
     }
+    c->goes_along[c->count] = false;
     c->list[c->count++] = *child;
     return 0;
+}
+
+static void children_free(struct children *c)
+{
+    free(c->list);
+    free(c->goes_along);
 }
 
 /* --- forgetting --- */
@@ -112,16 +121,18 @@ static int forget_blob(struct db_txn *txn, const struct digest *d, struct evicte
     return err;
 }
 
-/* A config or a layer of a manifest that is gone. */
+/* A config or a layer of a manifest that is gone, or what never was one. */
 static int forget_part(struct db_txn *txn, const struct evict_rules *rules,
-                       const struct evict_guard *g, const struct digest *d, struct evicted *e)
+                       const struct evict_guard *g, const struct digest *d, bool goes_along,
+                       struct evicted *e)
 {
     struct evict_unit u;
     int err = evict_judge(txn, rules, g, d, &u);
 
     if (err != 0)
         return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
-    if (u.is_manifest || !(u.why == EVICT_LEAST_USED || evict_why_is_garbage(u.why)))
+    if (u.is_manifest || !(u.why == EVICT_LEAST_USED || evict_why_is_garbage(u.why) ||
+                           (u.why == EVICT_WAITS && goes_along)))
         return 0;
     err = forget_sources(txn, d);
     if (err == 0)
@@ -129,15 +140,36 @@ static int forget_part(struct db_txn *txn, const struct evict_rules *rules,
     return err == 0 ? forget_blob(txn, d, e) : err;
 }
 
-static int forget_manifest(struct db_txn *txn, const struct evict_rules *rules,
-                           const struct evict_guard *g, const struct digest *d, struct evicted *e)
+/* While the manifest is there: which of its layers were pushed with it, and go with it. */
+static int find_along(struct db_txn *txn, const struct evict_unit *u, struct children *c)
 {
+    struct blob_record r;
+    int is = 0;
+
+    for (size_t i = 0; is >= 0 && i < c->count; i++) {
+        if (c->list[i].role == CHILD_MANIFEST || blob_get(txn, &c->list[i].digest, &r) != 0)
+            continue;
+        const struct evict_unit part = {.digest = c->list[i].digest, .used_at_s = r.used_at_s};
+
+        is = evict_goes_along(txn, &part, u);
+        c->goes_along[i] = is > 0;
+    }
+    return is < 0 ? is : 0;
+}
+
+static int forget_manifest(struct db_txn *txn, const struct evict_rules *rules,
+                           const struct evict_guard *g, const struct evict_unit *u,
+                           struct evicted *e)
+{
+    const struct digest *d = &u->digest;
     uint8_t key[DIGEST_KEY_MAX];
     struct children c = {0};
     int err = manifest_walk(txn, d, add_child, &c);
 
     if (err == ERR_DAMAGED)
         err = 0;
+    if (err == 0)
+        err = find_along(txn, u, &c);
     if (err == 0)
         err = forget_holders(txn, d);
     if (err == 0)
@@ -153,8 +185,8 @@ static int forget_manifest(struct db_txn *txn, const struct evict_rules *rules,
         err = forget_blob(txn, d, e);
     for (size_t i = 0; err == 0 && i < c.count; i++)
         if (c.list[i].role != CHILD_MANIFEST)
-            err = forget_part(txn, rules, g, &c.list[i].digest, e);
-    free(c.list);
+            err = forget_part(txn, rules, g, &c.list[i].digest, c.goes_along[i], e);
+    children_free(&c);
     return err;
 }
 
@@ -169,7 +201,8 @@ int evict_forget(struct db_txn *txn, const struct evict_rules *rules, const stru
     if (!evict_rules_take(rules, u.why))
         return ERR_BUSY;
     e->images += u.is_manifest;
-    return u.is_manifest ? forget_manifest(txn, rules, g, d, e) : forget_part(txn, rules, g, d, e);
+    return u.is_manifest ? forget_manifest(txn, rules, g, &u, e)
+                         : forget_part(txn, rules, g, d, false, e);
 }
 
 int evict_forget_units(struct db_txn *txn, const struct evict_rules *rules,
@@ -257,7 +290,7 @@ static int put_parents(struct db_txn *txn, const struct digest *d)
         err = 0;
     for (size_t i = 0; err == 0 && i < c.count; i++)
         err = parent_put(txn, &c.list[i].digest, d, c.list[i].role);
-    free(c.list);
+    children_free(&c);
     return err;
 }
 

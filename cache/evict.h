@@ -20,7 +20,8 @@
  *
  * Garbage goes without need: what was let go of (blob_release, as "cachalot rm" does) and
  * is wanted by no pin; and what was pushed, and no manifest names it and no repository has
- * it, or it has waited for its manifest longer than a push takes.
+ * it, or it has waited for its manifest longer than a push takes. What was pushed with an
+ * image and used with it does not wait when that is evicted.
  *
  * A unit goes in two transactions. The first forgets its records, and notes each file as
  * leaving (usage.h); the second removes the files of those that are leaving still, with the

@@ -5,6 +5,10 @@
 #include "cache/link.h"
 #include "cache/parent.h"
 
+/* Who pulls an image uses its manifest first and its layers after; uses are known to some ten
+ * minutes. */
+#define TOGETHER_S (20 * 60)
+
 struct why_row {
     const char *word, *text;
     bool is_garbage;
@@ -220,32 +224,72 @@ int evict_judge(struct db_txn *txn, const struct evict_rules *rules, const struc
     return err == 0 ? evict_judge_record(txn, rules, g, d, &r, u) : err;
 }
 
+struct holder_search {
+    struct db_txn *txn;
+    const struct digest *parent;
+};
+
+/* 1 when this one has it for another manifest, which may come yet: it was mounted, say. */
+static int find_stranger(void *arg, const struct name *n)
+{
+    const struct holder_search *s = arg;
+    int err = link_get(s->txn, n, s->parent);
+
+    return err == ERR_NOT_FOUND ? 1 : err;
+}
+
+int evict_goes_along(struct db_txn *txn, const struct evict_unit *part,
+                     const struct evict_unit *parent)
+{
+    struct holder_search s = {txn, &parent->digest};
+    int64_t last_s;
+
+    if (__builtin_add_overflow(parent->used_at_s, TOGETHER_S, &last_s) || part->used_at_s > last_s)
+        return 0;
+    int is = link_walk_holders(txn, &part->digest, find_stranger, &s);
+
+    return is < 0 ? is : is == 0;
+}
+
 struct stay_search {
     struct db_txn *txn;
     const struct evict_rules *rules;
     const struct evict_guard *guard;
+    const struct evict_unit *part;
+    bool goes_along;
 };
 
 /* 1 when this one names it and stays. */
 static int find_stay(void *arg, const struct digest *parent, int role)
 {
-    const struct stay_search *s = arg;
+    struct stay_search *s = arg;
     struct evict_unit u;
     int err = evict_judge(s->txn, s->rules, s->guard, parent, &u);
 
     (void)role;
     if (err != 0)
         return err == ERR_NOT_FOUND || err == ERR_DAMAGED ? 0 : err;
-    return u.is_manifest && !evict_rules_take(s->rules, u.why);
+    if (!u.is_manifest)
+        return 0;
+    if (!evict_rules_take(s->rules, u.why))
+        return 1;
+    int is = evict_goes_along(s->txn, s->part, &u);
+
+    s->goes_along |= is > 0;
+    return is < 0 ? is : 0;
 }
 
 int evict_judge_part(struct db_txn *txn, const struct evict_rules *rules,
                      const struct evict_guard *g, const struct blob_record *r, struct evict_unit *u)
 {
-    struct stay_search s = {txn, rules, g};
+    struct stay_search s = {.txn = txn, .rules = rules, .guard = g, .part = u};
     int is = parent_walk(txn, &u->digest, find_stay, &s);
 
     if (is != 0)
         return is < 0 ? is : 0;
-    return judge_single(txn, rules, r, u);
+    int err = judge_single(txn, rules, r, u);
+
+    if (err == 0 && u->why == EVICT_WAITS && s.goes_along)
+        u->why = EVICT_LEAST_USED;
+    return err;
 }

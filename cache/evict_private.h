@@ -27,6 +27,11 @@ MUST_CHECK int evict_judge_record(struct db_txn *txn, const struct evict_rules *
 MUST_CHECK int evict_judge_part(struct db_txn *txn, const struct evict_rules *rules,
                                 const struct evict_guard *g, const struct blob_record *r,
                                 struct evict_unit *u);
+/* 1 when a blob that waits for its manifest, as every blob does that was pushed or used lately,
+ * had it in `parent`: it was last used with that, and who has the one has the other. 0, or an
+ * error. */
+MUST_CHECK int evict_goes_along(struct db_txn *txn, const struct evict_unit *part,
+                                const struct evict_unit *parent);
 /* 1 when a manifest that is held names it, other than `but` (NULL: any); 0, or an error. */
 MUST_CHECK int evict_is_named(struct db_txn *txn, const struct digest *d, const struct digest *but);
 /* Whether units of this kind may go by these rules. */

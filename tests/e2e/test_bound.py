@@ -358,6 +358,32 @@ def test_pinned_and_pushed_stay(hub, cachalot):
     assert all(held(daemon, pushed)) and all(held(daemon, pinned)) and all(held(daemon, item))
 
 
+def test_pushed_images_go_where_they_may(hub, cachalot):
+    """With evict-local a build farm pushes one image after the other: each finds room, by the end
+    of the images that were used least, whole, and of no more of them. What was mounted from one
+    that goes waits for its own manifest."""
+    daemon = cachalot({HUB: hub.url}, {**EVERYBODY, "cache": {
+        "size": "20MiB", "min-free": "0", "evict-to": "95%", "evict-local": "yes"}})
+    base = image.layer(100_000, "farm-base")[0]
+    pushed = []
+    for n in range(9):
+        item = image.image(f"farm-{n}", (3 * MIB,))
+        image.push(daemon.address, item, "team/app", str(n))
+        pushed.append(item)
+        if n == 0:
+            layer = item.blobs[1]
+            got = Pusher(daemon.address, "team/other").post(
+                f"?mount={layer.digest}&from=team/app")
+            assert got.status == 201, got
+            Pusher(daemon.address, "team/app").push_blob(base.data)
+        next_second()
+    whole = [all(held(daemon, item)) for item in pushed]
+    assert whole == [False] * 4 + [True] * 5, whole
+    assert not daemon.holds(pushed[0].digest) and daemon.holds(pushed[0].blobs[1].digest)
+    assert not any(any(held(daemon, item)) for item in pushed[1:4])
+    assert daemon.holds(base.digest) and daemon.metric("evicted_images_total") == 4
+
+
 def test_pinned_stays_when_its_tag_has_moved(hub, bounded):
     """A HEAD of a pinned tag says that it is another image now: the one that is held stays, for
     nobody has the new one."""
