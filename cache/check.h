@@ -14,6 +14,9 @@
 
 #define MUST_CHECK __attribute__((warn_unused_result))
 
+/* What the member at `p` is a member of. */
+#define CONTAINER_OF(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
+
 /* Print what did not hold and where on standard error, then abort. */
 _Noreturn void check_failed(const char *what, const char *file, int line);
 

@@ -66,7 +66,7 @@ static bool pump_memory(struct conn *c)
 
 static void on_disk_read(struct msg *m, void *owner)
 {
-    struct conn *c = (struct conn *)((char *)m - offsetof(struct conn, disk_read.msg));
+    struct conn *c = CONTAINER_OF(m, struct conn, disk_read.msg);
 
     worker_clock(owner);
     c->disk_pending = false;

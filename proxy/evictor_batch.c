@@ -28,7 +28,7 @@ struct purge {
 
 static void purge_over(struct msg *m, void *owner)
 {
-    struct purge *p = (struct purge *)((char *)m - offsetof(struct purge, back));
+    struct purge *p = CONTAINER_OF(m, struct purge, back);
     struct evictor *e = owner;
 
     for (size_t i = 0; i < p->count; i++)

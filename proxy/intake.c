@@ -239,7 +239,7 @@ void intake_drained(struct msg *m, void *owner)
 
 void intake_broken(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, broken));
+    struct intake *i = CONTAINER_OF(m, struct intake, broken);
 
     (void)owner;
     if (!i->ending)

@@ -82,7 +82,7 @@ static int catch_up_step(struct intake *i)
 
 static void catch_up(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, catch_up));
+    struct intake *i = CONTAINER_OF(m, struct intake, catch_up);
 
     (void)owner;
     if (is_behind(i) && catch_up_step(i) != 0) {

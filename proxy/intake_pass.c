@@ -31,7 +31,7 @@ static void moved(void *arg)
 
 static void moved_taken(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, pass.moved));
+    struct intake *i = CONTAINER_OF(m, struct intake, pass.moved);
 
     (void)owner;
     atomic_store(&i->pass.is_moved_posted, false);

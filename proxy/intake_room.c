@@ -36,7 +36,7 @@ static void begin_holding(struct waiting_room *w)
 /* In the write thread. */
 static void room_answered(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, room.want.msg));
+    struct intake *i = CONTAINER_OF(m, struct intake, room.want.msg);
     struct waiting_room *w = &i->room;
     struct order *o = w->sizing;
 
@@ -68,7 +68,7 @@ void intake_wait_for_room(struct intake *i, struct order *o)
 
 static void block_answered(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, room.want.msg));
+    struct intake *i = CONTAINER_OF(m, struct intake, room.want.msg);
     struct block *b = i->room.block;
 
     (void)owner;
@@ -95,7 +95,7 @@ void intake_wait_to_write(struct intake *i, struct block *b)
 
 static void opening_answered(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, room.want.msg));
+    struct intake *i = CONTAINER_OF(m, struct intake, room.want.msg);
 
     struct order *o = i->room.opening;
 

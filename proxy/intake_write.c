@@ -258,7 +258,7 @@ void writer_conclude(struct msg *m, void *owner)
 
 void writer_unread(struct msg *m, void *owner)
 {
-    struct intake *i = (struct intake *)((char *)m - offsetof(struct intake, unread));
+    struct intake *i = CONTAINER_OF(m, struct intake, unread);
 
     (void)owner;
     intake_break_off(i, ERR_IO);

@@ -27,7 +27,7 @@ void local_job_free(struct local_job *j)
 
 static void on_answer(struct msg *m, void *owner)
 {
-    struct local_job *j = (struct local_job *)((char *)m - offsetof(struct local_job, answer));
+    struct local_job *j = CONTAINER_OF(m, struct local_job, answer);
     struct request *r = j->request;
 
     worker_clock(owner);

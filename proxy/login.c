@@ -215,7 +215,7 @@ void logins_stop(struct logins **lp)
 
 static void answered(struct msg *m, void *owner)
 {
-    struct login_check *c = (struct login_check *)((char *)m - offsetof(struct login_check, msg));
+    struct login_check *c = CONTAINER_OF(m, struct login_check, msg);
     struct login_check was = *c;
 
     (void)owner;

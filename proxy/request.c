@@ -48,7 +48,7 @@ static bool wait_answerable(struct request *r);
 
 static void on_wake(struct msg *m, void *owner)
 {
-    struct request *r = (struct request *)((char *)m - offsetof(struct request, wake));
+    struct request *r = CONTAINER_OF(m, struct request, wake);
 
     worker_clock(owner);
     r->wake_posted = false;
@@ -86,12 +86,12 @@ static void wake(struct request *r)
 
 static void wake_asker(struct asker *a)
 {
-    wake((struct request *)((char *)a - offsetof(struct request, asker)));
+    wake(CONTAINER_OF(a, struct request, asker));
 }
 
 static void wake_reader(struct reader *reader)
 {
-    wake((struct request *)((char *)reader - offsetof(struct request, reader)));
+    wake(CONTAINER_OF(reader, struct request, reader));
 }
 
 bool request_wait_ask(struct request *r, struct ask *a)

@@ -143,7 +143,7 @@ static void send_fetches(struct request *r)
 
 static void on_answer(struct msg *m, void *owner)
 {
-    struct long_job *j = (struct long_job *)((char *)m - offsetof(struct long_job, answer));
+    struct long_job *j = CONTAINER_OF(m, struct long_job, answer);
     struct request *r = j->request;
     char *text = j->text;
     size_t len = j->len;

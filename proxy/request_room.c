@@ -13,7 +13,7 @@ struct room_wait {
 
 static void on_answer(struct msg *m, void *owner)
 {
-    struct room_wait *w = (struct room_wait *)((char *)m - offsetof(struct room_wait, want.msg));
+    struct room_wait *w = CONTAINER_OF(m, struct room_wait, want.msg);
     struct request *r = w->request;
     int err = w->want.err;
 

@@ -314,7 +314,7 @@ static void *scrubber_run(void *arg)
 
 static void woken(struct msg *m, void *owner)
 {
-    struct scrubber *s = (struct scrubber *)((char *)m - offsetof(struct scrubber, woken));
+    struct scrubber *s = CONTAINER_OF(m, struct scrubber, woken);
 
     (void)owner;
     pthread_mutex_lock(&s->lock);

@@ -81,7 +81,7 @@ static void free_if_unposted(struct upload *u)
 
 static void answer_run(struct msg *m, void *owner)
 {
-    struct upload *u = (struct upload *)((char *)m - offsetof(struct upload, answer));
+    struct upload *u = CONTAINER_OF(m, struct upload, answer);
 
     (void)owner;
     u->is_answer_posted = false;
@@ -98,7 +98,7 @@ static void answer_run(struct msg *m, void *owner)
 
 static void room_run(struct msg *m, void *owner)
 {
-    struct upload *u = (struct upload *)((char *)m - offsetof(struct upload, room));
+    struct upload *u = CONTAINER_OF(m, struct upload, room);
 
     (void)owner;
     if (u->is_left) {

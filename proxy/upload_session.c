@@ -376,7 +376,7 @@ static void step_taking(struct session *s)
 
 void session_work(struct msg *m, void *owner)
 {
-    struct session *s = (struct session *)((char *)m - offsetof(struct session, work));
+    struct session *s = CONTAINER_OF(m, struct session, work);
 
     (void)owner;
     pthread_mutex_lock(&s->uploads->lock);

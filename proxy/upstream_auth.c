@@ -263,7 +263,7 @@ static void resume(struct auth *a, const struct failure *f)
 
 static void key_is_ready(struct keyring_waiter *w)
 {
-    resume((struct auth *)((char *)w - offsetof(struct auth, key_wait)), NULL);
+    resume(CONTAINER_OF(w, struct auth, key_wait), NULL);
 }
 
 void auth_granted(struct auth *a, const struct failure *f, bool may_differ)

@@ -397,7 +397,7 @@ void dialer_stop(struct dialer **rp)
 
 static void answered(struct msg *m, void *owner)
 {
-    struct dial *d = (struct dial *)((char *)m - offsetof(struct dial, msg));
+    struct dial *d = CONTAINER_OF(m, struct dial, msg);
 
     (void)owner;
     d->dialer = NULL;

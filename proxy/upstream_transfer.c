@@ -287,7 +287,7 @@ static void answer_challenge(struct transfer *t)
 
 static void auth_is_ready(struct auth *a, const struct failure *f)
 {
-    struct transfer *t = (struct transfer *)((char *)a - offsetof(struct transfer, auth));
+    struct transfer *t = CONTAINER_OF(a, struct transfer, auth);
 
     if (!f) {
         start_hop(t);
