@@ -5,7 +5,6 @@
 
 #include "cache/err.h"
 #include "cache/link.h"
-#include "cache/manifest.h"
 #include "cache/tag.h"
 
 #define HUB "docker.io"
@@ -105,13 +104,6 @@ int reference_from_key(struct reference *r, const char *key, size_t len)
 
 /* --- what they lead to --- */
 
-static bool is_held(struct db_txn *txn, const struct digest *d)
-{
-    struct manifest_record r;
-
-    return manifest_get(txn, d, &r) == 0;
-}
-
 static int look_up(struct db_txn *txn, const struct reference *r, struct digest *d)
 {
     struct tag_record tag;
@@ -124,9 +116,7 @@ static int look_up(struct db_txn *txn, const struct reference *r, struct digest 
 
     if (err != 0)
         return err;
-    bool has_moved = !is_held(txn, &tag.digest) && tag.previous.alg != 0;
-
-    *d = has_moved ? tag.previous : tag.digest;
+    (void)tag_shown(txn, &tag, d);
     return 0;
 }
 

@@ -87,6 +87,15 @@ int tag_put(struct db_txn *txn, const struct name *n, const char *tag, const str
     return db_put(txn, DB_TAGS, key, tag_key(n, tag, key), buf, out.len);
 }
 
+bool tag_shown(struct db_txn *txn, const struct tag_record *r, struct digest *d)
+{
+    bool is_previous =
+        r->previous.alg != 0 && !is_held(txn, &r->digest) && is_held(txn, &r->previous);
+
+    *d = is_previous ? r->previous : r->digest;
+    return is_previous;
+}
+
 int tag_forget(struct db_txn *txn, const struct name *n, const char *tag)
 {
     char key[TAG_KEY_MAX];

@@ -35,6 +35,10 @@ MUST_CHECK int tag_get(struct db_txn *txn, const struct name *n, const char *tag
 MUST_CHECK int tag_put(struct db_txn *txn, const struct name *n, const char *tag,
                        const struct tag_record *r);
 
+/* What the tag shows, and what is served without its upstream: its manifest; or the one
+ * before, when only that is held: then true. */
+bool tag_shown(struct db_txn *txn, const struct tag_record *r, struct digest *d);
+
 /* ERR_NOT_FOUND when there was none. */
 MUST_CHECK int tag_forget(struct db_txn *txn, const struct name *n, const char *tag);
 

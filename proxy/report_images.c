@@ -8,7 +8,6 @@
 
 #include "cache/blob.h"
 #include "cache/err.h"
-#include "cache/manifest.h"
 #include "cache/pin.h"
 #include "cache/survey.h"
 #include "cache/tag.h"
@@ -35,13 +34,6 @@ struct search {
 
 /* --- finding --- */
 
-static bool is_held(struct db_txn *txn, const struct digest *d)
-{
-    struct manifest_record r;
-
-    return manifest_get(txn, d, &r) == 0;
-}
-
 static void fill_row(struct db_txn *txn, struct row *row, const struct name *n, const char *tag,
                      const struct tag_record *r)
 {
@@ -50,8 +42,7 @@ static void fill_row(struct db_txn *txn, struct row *row, const struct name *n, 
     row->reference.name = *n;
     row->reference.by_digest = false;
     memcpy(row->reference.tag, tag, strlen(tag) + 1);
-    row->has_moved = !is_held(txn, &r->digest) && r->previous.alg && is_held(txn, &r->previous);
-    row->digest = row->has_moved ? r->previous : r->digest;
+    row->has_moved = tag_shown(txn, r, &row->digest);
     row->size_bytes = r->size_bytes;
     row->changed_at_s = r->changed_at_s;
     row->checked_at_s = name_is_local(n) ? 0 : r->checked_at_s;

@@ -9,7 +9,6 @@
 
 #include "cache/blob.h"
 #include "cache/err.h"
-#include "cache/manifest.h"
 #include "cache/pin.h"
 #include "cache/survey.h"
 #include "cache/tag.h"
@@ -44,12 +43,6 @@ struct listing {
 
 /* --- what there is --- */
 
-static bool is_held(struct db_txn *txn, const struct digest *d)
-{
-    struct manifest_record r;
-    return manifest_get(txn, d, &r) == 0;
-}
-
 static bool matches(const char *pattern, const char *reference)
 {
     if (pattern == NULL)
@@ -79,9 +72,7 @@ static int list_tag(void *arg, const struct name *n, const char *tag, const stru
         .changed_at_s = r->changed_at_s,
         .checked_at_s = name_is_local(n) ? 0 : r->checked_at_s,
     };
-    row.has_moved =
-        !is_held(l->txn, &r->digest) && r->previous.alg != 0 && is_held(l->txn, &r->previous);
-    row.digest = row.has_moved ? r->previous : r->digest;
+    row.has_moved = tag_shown(l->txn, r, &row.digest);
     int err = surveys_add(l->surveys, &row.digest, r->size_bytes, &row.survey);
     memcpy(row.reference.tag, tag, strlen(tag) + 1);
     reference_text(&row.reference, text);

@@ -49,7 +49,7 @@ static int add_pin(void *arg, const struct pin *p)
     if (!p->reference.by_digest) {
         if (tag_get(a->txn, &p->reference.name, p->reference.tag, &tag) != 0)
             return 0;
-        d = tag.digest;
+        (void)tag_shown(a->txn, &tag, &d);
     }
     if (lineage_find(&a->lineage, &d) != NULL) {
         reference_text(&p->reference, text);

@@ -152,10 +152,7 @@ static int add_tag(void *arg, const struct name *n, const char *tag, const struc
     strcpy(reference.tag, tag);
     reference_text(&reference, text);
     /* By its key, for a local name could be taken for one of Docker's. */
-    d = r->digest;
-    struct manifest_record manifest;
-    if (manifest_get(w->cache->txn, &d, &manifest) == ERR_NOT_FOUND && r->previous.alg != 0)
-        d = r->previous;
+    (void)tag_shown(w->cache->txn, r, &d);
     return (int)add_image(w, &reference, &d);
 }
 

@@ -56,6 +56,17 @@ static void expect(struct db_txn *txn, const char *what, int64_t checked_at_s, i
     }
 }
 
+static void expect_shown(struct db_txn *txn, const char *what, bool is_previous)
+{
+    struct name n = scratch_name("docker.io", "alpine");
+    struct digest shown, d = scratch_digest(what);
+    struct tag_record r;
+
+    assert_int_equal(tag_get(txn, &n, "latest", &r), 0);
+    assert_int_equal(tag_shown(txn, &r, &shown), is_previous);
+    assert_true(digest_equal(&shown, &d));
+}
+
 static void test_a_tag_that_moves(void **state)
 {
     struct db_txn *txn = scratch_write(*state);
@@ -73,11 +84,18 @@ static void test_a_tag_that_moves(void **state)
     /* Version 2 was never held: version 1 is still the one to fall back on. */
     put(txn, "{\"v\":3}", 400);
     expect(txn, "{\"v\":3}", 400, 400, "{\"v\":1}");
+    expect_shown(txn, "{\"v\":1}", true);
     hold(txn, "{\"v\":3}");
+    expect_shown(txn, "{\"v\":3}", false);
     put(txn, "{\"v\":3}", 500);
     expect(txn, "{\"v\":3}", 500, 400, "{\"v\":1}");
     put(txn, "{\"v\":4}", 600);
     expect(txn, "{\"v\":4}", 600, 600, "{\"v\":3}");
+    expect_shown(txn, "{\"v\":3}", true);
+    struct digest third = scratch_digest("{\"v\":3}");
+    uint8_t key[DIGEST_KEY_MAX];
+    assert_int_equal(db_delete(txn, DB_MANIFESTS, key, digest_to_key(&third, key)), 0);
+    expect_shown(txn, "{\"v\":4}", false);
     assert_int_equal(tag_get(txn, &n, "other", &r), ERR_NOT_FOUND);
     n = scratch_name("docker.io", "alpine2");
     assert_int_equal(tag_get(txn, &n, "latest", &r), ERR_NOT_FOUND);
