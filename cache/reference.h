@@ -39,8 +39,9 @@ MUST_CHECK int reference_from_key(struct reference *r, const char *key, size_t l
 
 /* Parse what a person wrote, by what the index has: a name without a registry is a local
  * repository's if that has such a tag or manifest, else docker.io's. `*d` is the digest
- * that it leads to (of a tag: tag_shown). ERR_INVALID when it is no reference, ERR_NOT_FOUND when the index has no such tag,
- * or nothing of that digest in that repository; then `r` is docker.io's. */
+ * that it leads to (of a tag: tag_shown). ERR_INVALID when it is no reference,
+ * ERR_NOT_FOUND when the index has no such tag, or nothing of that digest in that
+ * repository; then `r` is docker.io's. */
 MUST_CHECK int reference_find(struct db_txn *txn, const char *text, struct reference *r,
                               struct digest *d);
 

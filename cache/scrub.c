@@ -1,23 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 #include "cache/scrub.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#include "cache/digest_map.h"
 #include "cache/err.h"
 #include "cache/link.h"
 #include "cache/manifest.h"
-#include "cache/parent.h"
 #include "cache/record.h"
 #include "cache/tag.h"
 
 #define SCRUB_RECORD_VERSION 1
 #define SCRUB_RECORD_MAX (1 + 1 + DIGEST_KEY_MAX + 1 + 4 * 8 + 1)
-/* Tags that are named; the others are counted. */
-#define IMAGES_SHOWN 3
-/* What leads to a content, at most: of more the tags are not found. */
-#define ANCESTORS_MAX 4096
 
 static const char state_key[] = "scrub";
 
@@ -136,82 +127,4 @@ int scrub_find_sources(struct db_txn *txn, const struct digest *d, struct scrub_
         err = tag_walk(txn, take_tag, &search);
     /* What was pulled by its digest alone. */
     return err == 0 && s->count == 0 ? link_search(txn, d, take_source, s) : err;
-}
-
-/* --- what needs it --- */
-
-struct lineage {
-    struct digest_map *known;
-    struct digest *list; /* in the order in which they were found */
-    size_t count;
-};
-
-static void add_ancestor(struct lineage *l, const struct digest *d)
-{
-    size_t number;
-
-    if (l->count == ANCESTORS_MAX || !digest_map_add(l->known, d, &number))
-        return;
-    l->list = mem_resize(l->list, (l->count + 1) * sizeof l->list[0]);
-    l->list[l->count++] = *d;
-}
-
-static int take_parent(void *arg, const struct digest *parent, int role)
-{
-    (void)role;
-    add_ancestor(arg, parent);
-    return 0;
-}
-
-struct images {
-    const struct digest_map *ancestors;
-    char *text;
-    size_t count;
-};
-
-static int take_image(void *arg, const struct name *n, const char *tag, const struct tag_record *r)
-{
-    struct images *i = arg;
-    char name[NAME_MAX_SIZE];
-
-    if (!digest_map_find(i->ancestors, &r->digest, NULL))
-        return 0;
-    if (i->count++ < IMAGES_SHOWN) {
-        name_text(n, name);
-        char *longer = mem_format("%s%s%s:%s", i->text != NULL ? i->text : "",
-                                  i->text != NULL ? ", " : "", name, tag);
-
-        free(i->text);
-        i->text = longer;
-    }
-    return 0;
-}
-
-char *scrub_images(struct db_txn *txn, const struct digest *d)
-{
-    struct lineage l = {.known = digest_map_new()};
-    struct images i = {.ancestors = l.known};
-    int err = 0;
-
-    add_ancestor(&l, d);
-    for (size_t k = 0; err == 0 && k < l.count; k++) {
-        const struct digest child = l.list[k];
-
-        err = parent_walk(txn, &child, take_parent, &l);
-    }
-    if (err == 0)
-        err = tag_walk(txn, take_image, &i);
-    digest_map_free(&l.known);
-    free(l.list);
-    if (err != 0 || i.count == 0) {
-        free(i.text);
-        return mem_format("%s", err != 0 ? "the index cannot be read" : "no tag");
-    }
-    if (i.count > IMAGES_SHOWN) {
-        char *longer = mem_format("%s and %zu more", i.text, i.count - IMAGES_SHOWN);
-
-        free(i.text);
-        return longer;
-    }
-    return i.text;
 }

@@ -50,8 +50,4 @@ struct scrub_sources {
 MUST_CHECK int scrub_find_sources(struct db_txn *txn, const struct digest *d,
                                   struct scrub_sources *s);
 
-/* The tags whose images need the content: some of them as "a, b and 3 more", or "no tag";
- * owned by the caller. */
-char *scrub_images(struct db_txn *txn, const struct digest *d);
-
 #endif

@@ -14,6 +14,7 @@
 
 #include "cache/blob.h"
 #include "cache/err.h"
+#include "cache/lineage.h"
 #include "cache/loss.h"
 #include "cache/quarantine.h"
 #include "proxy/log.h"
@@ -221,13 +222,18 @@ static void say_lost(struct scrubber *s, const struct loss *l)
 {
     struct courier *c = &s->courier;
     char text[DIGEST_TEXT_MAX];
+    struct lineage lineage;
     struct db_txn *txn;
 
     if (db_read(c->reader, &txn) != 0)
         return;
-    char *images = scrub_images(txn, &l->digest);
+    int err = lineage_read(&lineage, txn, &l->digest);
 
     db_read_end(c->reader);
+    char *images = err == 0 ? lineage_text(&lineage) : mem_format("%s", err_text(err));
+
+    if (err == 0)
+        lineage_clear(&lineage);
     log_event(c->parts.log, LOG_ERROR, "%s is lost: %s; images that need it: %s",
               digest_text(&l->digest, text), l->why, images);
     free(images);

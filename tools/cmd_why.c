@@ -7,6 +7,7 @@
 
 #include "cache/err.h"
 #include "cache/evict.h"
+#include "cache/lineage.h"
 #include "cache/link.h"
 #include "cache/partial.h"
 #include "cache/pin.h"
@@ -14,7 +15,6 @@
 #include "tools/command.h"
 #include "tools/content.h"
 #include "tools/limits.h"
-#include "tools/lineage.h"
 #include "tools/output.h"
 #include "tools/target.h"
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "cache/err.h"
-#include "tools/lineage.h"
+#include "cache/lineage.h"
 #include "tools/output.h"
 
 /* All manifests are looked at for each: of more findings the images are not named. */

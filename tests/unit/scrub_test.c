@@ -7,6 +7,7 @@
 
 #include "cache/blob.h"
 #include "cache/err.h"
+#include "cache/lineage.h"
 #include "cache/link.h"
 #include "cache/loss.h"
 #include "cache/manifest.h"
@@ -110,7 +111,11 @@ static void put_tag(struct db_txn *txn, const struct name *n, const char *tag,
 
 static void expect_images(struct db_txn *txn, const struct digest *d, const char *wanted)
 {
-    char *images = scrub_images(txn, d);
+    struct lineage l;
+
+    assert_int_equal(lineage_read(&l, txn, d), 0);
+    char *images = lineage_text(&l);
+    lineage_clear(&l);
 
     assert_string_equal(images, wanted);
     free(images);
@@ -134,6 +139,9 @@ static void test_sources_and_images(void **state)
     put_tag(txn, &quay, "x", &d);
     put_tag(txn, &quay, "y", &d);
     expect_images(txn, &d, "team/app:2, docker.io/library/app:1, quay.io/a:x and 1 more");
+    /* What a tag was before it moved is what it shows until the new one is had. */
+    put_tag(txn, &team, "2", &alone);
+    expect_images(txn, &layer, "team/app:2, docker.io/library/app:1, quay.io/a:x and 1 more");
 
     assert_int_equal(scrub_find_sources(txn, &layer, &sources), 0);
     assert_false(sources.is_manifest);

@@ -4,8 +4,8 @@
  * the tags that point to them. All manifests are looked at, so that those of an index that
  * an earlier release wrote are found as well.
  */
-#ifndef TOOLS_LINEAGE_H
-#define TOOLS_LINEAGE_H
+#ifndef CACHE_LINEAGE_H
+#define CACHE_LINEAGE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,5 +46,9 @@ void lineage_clear(struct lineage *l);
 
 /* NULL when this manifest does not lead to it. */
 const struct ancestor *lineage_find(const struct lineage *l, const struct digest *d);
+
+/* The tags, which are those of the images that need the content: some of them as "a, b, c and
+ * 3 more", or "no tag"; owned by the caller. */
+char *lineage_text(const struct lineage *l);
 
 #endif
