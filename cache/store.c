@@ -56,6 +56,19 @@ static int check_owner(const struct store *s, const struct stat *st, const struc
         s->path, (unsigned long)st->st_uid, (unsigned long)geteuid());
 }
 
+/* What is in it, private images too, is nobody else's. Where the file system has no such
+ * permissions, or keeps them to itself, there is no cure here. */
+static int close_to_others(struct store *s, const struct why *why)
+{
+    struct stat st;
+
+    (void)fchmod(s->root_fd, s->found_mode & 0700);
+    if (fstat(s->root_fd, &st) != 0)
+        return store_refuse_errno(why, "look at", s->path, "");
+    s->root_mode = st.st_mode & 07777;
+    return 0;
+}
+
 static int root_open(struct store *s, const struct why *why)
 {
     struct stat st;
@@ -81,7 +94,8 @@ static int root_open(struct store *s, const struct why *why)
         return store_refuse(why, ERR_DENIED, "every user can write to %s; run chmod 0700 %s",
                             s->path, s->path);
     }
-    return 0;
+    s->found_mode = s->root_mode = st.st_mode & 07777;
+    return s->mode == STORE_OWN && (st.st_mode & 077) != 0 ? close_to_others(s, why) : 0;
 }
 
 /* What may be in a directory without oci-layout: what a start that was cut short
@@ -384,6 +398,12 @@ struct db *store_db(struct store *s)
 struct room *store_room(const struct store *s)
 {
     return s->room;
+}
+
+void store_permissions(const struct store *s, unsigned *found, unsigned *now)
+{
+    *found = s->found_mode;
+    *now = s->root_mode;
 }
 
 const char *store_path(const struct store *s)

@@ -38,7 +38,7 @@ enum store_mode {
 /* Open the directory. In STORE_OWN mode it is created (0700) when missing,
  * refused when it is a symbolic link, owned by another user (ERR_DENIED), not
  * writable, locked by another daemon (ERR_BUSY) or holds foreign files and no
- * oci-layout (ERR_INVALID). In the other modes it must be a cache
+ * oci-layout (ERR_INVALID); it is closed to others (0700). In the other modes it must be a cache
  * already. What a superuser writes in STORE_ADD mode belongs to the owner of its folder,
  * so that the daemon can read it. On failure `why` has a sentence for a person: what,
  * why, what to do. */
@@ -74,6 +74,8 @@ struct db *store_db(struct store *s);
 /* What room there is, and who takes it; without limits at first. */
 struct room *store_room(const struct store *s);
 const char *store_path(const struct store *s);
+/* Those of the directory, as of chmod: before it was opened, and since. */
+void store_permissions(const struct store *s, unsigned *found, unsigned *now);
 
 /* Directory descriptors that live as long as the store. */
 int store_root_fd(const struct store *s);

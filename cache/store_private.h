@@ -8,6 +8,7 @@
 struct store {
     char *path;
     enum store_mode mode;
+    unsigned found_mode, root_mode; /* as of chmod */
     int root_fd;
     int lock_fd;
     int sha256_fd;

@@ -36,12 +36,31 @@ static void say_rebuilt(const struct recovery *r, const struct store *s, struct 
                         b->lost_tags);
 }
 
+static void say_permissions(const struct store *s, struct log *log)
+{
+    unsigned found, now;
+
+    store_permissions(s, &found, &now);
+    if ((now & 077) != 0)
+        log_event_about(log, LOG_WARN, NULL,
+                        "%s is open to other users of this machine (mode %04o), and the file "
+                        "system does not let it be closed",
+                        store_path(s), now);
+    else if (found != now)
+        log_event_about(log, LOG_WARN, NULL,
+                        "%s was open to other users of this machine (mode %04o); now it is not "
+                        "(%04o)",
+                        store_path(s), found, now);
+}
+
 int startup_open_store(struct store **s, const struct config *c, struct stats *stats,
                        struct log *log, char *why, size_t why_size)
 {
     struct recovery r;
     int err = recover_open(s, c->path, (size_t)c->index_size_bytes, time(NULL), &r, why, why_size);
 
+    if (err == 0)
+        say_permissions(*s, log);
     if (err == 0 && r.cause != RECOVERY_NONE) {
         STATS_ADD(stats, index_rebuilds, 1);
         say_rebuilt(&r, *s, log);

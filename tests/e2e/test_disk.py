@@ -158,6 +158,22 @@ def test_another_owner(upstream, cachalot, tmp_path):
     refused(make(cachalot, upstream, tmp_path / "theirs"), str(tmp_path / "theirs"))
 
 
+def test_open_to_others(upstream, daemon):
+    """A cache directory that others can look into, of an older version or made by hand, is closed
+    to them, and the log says so; one that all can write to is refused."""
+    daemon.stop()
+    daemon.cache.chmod(0o755)
+    daemon.start()
+    assert daemon.cache.stat().st_mode & 0o7777 == 0o700
+    said = [x["message"] for x in daemon.log_lines() if "0755" in x.get("message", "")]
+    assert len(said) == 1 and str(daemon.cache) in said[0] and "now it is not" in said[0]
+    daemon.stop()
+    daemon.cache.chmod(0o777)
+    refused(daemon, str(daemon.cache), "chmod 0700")
+    daemon.cache.chmod(0o700)
+    daemon.start()
+
+
 def test_file_in_place_of_directory(upstream, cachalot, tmp_path):
     """A file is no directory."""
     (tmp_path / "file").write_text("x")

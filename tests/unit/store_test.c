@@ -6,6 +6,7 @@
 #include "tests/unit/scratch.h"
 
 static char why[512];
+static unsigned found_mode, mode_since;
 
 static int open_as(const char *path, enum store_mode mode)
 {
@@ -17,6 +18,8 @@ static int open_as(const char *path, enum store_mode mode)
     if (err != 0) {
         assert_null(s);
         assert_string_not_equal(why, "");
+    } else {
+        store_permissions(s, &found_mode, &mode_since);
     }
     store_close(&s);
     return err;
@@ -212,6 +215,25 @@ static void test_other_layouts(void **state)
     expect_refused(*state, ERR_VERSION, "oci-layout");
 }
 
+/* A cache that an older version has left open, or whose disk was made by hand. */
+static void test_closed_to_others(void **state)
+{
+    static const unsigned open_modes[] = {0755, 0750, 0701, 02770};
+    struct stat st;
+
+    for (size_t i = 0; i < sizeof open_modes / sizeof *open_modes; i++) {
+        assert_int_equal(chmod(*state, open_modes[i]), 0);
+        assert_int_equal(open_own(*state), 0);
+        assert_int_equal(found_mode, open_modes[i]);
+        assert_int_equal(mode_since, 0700);
+        assert_int_equal(stat(*state, &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0700);
+    }
+    assert_int_equal(chmod(*state, 0755), 0);
+    assert_int_equal(open_as(*state, STORE_READ), 0);
+    assert_int_equal(mode_since, 0755);
+}
+
 static void test_owner_and_mode(void **state)
 {
     assert_int_equal(chmod(*state, 0777), 0);
@@ -283,6 +305,7 @@ int main(void)
         TEST(test_foreign_files_are_refused),
         TEST(test_a_start_that_was_cut_short),
         TEST(test_other_layouts),
+        TEST(test_closed_to_others),
         TEST(test_owner_and_mode),
         TEST(test_not_writable),
         TEST(test_a_bad_index),
