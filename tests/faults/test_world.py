@@ -154,6 +154,25 @@ def test_packets_are_lost(rig, lossy, share):
     pull.again(pull.prepare("lost-0"))
 
 
+@pytest.mark.mounts
+def test_line_is_slow(rig):
+    """All lines together take 256 kbit/s: it takes its time, what is complete is right, and so is
+    all when the line is well again."""
+    daemon = rig().start()
+    pull = operations.Pull(daemon)
+    shape = ["root", "tbf", "rate", "256kbit", "burst", "128kb", "latency", "1s"]
+    done = subprocess.run(["tc", "qdisc", "add", "dev", "lo", *shape], capture_output=True,
+                          text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no line can be made slow here: {done.stderr.strip()}")
+    try:
+        pull.run(pull.prepare("slow-0"))
+    finally:
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
+    daemon.check()
+    pull.again(pull.prepare("slow-0"))
+
+
 # --- clients by the thousand ---
 
 
@@ -171,6 +190,7 @@ class Many:
     def __init__(self, address, count):
         self.selector = selectors.EpollSelector()
         self.all = []
+        self.received = 0  # bytes
         for _ in range(count):
             s = socket.socket()
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -191,7 +211,8 @@ class Many:
         while ready := self.selector.select(0):
             for key, _ in ready:
                 try:
-                    if key.fileobj.recv(65536):
+                    if got := key.fileobj.recv(65536):
+                        self.received += len(got)
                         continue
                 except BlockingIOError:
                     continue
@@ -222,7 +243,7 @@ SLOW = {"head": b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ",
 def test_slowloris(rig, many, what):
     """Thousands begin a request and say a byte now and then: others are answered at once, and
     the slow ones are closed when their time is over, however often they say something."""
-    count = descriptors(tally.scaled(1000))
+    count = descriptors(tally.scaled(5000))
     daemon = rig({"listener main": {"head-timeout": "3s", "stall-timeout": "3s"}}).start()
     baseline = invariants.Baseline(daemon)
     crowd = many(daemon, count)
@@ -264,18 +285,41 @@ def test_slow_readers(rig, many):
 
 @pytest.mark.slow
 def test_idle_clients(rig, many):
-    """Thousands of connections that say nothing, and a few that work."""
-    count = descriptors(tally.scaled(4500))
+    """Nine thousand connections that say nothing, and a thousand that ask again and again: each
+    answer is right, and no round costs memory that is not given back."""
+    count = descriptors(tally.scaled(10_000))
+    idle, active = count - count // 10, count // 10
     daemon = rig({"listener main": {"head-timeout": "1h", "idle-timeout": "1h"}}).start()
+    data = noise(1000, "asked for again and again")
+    path = blob(operations.REPOSITORY, daemon.hub.hold_blob(operations.REPOSITORY, data))
+    assert daemon.get(path).body == data
+    daemon.wait_idle()
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with socket.create_connection(daemon.address) as s:
+        s.sendall(request)
+        until("an answer", lambda: len(s.recv(65536, socket.MSG_PEEK)) > 1000)
+        answer_bytes = len(s.recv(65536))
     baseline = invariants.Baseline(daemon)
-    crowd = many(daemon, count)
-    until("all are connected", lambda: daemon.metric("connections") >= count)
-    pull = operations.Pull(daemon)
-    for i in range(5):
-        pull.again(pull.prepare(i))
+    silent = many(daemon, idle)
+    until("all are connected", lambda: daemon.metric("connections") >= idle)
     assert baseline.rss_bytes() - baseline.rss < 32 * MIB
     assert baseline.is_idle()
-    crowd.close()
+    busy = many(daemon, active)
+    most = []
+    for number in range(1, 11):
+        busy.send(request)
+        until("all are answered", lambda n=number: busy.closed() == 0 and
+              busy.received >= n * active * answer_bytes, 60)
+        most.append(baseline.rss_bytes())
+        invariants.check_answers(daemon)
+    assert busy.received == 10 * active * answer_bytes
+    assert most[-1] - most[0] < 8 * MIB
+    assert silent.closed() == 0
+    pull = operations.Pull(daemon)
+    pull.again(pull.prepare("beside"))
+    tally.add("slow clients", count)
+    silent.close()
+    busy.close()
     baseline.check()
 
 
