@@ -234,6 +234,15 @@ static void open_session(struct request *r, void (*then)(struct request *r, int 
     r->local->upload = upload_open(r->worker->parts.uploads, &order, r->target.tag);
 }
 
+static void read_body(struct request *r)
+{
+    struct local *l = r->local;
+
+    if (l->content_length > 0)
+        upload_expect(l->upload, (uint64_t)l->content_length);
+    conn_read_body(r->conn);
+}
+
 /* The session takes the body, if that goes on where it is. */
 static void on_opened(struct request *r, int err)
 {
@@ -244,7 +253,7 @@ static void on_opened(struct request *r, int err)
     else if (l->has_range && l->range.start != upload_size(l->upload))
         send_out_of_order(r);
     else
-        conn_read_body(r->conn);
+        read_body(r);
 }
 
 void local_patch_upload(struct request *r)
@@ -305,7 +314,7 @@ static void on_begun(struct request *r, int err)
     else if (err)
         send_upload_error(r, err);
     else if (r->local->push.has_digest)
-        conn_read_body(r->conn);
+        read_body(r);
     else
         send_session(r, 202);
 }

@@ -344,6 +344,18 @@ static void put_filling(struct upload *u, struct upload_block *b)
     session_schedule(s);
 }
 
+void upload_expect(struct upload *u, uint64_t bytes)
+{
+    uint64_t whole_bytes;
+
+    if (__builtin_add_overflow(u->size_bytes, bytes, &whole_bytes))
+        whole_bytes = UINT64_MAX;
+    pthread_mutex_lock(&u->uploads->lock);
+    if (u->session)
+        u->session->expected_bytes = whole_bytes;
+    pthread_mutex_unlock(&u->uploads->lock);
+}
+
 bool upload_write(struct upload *u, const void *data, size_t len)
 {
     pthread_mutex_t *lock = &u->uploads->lock;

@@ -86,6 +86,9 @@ const char *upload_id(const struct upload *u);
  * failed those that are in the file. */
 uint64_t upload_size(const struct upload *u);
 
+/* Before the writes of a request: so many bytes come, if that is known, so that room is looked
+ * for at once for all of them, and nothing is evicted for what cannot be held. */
+void upload_expect(struct upload *u, uint64_t bytes);
 /* Takes all, copying it; false: pause until has_room. After a failed write it is dropped. */
 bool upload_write(struct upload *u, const void *data, size_t len);
 /* Whether a write has failed: upload_settle or upload_finish will say how, and nothing of

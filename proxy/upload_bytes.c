@@ -31,13 +31,23 @@ bool session_is_staged(const struct session *s)
     return s->filling || !STAILQ_EMPTY(&s->blocks);
 }
 
+static uint64_t need_bytes(struct session *s, size_t len)
+{
+    uint64_t step_bytes = upload_file_need(s->file, len);
+
+    pthread_mutex_lock(&s->uploads->lock);
+    uint64_t expected_bytes = s->expected_bytes;
+    pthread_mutex_unlock(&s->uploads->lock);
+    return expected_bytes > step_bytes ? expected_bytes : step_bytes;
+}
+
 /* Others of this thread wait, too: they could go no further either. */
 static int append_with_room(struct session *s, const uint8_t *data, size_t len)
 {
     int err = upload_file_append(s->file, data, len);
 
     if (err == ERR_NO_SPACE && storage_wait_for_room(s->uploads->storage, upload_file_name(s->file),
-                                                     upload_file_need(s->file, len)) == 0)
+                                                     need_bytes(s, len)) == 0)
         err = upload_file_append(s->file, data, len);
     return err;
 }

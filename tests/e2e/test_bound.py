@@ -13,7 +13,7 @@ import pytest
 
 from lib import image
 from lib.crowd import Crowd
-from lib.image import ACCEPT
+from lib.image import ACCEPT, digest_of
 from lib.paths import HUB, blob, manifest
 from lib.pusher import EVERYBODY, Pusher
 from lib.wait import until
@@ -428,6 +428,23 @@ def test_nothing_goes_for_what_cannot_fit(hub, cachalot):
     assert daemon.get(blob("library/app", digest)).body == less
     until("it is stored", daemon.blob_path(digest).exists)
     assert daemon.metric("evicted_images_total") > 0
+
+
+def test_nothing_goes_for_a_push_that_cannot_fit(hub, cachalot):
+    """What is longer than the cache, and says so, is refused before anything goes for it."""
+    daemon = cachalot({HUB: hub.url}, {**EVERYBODY, "cache": {"size": "20MiB", "min-free": "0"}})
+    items = [hub.hold(image.image(f"full-{n}", (3 * MIB,)), "library/app", str(n))
+             for n in range(5)]
+    for n, item in enumerate(items):
+        pull(daemon, item, n)
+    daemon.wait_idle()
+    data = image.noise(30 * MIB, "huge")
+    p = Pusher(daemon.address, "team/huge")
+    for send in (lambda s: s.put(digest_of(data), data), lambda s: s.patch(data)):
+        got = send(p.begin())
+        assert got.status == 507, got
+        assert all(all(held(daemon, item)) for item in items)
+    assert daemon.metric("evicted_images_total") == 0
 
 
 def test_push_evicts_what_it_lacks(hub, bounded):

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from lib.cachalot import DAEMON
+from lib.wait import until
 from rig import Rig
 
 QEMU = "qemu-system-x86_64"
@@ -162,6 +163,12 @@ class Guest(Rig):
         archive.close()
         both = self.directory / "initrd"
         both.write_bytes(self.system.read_bytes() + archive.path.read_bytes())
+
+    def start(self, **options):
+        """An emulated processor beside other work is in no hurry."""
+        self.launch(**options)
+        until("the guest's daemon is healthy", lambda: self.check_alive() and self.healthy(), 120)
+        return self
 
     def launch(self, env=None, wrap=(), **options):
         port = self.address[1]
