@@ -346,6 +346,8 @@ void reader_cancel(struct reader *r)
     if (r->is_reading) {
         LIST_REMOVE(r, reading);
         r->is_reading = false;
+        /* Who is the slowest now has his own time. */
+        f->slow_since_ms = 0;
         if (f->moved != NULL)
             f->moved(f->moved_arg);
     }

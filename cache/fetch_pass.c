@@ -42,7 +42,20 @@ static uint64_t find_limit(const struct fetch *f, uint64_t window_bytes)
     return LIST_EMPTY(&f->reading) ? 0 : f->dropped_bytes + window_bytes;
 }
 
-uint64_t fetch_pass_limit(struct fetch *f, uint64_t end, uint64_t window_bytes,
+/* With the lock held. The time of the slowest runs while he is more than half a window behind,
+ * and begins anew when he has gone on by as much. */
+static void time_slowest(struct fetch *f, uint64_t read_bytes, uint64_t window_bytes,
+                         int64_t now_ms)
+{
+    if (read_bytes >= f->avail_bytes || f->avail_bytes - read_bytes <= window_bytes / 2) {
+        f->slow_since_ms = 0;
+    } else if (f->slow_since_ms == 0 || read_bytes - f->slow_from >= window_bytes / 2) {
+        f->slow_since_ms = now_ms;
+        f->slow_from = read_bytes;
+    }
+}
+
+uint64_t fetch_pass_limit(struct fetch *f, uint64_t end, uint64_t window_bytes, int64_t now_ms,
                           uint64_t *drop_bytes)
 {
     pthread_mutex_lock(&f->lock);
@@ -59,6 +72,8 @@ uint64_t fetch_pass_limit(struct fetch *f, uint64_t end, uint64_t window_bytes,
         f->dropped_bytes = read_bytes;
     uint64_t limit = find_limit(f, window_bytes);
 
+    time_slowest(f, read_bytes, window_bytes, now_ms);
+    f->needed_bytes = end > limit ? end - window_bytes : 0;
     *drop_bytes = f->dropped_bytes;
     pthread_mutex_unlock(&f->lock);
     return limit;
@@ -100,4 +115,29 @@ void reader_move(struct reader *r, uint64_t offset)
             f->moved(f->moved_arg);
     }
     pthread_mutex_unlock(&f->lock);
+}
+
+/* With the lock held. */
+static bool is_waited_for(const struct fetch *f)
+{
+    const struct reader *r;
+
+    LIST_FOREACH (r, &f->reading, reading)
+        if (r->waiting)
+            return true;
+    return false;
+}
+
+bool reader_is_too_slow(struct reader *r, int64_t now_ms)
+{
+    struct fetch *f = r->fetch;
+
+    if (f == NULL || !r->is_reading)
+        return false;
+    pthread_mutex_lock(&f->lock);
+    bool is = f->slow_since_ms != 0 && now_ms - f->slow_since_ms >= FETCH_PASS_PATIENCE_MS &&
+              r->read_bytes < f->needed_bytes && r->read_bytes <= read_by_all(f) &&
+              is_waited_for(f);
+    pthread_mutex_unlock(&f->lock);
+    return is;
 }

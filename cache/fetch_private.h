@@ -30,6 +30,9 @@ struct fetch {
     LIST_HEAD(, reader) readers; /* that wait */
     LIST_HEAD(, reader) reading; /* that have begun, waiting or not */
     uint64_t dropped_bytes;      /* from the front, of one that passes */
+    uint64_t needed_bytes;       /* the writer waits until all have read so much; 0: for nobody */
+    int64_t slow_since_ms;       /* the slowest is far behind; 0: he is not */
+    uint64_t slow_from;          /* where he was then */
     void (*moved)(void *arg);
     void *moved_arg;
     struct fetch_table *table;

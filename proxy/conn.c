@@ -417,7 +417,8 @@ static void conn_check_time(struct conn *c)
             conn_close(c);
         break;
     case CONN_SENDING:
-        if (!c->paused && !c->disk_pending && age_ms >= l->stall_timeout_ms)
+        if (!c->paused && !c->disk_pending &&
+            (age_ms >= l->stall_timeout_ms || (c->request && c->calls->is_too_slow(c->request))))
             conn_close_why(c, OUT_CLIENT_STALLED);
         break;
     case CONN_LINGERING:

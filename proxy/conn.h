@@ -51,6 +51,8 @@ struct request_calls {
     void (*more)(struct request *r);
     /* The clock has ticked and the request is not answered yet. */
     void (*check_time)(struct request *r);
+    /* It has, and its answer is on the way: whether others wait too long for this client. */
+    bool (*is_too_slow)(struct request *r);
     /* The response has ended, whole (OUT_LOCAL) or not: the request is gone. */
     void (*end)(struct request *r, enum outcome why, uint64_t body_bytes);
 };

@@ -100,7 +100,8 @@ static bool write_first(struct intake *i)
     if (b->offset > front_bytes)
         return false;
     CHECK(b->offset == front_bytes && b->offset + b->len <= i->size_bytes);
-    uint64_t limit = fetch_pass_limit(i->fetch, b->offset + b->len, WINDOW_BYTES, &drop_bytes);
+    uint64_t limit =
+        fetch_pass_limit(i->fetch, b->offset + b->len, WINDOW_BYTES, clock_now_ms(), &drop_bytes);
     if (limit == 0) {
         intake_break_off(i, ERR_NOT_FOUND);
         return false;

@@ -72,7 +72,7 @@
     ROW(OUT_CUT, "cut", 0, "", "the body was cut short: its fetch failed")                        \
     ROW(OUT_CANCELLED, "cancelled", 0, "", "it was cancelled")                                    \
     ROW(OUT_CLIENT_LEFT, "client-left", 0, "", "the client closed the connection")                \
-    ROW(OUT_CLIENT_STALLED, "client-stalled", 0, "", "the client took no bytes for too long")
+    ROW(OUT_CLIENT_STALLED, "client-stalled", 0, "", "the client took too few bytes for too long")
 /* clang-format on */
 
 enum outcome {

@@ -385,6 +385,11 @@ static void refuse_head(struct conn *c, struct request **slot, enum outcome why)
     request_error(r, why, NULL, 0);
 }
 
+static bool request_is_too_slow(struct request *r)
+{
+    return reader_is_too_slow(&r->reader, r->worker->now_ms);
+}
+
 static void request_check_time(struct request *r)
 {
     if (r->state == REQUEST_ASKING)
@@ -501,5 +506,6 @@ const struct request_calls request_calls = {
     .body_end = local_body_end,
     .more = request_more,
     .check_time = request_check_time,
+    .is_too_slow = request_is_too_slow,
     .end = request_end,
 };

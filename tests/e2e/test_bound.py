@@ -4,6 +4,7 @@ whole."""
 
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -232,6 +233,28 @@ def test_passed_on_at_two_paces(hub, bounded, too_big):
         assert hub.count("GET") == 2
         assert slow.read_some(len(BIG) - 2 * MIB) == BIG[2 * MIB:]
     daemon.wait_idle()
+
+
+def test_passed_on_beside_a_drip(hub, bounded, too_big):
+    """Of two who share one download, one takes a byte now and then: he is cut after a while, and
+    the other has all of it, by one request."""
+    daemon = bounded(8 * MIB)
+    gate = hub.gate("/blobs/", after=MIB)
+    crowd = Crowd()
+    with socket.socket() as drip:
+        drip.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        drip.connect(daemon.address)
+        drip.sendall(f"GET {too_big} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        daemon.wait_metric("readers", 1)
+        crowd.add(daemon.get, too_big)
+        daemon.wait_metric("readers", 2)
+        gate.open()
+        until("the other has it", lambda: drip.recv(1) and not crowd.is_busy(), 40)
+        got, = crowd.join()
+    assert sorted(line["outcome"] for line in daemon.wait_access(2)) == \
+        ["client-stalled", "collapsed"]
+    assert got.status == 200 and got.body == BIG
+    assert hub.count("GET") == 1
 
 
 def test_passed_on_and_left(hub, bounded, too_big):
