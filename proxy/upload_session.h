@@ -60,7 +60,7 @@ struct session {
     struct upload_block *filling; /* behind them, between two calls of upload_write */
     size_t staged_bytes;
     uint64_t expected_bytes; /* of the whole file, as far as is known */
-    int err; /* a write failed, and nobody was told yet; set by its thread only */
+    int err;                 /* a write failed, and nobody was told yet; set by its thread only */
     bool is_job_over;
     int job_err;
 
