@@ -178,11 +178,12 @@ static bool wants(const struct log *log, enum log_level level)
     return log && (is_kept(level) || is_written(log, level));
 }
 
-/* A message, and what vsnprintf said of its length. */
 static void take_event(struct log *log, enum log_level level, enum log_readers readers,
-                       const struct name *about, const char *message, int len)
+                       const struct name *about, const char *format, va_list args)
 {
+    char message[MESSAGE_MAX];
     struct timespec now;
+    int len = vsnprintf(message, sizeof message, format, args);
 
     if (len < 0)
         return;
@@ -198,12 +199,10 @@ void log_event(struct log *log, enum log_level level, const char *format, ...)
 {
     if (!wants(log, level))
         return;
-    char message[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    int len = vsnprintf(message, sizeof message, format, args);
+    take_event(log, level, LOG_FOR_OPERATOR, NULL, format, args);
     va_end(args);
-    take_event(log, level, LOG_FOR_OPERATOR, NULL, message, len);
 }
 
 void log_event_about(struct log *log, enum log_level level, const struct name *about,
@@ -211,12 +210,10 @@ void log_event_about(struct log *log, enum log_level level, const struct name *a
 {
     if (!wants(log, level))
         return;
-    char message[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    int len = vsnprintf(message, sizeof message, format, args);
+    take_event(log, level, about ? LOG_FOR_READERS : LOG_FOR_ALL, about, format, args);
     va_end(args);
-    take_event(log, level, about ? LOG_FOR_READERS : LOG_FOR_ALL, about, message, len);
 }
 
 struct log_recent *log_recent(struct log *log)

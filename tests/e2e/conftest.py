@@ -2,6 +2,7 @@
 """Fixtures. Everything that is started here ends here."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ pytest.register_assert_rewrite("lib")
 
 from lib import isolate  # noqa: E402
 from lib.cachalot import Cachalot  # noqa: E402
+from lib.disk import mount  # noqa: E402
 from lib.hub import Hub  # noqa: E402
 from lib.paths import HUB  # noqa: E402
 from lib.registry import Registry  # noqa: E402
@@ -87,6 +89,16 @@ def upstream(hub):
     """A scripted upstream with the blob of lib/sample.py."""
     hub.hold_blob("library/app", DATA)
     return hub
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount(path, "-t", "tmpfs", "-o", "size=24m")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
 
 
 @pytest.fixture

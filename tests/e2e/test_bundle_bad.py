@@ -324,16 +324,6 @@ def test_unknown_entry(far, bundle, tmp_path):
 
 # --- the disk, and kills ---
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 @pytest.mark.mounts
 def test_disk_full(hub, cachalot, small_disk, tmp_path):
     """A disk that is too full for the import is left as it was: what is held is served, and

@@ -11,6 +11,7 @@ import pytest
 from lib import image
 from lib.clients import Skopeo, check_dir
 from lib.crowd import together
+from lib.disk import fill, mount
 from lib.image import ACCEPT, noise
 from lib.paths import HUB, blob, manifest
 from lib.wait import until
@@ -188,20 +189,6 @@ def test_foreign_files(upstream, cachalot, tmp_path):
     assert [p.name for p in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 
-def mount(path, *options):
-    subprocess.run(["mount", *options, "tmpfs", path], check=True)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    mount(path, "-t", "tmpfs", "-o", "size=24m")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 @pytest.mark.mounts
 def test_not_writable(upstream, cachalot, small_disk):
     """A directory on a file system that is read-only is refused."""
@@ -267,14 +254,7 @@ def test_disk_fills_meanwhile(upstream, cachalot, small_disk):
     with daemon.connect() as c:
         c.request(path)
         assert c.read_head().status == 200
-        filler = small_disk / "filler"
-        with open(filler, "wb") as f:
-            try:
-                while True:
-                    f.write(bytes(1 << 20))
-                    f.flush()
-            except OSError:
-                pass
+        filler = fill(small_disk / "filler")
         gate.open()
         body = c.read_some(len(big))
         assert body == big[:len(body)]

@@ -18,6 +18,7 @@ import pytest
 from lib import image, rawhttp, tracer
 from lib.access import Client
 from lib.crowd import Crowd, together
+from lib.disk import fill, mount
 from lib.image import ACCEPT, OCI, digest_of, noise
 from lib.paths import HUB
 from lib.paths import blob as blob_of
@@ -54,36 +55,9 @@ def put_index(p, tag="1"):
 
 # --- full disks ---
 
-
-def mount(path, *options):
-    subprocess.run(["mount", *options, "tmpfs", path], check=True)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    mount(path, "-t", "tmpfs", "-o", "size=24m")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 @pytest.fixture
 def cramped(cachalot, small_disk):
     return cachalot({}, EVERYBODY, cache=small_disk / "cache")
-
-
-def fill(path):
-    """Leave no room; the file that takes it."""
-    with open(path, "wb", buffering=0) as f:
-        for step in (1 << 20, 4096):
-            try:
-                while f.write(bytes(step)):
-                    pass
-            except OSError:
-                pass
-    return path
 
 
 def by_post(p, body, digest):

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from lib.disk import fill
+
 
 def run(*argv):
     return subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
@@ -49,16 +51,7 @@ class SmallDisk:
 
     def fill(self, leave_bytes=0):
         """Take all room but some."""
-        filler = self.path / "filler"
-        with open(filler, "wb", buffering=0) as f:
-            for step in (1 << 20, 4096):
-                try:
-                    while f.write(bytes(step)):
-                        pass
-                except OSError:
-                    pass
-            f.truncate(max(0, f.tell() - leave_bytes))
-        return filler
+        return fill(self.path / "filler", leave_bytes)
 
     def take_inodes(self, leave=0):
         """Take all inodes but some."""
