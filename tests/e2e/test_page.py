@@ -508,6 +508,23 @@ def test_looks(hub, browser, daemon, tmp_path):
     check_quiet(browser, daemon)
 
 
+def test_long_names(hub, browser, daemon):
+    """One name as long as names may be takes no room from the words beside it."""
+    name = "/".join(["a" * 60] * 3)
+    for repository, tag in (("library/app", "1"), (name, "t" * 128)):
+        item = hub.hold(image.image(tag, (1000,)), repository, tag)
+        pull(daemon, item, repository, tag)
+    for width in (768, 1280):
+        browser.size(width, 900)
+        opened(browser, daemon)
+        browser.until("both are there", "return document.querySelectorAll('#image-rows tr').length === 2")
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        lines = browser.run("""return [...document.querySelectorAll('[data-label="Held"]')].map(e => {
+            const r = document.createRange(); r.selectNodeContents(e);
+            return [e.textContent, new Set([...r.getClientRects()].map(x => x.top)).size]; })""")
+        assert lines == [["complete", 1]] * 2, lines
+
+
 def test_calm(browser, daemon):
     """Who wants less motion gets none."""
     browser.media(prefers_reduced_motion="reduce")

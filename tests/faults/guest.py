@@ -184,6 +184,10 @@ class Guest(Rig):
         ], **options)
         return self
 
+    def stderr_tail(self):
+        """What it said on its console."""
+        return self.stdout_path.read_text(errors="replace")[-4000:]
+
     def promise(self, what, data):
         """With a log of the disk it says there, too, that this was acknowledged."""
         super().promise(what, data)
@@ -198,7 +202,7 @@ class Guest(Rig):
 
     def cut(self):
         self.stop(signal.SIGKILL)
-        assert self.child.returncode == -signal.SIGKILL, self.stdout_path.read_text()[-4000:]
+        assert self.child.returncode == -signal.SIGKILL, self.stderr_tail()
 
 
 # --- what the disk was told ---
