@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "cache/scrub.h"
 
+#include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/link.h"
 #include "cache/manifest.h"
@@ -127,4 +128,22 @@ int scrub_find_sources(struct db_txn *txn, const struct digest *d, struct scrub_
         err = tag_walk(txn, take_tag, &search);
     /* What was pulled by its digest alone. */
     return err == 0 && s->count == 0 ? link_search(txn, d, take_source, s) : err;
+}
+
+/* --- what went bad --- */
+
+int scrub_drop(struct store *s, struct db_txn *txn, const struct loss *l,
+               const struct file_id *file, bool *is_done)
+{
+    struct blob_record r;
+    int err = blob_get(txn, &l->digest, &r);
+
+    *is_done = false;
+    if (err != 0 || !verify_is_same(s, &l->digest, l->size_bytes, file))
+        return err == ERR_NOT_FOUND ? 0 : err;
+    err = blob_forget(txn, &l->digest);
+    if (err == 0)
+        err = loss_put(txn, l);
+    *is_done = err == 0;
+    return err;
 }

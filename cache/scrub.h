@@ -13,7 +13,10 @@
 #include "cache/check.h"
 #include "cache/db.h"
 #include "cache/digest.h"
+#include "cache/loss.h"
 #include "cache/name.h"
+#include "cache/store.h"
+#include "cache/verify.h"
 
 /* Where a round is. All zero before the first. */
 struct scrub_state {
@@ -49,5 +52,10 @@ struct scrub_sources {
  * there are none, those that were seen to have it. */
 MUST_CHECK int scrub_find_sources(struct db_txn *txn, const struct digest *d,
                                   struct scrub_sources *s);
+
+/* The blob whose file this is went bad: its record goes, and the loss is noted; `*is_done`.
+ * Not of another file, which a client has had fetched meanwhile, nor of what is no more. */
+MUST_CHECK int scrub_drop(struct store *s, struct db_txn *txn, const struct loss *l,
+                          const struct file_id *file, bool *is_done);
 
 #endif

@@ -78,21 +78,11 @@ struct drop {
     bool is_done;
 };
 
-/* Only the record of what was found bad: a client may have had another fetched. */
 static int drop_apply(void *arg, struct db_txn *txn)
 {
     struct drop *d = arg;
-    struct blob_record r;
-    int err = blob_get(txn, &d->loss.digest, &r);
 
-    d->is_done = false;
-    if (err != 0 || !verify_is_same(d->store, &d->loss.digest, d->loss.size_bytes, &d->file))
-        return err == ERR_NOT_FOUND ? 0 : err;
-    err = blob_forget(txn, &d->loss.digest);
-    if (err == 0)
-        err = loss_put(txn, &d->loss);
-    d->is_done = err == 0;
-    return err;
+    return scrub_drop(d->store, txn, &d->loss, &d->file, &d->is_done);
 }
 
 /* Not log_event_about: a digest may be that of what only few may pull. */

@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "cache/blob.h"
 #include "cache/err.h"
-#include "cache/loss.h"
 #include "cache/quarantine.h"
+#include "cache/scrub.h"
 #include "proxy/log.h"
 #include "proxy/scrubber.h"
 #include "proxy/storage.h"
@@ -24,13 +23,9 @@ struct spoilt {
 static int spoilt_apply(struct storage_job *j, struct db_txn *txn)
 {
     const struct spoilt *s = (struct spoilt *)j;
-    struct blob_record r;
-    int err = blob_get(txn, &s->loss.digest, &r);
+    bool is_done;
 
-    if (err != 0 || !verify_is_same(s->store, &s->loss.digest, s->loss.size_bytes, &s->file))
-        return err == ERR_NOT_FOUND ? 0 : err;
-    err = blob_forget(txn, &s->loss.digest);
-    return err == 0 ? loss_put(txn, &s->loss) : err;
+    return scrub_drop(s->store, txn, &s->loss, &s->file, &is_done);
 }
 
 /* A file that cannot be moved has no record, and is written over by the next. */
