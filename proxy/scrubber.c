@@ -12,11 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cache/audit.h"
 #include "cache/blob.h"
 #include "cache/err.h"
 #include "cache/lock.h"
 #include "cache/stride.h"
+#include "cache/usage.h"
 #include "proxy/log.h"
 #include "proxy/scrubber_private.h"
 #include "proxy/thread.h"
@@ -190,11 +190,17 @@ static bool look_at_suspects(struct scrubber *s)
 static void set_rate(struct scrubber *s)
 {
     const struct config *c = s->courier.config;
-    uint64_t blobs = 0, bytes = 0;
+    struct usage usage;
+    struct db_txn *txn;
 
-    if (audit_measure(s->courier.reader, &blobs, &bytes) == 0)
-        s->bytes_per_s = scrub_rate(bytes + blobs * BLOB_COST_BYTES, c->scrub_s, RATE_MIN_BYTES,
-                                    (uint64_t)c->scrub_rate_bytes);
+    if (db_read(s->courier.reader, &txn) != 0)
+        return;
+    int err = usage_get(txn, &usage);
+
+    db_read_end(s->courier.reader);
+    if (err == 0)
+        s->bytes_per_s = scrub_rate(usage.bytes + usage.blobs * BLOB_COST_BYTES, c->scrub_s,
+                                    RATE_MIN_BYTES, (uint64_t)c->scrub_rate_bytes);
 }
 
 /* Some blobs of the round. False: stop. */

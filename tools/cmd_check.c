@@ -15,6 +15,7 @@
 #include "cache/err.h"
 #include "cache/recover.h"
 #include "cache/repair.h"
+#include "cache/usage.h"
 #include "tools/command.h"
 #include "tools/findings.h"
 #include "tools/output.h"
@@ -31,7 +32,7 @@ static int add_progress(void *arg, uint64_t bytes)
 static enum exit_code run_audit(const struct options *o, struct cache *cache, struct audit *a)
 {
     struct progress p;
-    uint64_t blobs, bytes;
+    struct usage usage = {0};
     struct audit_options options = {
         .is_quick = option_is_given(o, "quick"),
         .is_live = store_is_in_use(cache->store),
@@ -39,8 +40,12 @@ static enum exit_code run_audit(const struct options *o, struct cache *cache, st
         .pace = add_progress,
         .arg = &p,
     };
-    int err = audit_measure(cache->reader, &blobs, &bytes);
-    progress_begin(&p, o, "check", bytes);
+    int err = db_read(cache->reader, &cache->txn);
+    if (err == 0) {
+        err = usage_get(cache->txn, &usage);
+        cache_end_read(cache);
+    }
+    progress_begin(&p, o, "check", usage.bytes);
     if (err == 0)
         err = audit_run(a, cache->store, cache->reader, &options);
     progress_end(&p);
