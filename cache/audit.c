@@ -7,7 +7,6 @@
 #include "cache/audit.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -193,15 +192,6 @@ struct names {
     unsigned count;
 };
 
-static bool name_is_digest(enum digest_alg alg, const char *name, struct digest *d)
-{
-    char text[DIGEST_TEXT_MAX + 8];
-    int len =
-        snprintf(text, sizeof text, "%s:%s", alg == DIGEST_SHA256 ? "sha256" : "sha512", name);
-
-    return len > 0 && (size_t)len < sizeof text && digest_parse(d, text, (size_t)len) == 0;
-}
-
 static void add_foreign(struct auditor *x, enum digest_alg alg, const char *name)
 {
     const char *folder = alg == DIGEST_SHA256 ? "sha256" : "sha512";
@@ -256,13 +246,13 @@ static int look_up_names(struct auditor *x, enum digest_alg alg, const struct na
         return err;
     /* One whose record is damaged has been found already. */
     for (unsigned i = 0; i < names->count; i++)
-        is_without[i] = !name_is_digest(alg, names->list[i], &d) ||
+        is_without[i] = !store_blob_digest(alg, names->list[i], &d) ||
                         (blob_get(txn, &d, &r) == ERR_NOT_FOUND && !is_leaving(txn, &d));
     db_read_end(x->reader);
     for (unsigned i = 0; i < names->count; i++) {
         if (!is_without[i])
             continue;
-        if (name_is_digest(alg, names->list[i], &d))
+        if (store_blob_digest(alg, names->list[i], &d))
             add_unrecorded(x, &d);
         else
             add_foreign(x, alg, names->list[i]);
@@ -327,33 +317,5 @@ int audit_run(struct audit *a, struct store *s, struct db_reader *r, const struc
         err = audit_index(&x);
     if (err == 0)
         err = audit_partials(&x);
-    return err;
-}
-
-struct measure {
-    uint64_t blobs, bytes;
-};
-
-static int measure_record(void *arg, struct db_txn *txn, struct db_value key, struct db_value value)
-{
-    struct measure *m = arg;
-    struct blob_record r;
-    struct digest d;
-
-    (void)value;
-    if (digest_from_key(&d, key.data, key.size) == (int)key.size && blob_get(txn, &d, &r) == 0) {
-        m->blobs++;
-        m->bytes += r.size_bytes;
-    }
-    return 0;
-}
-
-int audit_measure(struct db_reader *r, uint64_t *blobs, uint64_t *bytes)
-{
-    struct measure m = {0};
-    int err = db_stride(r, DB_BLOBS, NULL, 0, measure_record, NULL, &m);
-
-    *blobs = m.blobs;
-    *bytes = m.bytes;
     return err;
 }

@@ -107,12 +107,11 @@ struct audit_options {
     void *arg;
 };
 
-/* Run. What was found is in `a`, cleared by the caller (also after an error). */
+/* Look at all. What was found is in `a`, cleared by the caller (also after an error). A positive
+ * result is that of `pace`, which ended it; an error is one of the index or of our own, as no
+ * memory: damage is a finding. The reader must not be reading. */
 MUST_CHECK int audit_run(struct audit *a, struct store *s, struct db_reader *r,
                          const struct audit_options *o);
 void audit_clear(struct audit *a);
-
-/* How many blobs are recorded, and the sum of their sizes. */
-MUST_CHECK int audit_measure(struct db_reader *r, uint64_t *blobs, uint64_t *bytes);
 
 #endif

@@ -368,17 +368,10 @@ static int sweep_records(struct sweep *sweep)
 
 bool partial_is_recorded(struct db_txn *txn, const char *name)
 {
-    char text[DIGEST_TEXT_MAX];
     struct partial_record r;
     struct digest d;
-    size_t len = strlen(name);
-    const char *dash = strchr(name, '-');
 
-    if (dash == NULL || len >= sizeof text)
-        return false;
-    memcpy(text, name, len);
-    text[dash - name] = ':';
-    return digest_parse(&d, text, len) == 0 && partial_get(txn, &d, &r) == 0;
+    return store_partial_digest(name, &d) && partial_get(txn, &d, &r) == 0;
 }
 
 /* An import may run beside the daemon, or be taken up again. */

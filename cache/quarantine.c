@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include "cache/quarantine.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 
 #include "cache/beneath.h"
 #include "cache/err.h"
+#include "cache/folder.h"
 #include "cache/room.h"
 #include "cache/tempfile.h"
 
@@ -52,52 +52,48 @@ static int compare_kept(const void *a, const void *b)
     return x->since.tv_nsec > y->since.tv_nsec ? -1 : x->since.tv_nsec < y->since.tv_nsec;
 }
 
-/* All that is there; owned by the caller. */
-static struct kept *list_kept(DIR *dir, size_t *count)
+struct listing {
+    int fd;
+    struct kept *list;
+    size_t count;
+};
+
+static int keep(void *arg, const char *name)
 {
-    const struct dirent *entry;
-    struct kept *list = NULL;
+    struct listing *l = arg;
     struct stat st;
 
-    *count = 0;
-    while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.' ||
-            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-            continue;
-        list = mem_resize(list, (*count + 1) * sizeof *list);
-        struct kept *k = &list[(*count)++];
+    if (name[0] == '.' || fstatat(l->fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return 0;
+    l->list = mem_resize(l->list, (l->count + 1) * sizeof *l->list);
+    struct kept *k = &l->list[l->count++];
 
-        snprintf(k->name, sizeof k->name, "%s", entry->d_name);
-        k->since = st.st_ctim;
-        k->size_bytes = (uint64_t)st.st_size;
-    }
-    return list;
+    snprintf(k->name, sizeof k->name, "%s", name);
+    k->since = st.st_ctim;
+    k->size_bytes = (uint64_t)st.st_size;
+    return 0;
 }
 
 /* Keep the latest, at most so many; returns how many were removed. A folder that somebody
  * put into blobs/ is nobody's to empty. The descriptor is closed. */
 static unsigned remove_oldest(int fd, size_t files_max)
 {
-    DIR *dir = fdopendir(fd);
+    struct listing l = {.fd = fd};
     uint64_t bytes = 0;
     unsigned removed = 0;
-    size_t count;
 
-    if (dir == NULL) {
-        close(fd);
-        return 0;
-    }
-    struct kept *list = list_kept(dir, &count);
-
-    if (count > 0)
-        qsort(list, count, sizeof *list, compare_kept);
-    for (size_t i = 0; i < count; i++) {
-        bytes += list[i].size_bytes;
+    /* Of what could not be listed nothing is too much: the next that comes tries again. */
+    if (folder_walk(fd, keep, &l) != 0)
+        l.count = 0;
+    if (l.count > 0)
+        qsort(l.list, l.count, sizeof *l.list, compare_kept);
+    for (size_t i = 0; i < l.count; i++) {
+        bytes += l.list[i].size_bytes;
         if (i >= files_max || bytes > QUARANTINE_BYTES_MAX)
-            removed += unlinkat(dirfd(dir), list[i].name, 0) == 0;
+            removed += unlinkat(fd, l.list[i].name, 0) == 0;
     }
-    free(list);
-    closedir(dir);
+    free(l.list);
+    close(fd);
     return removed;
 }
 

@@ -25,7 +25,8 @@ MUST_CHECK int quarantine_blob(struct store *s, const struct digest *d, const st
 /* Remove all that is there. False when that was nothing. */
 bool quarantine_empty(struct store *s);
 
-/* Move what does not belong into a folder. */
+/* Move what does not belong into the folder `dir_fd`, over one of that name that came before.
+ * The errors of rename. */
 MUST_CHECK int quarantine_foreign(struct store *s, int dir_fd, const char *name);
 
 #endif

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -139,12 +138,9 @@ struct files {
 static int take_name(void *arg, const char *name)
 {
     const struct files *f = arg;
-    char text[DIGEST_TEXT_MAX + 256];
     struct digest d;
-    int len =
-        snprintf(text, sizeof text, "%s:%s", f->alg == DIGEST_SHA256 ? "sha256" : "sha512", name);
 
-    if (digest_parse(&d, text, (size_t)len) != 0)
+    if (!store_blob_digest(f->alg, name, &d))
         return 0;
     return take_file(f->builder, store_blobs_fd(f->builder->store, f->alg), name, &d);
 }

@@ -1,32 +1,23 @@
 /* SPDX-License-Identifier: ISC */
 #include "cache/recover.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "cache/db_probe.h"
 #include "cache/err.h"
+#include "cache/folder.h"
+
+static int find_file(void *arg, const char *name)
+{
+    (void)arg;
+    return name[0] != '.';
+}
 
 static bool folder_has_files(int folder_fd)
 {
-    const struct dirent *entry;
-    bool has = false;
-    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-
-    if (dir == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    while (!has && (entry = readdir(dir)) != NULL)
-        has = entry->d_name[0] != '.';
-    closedir(dir);
-    return has;
+    return folder_walk(folder_fd, find_file, NULL) == 1;
 }
 
 /* Whether there is an index to be made anew. */

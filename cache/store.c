@@ -439,3 +439,25 @@ char *store_partial_name(const struct digest *d, char out[DIGEST_TEXT_MAX])
     *strchr(digest_text(d, out), ':') = '-';
     return out;
 }
+
+bool store_blob_digest(enum digest_alg alg, const char *name, struct digest *d)
+{
+    char text[DIGEST_TEXT_MAX];
+    int len =
+        snprintf(text, sizeof text, "%s:%s", alg == DIGEST_SHA256 ? "sha256" : "sha512", name);
+
+    return len > 0 && (size_t)len < sizeof text && digest_parse(d, text, (size_t)len) == 0;
+}
+
+bool store_partial_digest(const char *name, struct digest *d)
+{
+    char text[DIGEST_TEXT_MAX];
+    size_t len = strlen(name);
+    const char *dash = strchr(name, '-');
+
+    if (dash == NULL || len >= sizeof text)
+        return false;
+    memcpy(text, name, len);
+    text[dash - name] = ':';
+    return digest_parse(d, text, len) == 0;
+}

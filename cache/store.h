@@ -91,5 +91,8 @@ int store_partial_fd(const struct store *s);
  * ("<alg>-<hex>"); both return `out`. */
 char *store_blob_name(const struct digest *d, char out[DIGEST_TEXT_MAX]);
 char *store_partial_name(const struct digest *d, char out[DIGEST_TEXT_MAX]);
+/* The digest whose file has that name; false when it is no such name. */
+bool store_blob_digest(enum digest_alg alg, const char *name, struct digest *d);
+bool store_partial_digest(const char *name, struct digest *d);
 
 #endif

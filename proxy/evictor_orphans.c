@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -65,12 +64,9 @@ static int look_at(void *arg, const char *name)
 {
     struct sweep *s = arg;
     struct evictor *e = s->evictor;
-    char *text = mem_format("%s:%s", s->alg == DIGEST_SHA256 ? "sha256" : "sha512", name);
     struct digest d;
-    bool is_digest = digest_parse(&d, text, strlen(text)) == 0;
 
-    free(text);
-    if (is_digest && !is_recorded(e, &d) && is_old(s, name)) {
+    if (store_blob_digest(s->alg, name, &d) && !is_recorded(e, &d) && is_old(s, name)) {
         s->list = mem_resize(s->list, (s->count + 1) * sizeof s->list[0]);
         s->list[s->count++] = d;
     }
