@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -40,16 +41,21 @@ static enum verdict probe(int fd)
 }
 
 /* It may die of a signal, as when the disk cannot read a page: neither a core nor a word of
- * it is of use to anybody. */
+ * it is of use to anybody. When the daemon is killed meanwhile, it ends; and until then it must not
+ * keep the lock of the cache, which the next one wants. */
 static _Noreturn void child(int fd)
 {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)dup2(fd, STDIN_FILENO);
+    (void)close_range(STDERR_FILENO + 1, ~0U, 0);
+
     const struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     (void)setrlimit(RLIMIT_CORE, &none);
     if (null >= 0)
         (void)dup2(null, STDERR_FILENO);
-    _exit((int)probe(fd));
+    _exit((int)probe(STDIN_FILENO));
 }
 
 /* Of the signals only those that reading the index raises are a verdict: others come from whom

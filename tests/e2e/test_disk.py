@@ -4,11 +4,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 
-from lib import image
+from lib import image, tracer
 from lib.clients import Skopeo, check_dir
 from lib.crowd import together
 from lib.disk import fill, mount
@@ -137,6 +138,22 @@ def test_second_daemon(upstream, daemon, cachalot):
     daemon.kill()
     second.start()
     assert second.get(BLOB).body == DATA
+
+
+@pytest.mark.skipif(not tracer.is_there(), reason="no strace")
+def test_killed_while_the_index_is_walked(upstream, daemon, tmp_path):
+    """kill -9 of a start whose child walks the index, for long: the next one starts at once."""
+    daemon.stop()
+    said = tmp_path / "strace.out"
+    daemon.launch(wrap=["strace", "-f", "-o", said, "-e", "trace=madvise",
+                        "-e", "inject=madvise:delay_enter=10s"])
+    until("the child walks", lambda: said.exists() and "MADV_WILLNEED" in said.read_text())
+    os.kill(int((daemon.cache / "lock").read_text()), signal.SIGKILL)
+    strace = daemon.child
+    daemon.start()
+    assert daemon.get(BLOB).body == DATA
+    strace.kill()
+    strace.wait()
 
 
 def test_parent_is_missing(upstream, cachalot, tmp_path):
