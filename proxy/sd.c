@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -59,6 +60,11 @@ bool sd_stopping(void)
     return notify("STOPPING=1");
 }
 
+bool sd_alive(void)
+{
+    return notify("WATCHDOG=1");
+}
+
 bool sd_status(const char *format, ...)
 {
     static const char key[] = "STATUS=";
@@ -84,6 +90,14 @@ static long env_number(const char *name, long max)
     errno = 0;
     long n = strtol(text, &end, 10);
     return *end == '\0' && errno == 0 && n <= max ? n : -1;
+}
+
+int64_t sd_watchdog_us(void)
+{
+    bool ours =
+        getenv("WATCHDOG_PID") == NULL || env_number("WATCHDOG_PID", INT32_MAX) == (long)getpid();
+    long us = ours ? env_number("WATCHDOG_USEC", LONG_MAX) : -1;
+    return us > 0 ? us : 0;
 }
 
 static void set_name(struct sd_socket *s, const char *names, unsigned i)

@@ -4,6 +4,7 @@
 #define PROXY_SD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define SD_NAME_MAX 256 /* with the NUL */
 
@@ -12,8 +13,12 @@
 bool sd_ready(void);
 bool sd_reloading(void);
 bool sd_stopping(void);
+bool sd_alive(void);
 /* One line for a person, in `systemctl status`. */
 bool sd_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* How soon after READY=1 or sd_alive() the next sd_alive() is missed, in microseconds; 0: never. */
+int64_t sd_watchdog_us(void);
 
 /* A socket that was passed in. */
 struct sd_socket {

@@ -39,6 +39,7 @@
 #include "proxy/upstream_dial.h"
 #include "proxy/version.h"
 #include "proxy/watch.h"
+#include "proxy/watchdog.h"
 #include "proxy/worker.h"
 
 #define DISK_THREADS 2
@@ -61,6 +62,7 @@ struct server {
     struct stats stats;
     struct worker_parts parts;
     struct listeners *listeners;
+    struct watchdog *watchdog; /* or NULL */
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
     struct queue *queue; /* messages to the main thread */
@@ -328,6 +330,15 @@ static void start_couriers(struct server *s)
     p->scrubber = scrubber_start(&parts, s->config);
 }
 
+static void start_watchdog(struct server *s)
+{
+    s->watchdog = watchdog_start(s->base, s->log);
+    watchdog_ask(s->watchdog, "storage", storage_queue(s->parts.storage));
+    watchdog_ask(s->watchdog, "upstream", upstream_queue(s->parts.upstream));
+    for (unsigned i = 0; i < s->worker_count; i++)
+        watchdog_ask(s->watchdog, "worker", s->workers[i]->queue);
+}
+
 static void start_threads(struct server *s)
 {
     struct worker_parts *p = &s->parts;
@@ -369,6 +380,7 @@ static void start_threads(struct server *s)
     for (unsigned i = 0; i < s->worker_count; i++)
         s->workers[i] = worker_start(p, s->config);
     evictor_set_workers(p->evictor, s->workers, s->worker_count);
+    start_watchdog(s);
 }
 
 /* Files in partial/ that no fetch will go on with would take room for ever. Before any
@@ -529,6 +541,7 @@ void server_stop(struct server **sp)
     twice_free(&s->parts.twice);
     scrubber_free(&s->parts.scrubber);
     disk_stop(&s->parts.disk);
+    watchdog_free(&s->watchdog);
     fetch_table_free(&s->parts.fetches);
     ask_table_free(&s->parts.asks);
     permits_free(&s->parts.permits);

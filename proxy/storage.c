@@ -285,6 +285,11 @@ void storage_post(struct storage *st, struct storage_job *j)
     queue_post(st->queue, &j->msg);
 }
 
+struct queue *storage_queue(struct storage *st)
+{
+    return st->queue;
+}
+
 bool storage_is_writable(struct storage *st)
 {
     return atomic_load(&st->writable);

@@ -68,6 +68,8 @@ void storage_post(struct storage *st, struct storage_job *j);
 bool storage_is_writable(struct storage *st);
 /* What was counted, with the ledger that it is flushed to. It lives as long as the thread. */
 struct tally *storage_tally(struct storage *st);
+/* Of the thread, for messages that are not its own. */
+struct queue *storage_queue(struct storage *st);
 
 /* In a job's done, after a failure: remove the published file of a blob, which would take room
  * that nobody counts, unless a record names it, as of one of the same digest that came by

@@ -130,3 +130,8 @@ void upstream_set_config(struct upstream *u, struct config *c)
     health_forget(u->parts.health);
     queue_post(u->queue, &change->msg);
 }
+
+struct queue *upstream_queue(struct upstream *u)
+{
+    return u->queue;
+}

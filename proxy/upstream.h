@@ -39,6 +39,8 @@ struct upstream *upstream_start(const struct upstream_parts *parts, struct confi
 void upstream_stop(struct upstream **u);
 /* Use another configuration from the next request on. */
 void upstream_set_config(struct upstream *u, struct config *c);
+/* Of the thread, for messages that are not its own. */
+struct queue *upstream_queue(struct upstream *u);
 
 /* Set a fetch going that fetch_join created: the blob of that digest in `n`. Takes
  * a reference of its own. `size_bytes` is the size that a manifest gave, or

@@ -12,6 +12,7 @@ from lib import image, rawhttp
 from lib.image import ACCEPT
 from lib.paths import HUB, MCR, manifest
 from lib.process import free_port
+from lib.stopped import Stopped
 from lib.wait import until
 
 TAG = manifest("library/app", "1")
@@ -200,6 +201,48 @@ def test_notify(hub, item, cachalot, tmp_path):
         daemon.child.terminate()
         told("STOPPING=1")
         assert daemon.join() == 0
+
+
+@pytest.mark.parametrize("name", ["worker", "storage", "upstream", "cachalotd"])
+def test_watchdog(hub, cachalot, tmp_path, name):
+    """WATCHDOG=1 comes again and again, until a thread stands still; then not any more, though
+    others go on, until it moves again. The log says which."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(path))
+
+        def is_told():
+            """What was said before does not count, nor what was said meanwhile."""
+            s.settimeout(1)
+            try:
+                return s.recv(4096) == b"WATCHDOG=1"
+            except TimeoutError:
+                return False
+
+        daemon = cachalot({HUB: hub.url}, start=False)
+        daemon.start(env={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"})
+        for _ in range(3):
+            until("a sign of life", is_told)
+        with Stopped(daemon, name):
+            until("no sign of life", lambda: not is_told())
+            if name != "cachalotd":
+                until("the log names it", lambda: any(
+                    name in line.get("message", "") and "not answered" in line["message"]
+                    for line in daemon.log_lines()))
+        until("a sign of life", is_told)
+
+
+def test_watchdog_of_another(hub, cachalot, tmp_path):
+    """WATCHDOG_PID is another process, as where a shell has started it: nothing is said."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(path))
+        s.settimeout(1)
+        cachalot({HUB: hub.url}, start=False).start(
+            env={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "40000", "WATCHDOG_PID": "1"})
+        assert s.recv(4096) == b"READY=1"
+        with pytest.raises(TimeoutError):
+            s.recv(4096)
 
 
 @pytest.mark.parametrize("name", ["main", "unknown"])

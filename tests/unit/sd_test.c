@@ -48,6 +48,8 @@ static void check_conversation(const char *name)
     check_received(fd, "READY=1");
     assert_true(sd_stopping());
     check_received(fd, "STOPPING=1");
+    assert_true(sd_alive());
+    check_received(fd, "WATCHDOG=1");
     assert_true(sd_status("serving %d\nREADY=0", 3));
     check_received(fd, "STATUS=serving 3 READY=0");
     char wide[2000];
@@ -180,9 +182,34 @@ static void what_is_not_for_us_is_not_taken(void **state)
     }
 }
 
+static void check_watchdog(const char *usec, const char *pid, int64_t expected)
+{
+    assert_int_equal(usec ? setenv("WATCHDOG_USEC", usec, 1) : unsetenv("WATCHDOG_USEC"), 0);
+    assert_int_equal(pid ? setenv("WATCHDOG_PID", pid, 1) : unsetenv("WATCHDOG_PID"), 0);
+    assert_int_equal(sd_watchdog_us(), expected);
+}
+
+static void test_watchdog(void **state)
+{
+    char pid[32];
+
+    (void)state;
+    snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    check_watchdog(NULL, NULL, 0);
+    check_watchdog("300000000", NULL, 300000000);
+    check_watchdog("300000000", pid, 300000000);
+    check_watchdog("300000000", "1", 0);
+    check_watchdog("300000000", "x", 0);
+    check_watchdog("0", pid, 0);
+    check_watchdog("-1", pid, 0);
+    check_watchdog("1s", pid, 0);
+    check_watchdog("99999999999999999999", pid, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_watchdog),
         cmocka_unit_test(the_manager_is_told),
         cmocka_unit_test(without_a_manager_nothing_happens),
         cmocka_unit_test(sockets_are_taken_with_their_names),
