@@ -41,6 +41,10 @@
 #include "cache/digest.h"
 #include "cache/store.h"
 
+/* The grace unless the settings say otherwise, and the longest. */
+#define EVICT_GRACE_DEFAULT "1h"
+#define EVICT_GRACE_MAX_S (30 * 86400)
+
 struct evict_rules {
     int64_t now_s;
     int64_t grace_s; /* how long what was pushed may wait for its manifest */

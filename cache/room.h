@@ -32,6 +32,16 @@ struct room_limits {
     unsigned low_percent;        /* of size: how far is evicted once it is full */
 };
 
+/* What they are unless the settings say otherwise, and the shares in percent that these may
+ * name. */
+#define ROOM_SIZE_DEFAULT "90%"
+#define ROOM_SIZE_MAX 100u
+#define ROOM_MIN_FREE_DEFAULT "2%"
+#define ROOM_MIN_FREE_MAX 99u
+#define ROOM_LOW_DEFAULT "95%"
+#define ROOM_LOW_MIN 10u
+#define ROOM_LOW_MAX 99u
+
 /* Without limits, of the directory with this descriptor and that of its partial/, which
  * outlive it. */
 struct room *room_new(int root_fd, int partial_fd);

@@ -2,7 +2,9 @@
 /* The table of options: one row each. */
 #include "proxy/config_private.h"
 
+#include "cache/evict.h"
 #include "cache/prefetch.h"
+#include "cache/room.h"
 
 /* LMDB maps the whole index: what the address space has room for. */
 #if SIZE_MAX > UINT32_MAX
@@ -62,21 +64,21 @@ static const struct option_row rows[] = {
     {{"cache", "index-size", INDEX_SIZE, "size, e.g. 8GiB, at least 1MiB",
       "The room that the index may take at most; it costs address space, and disk only as it fills."},
      CACHE(index_size_bytes), .type = OPTION_SIZE, .min = MIB, .max = INDEX_SIZE_MAX},
-    {{"cache", "size", "90%", "size, e.g. 500GiB, share of the file system, e.g. 90%, or 0 for no limit",
+    {{"cache", "size", ROOM_SIZE_DEFAULT, "size, e.g. 500GiB, share of the file system, e.g. 90%, or 0 for no limit",
       "What the cache directory may take at most."},
-     CACHE(room.size), .type = OPTION_AMOUNT, .min = 1, .max = 100},
-    {{"cache", "min-free", "2%", "size, e.g. 20GiB, or share of the file system, e.g. 2%",
+     CACHE(room.size), .type = OPTION_AMOUNT, .min = 1, .max = ROOM_SIZE_MAX},
+    {{"cache", "min-free", ROOM_MIN_FREE_DEFAULT, "size, e.g. 20GiB, or share of the file system, e.g. 2%",
       "What is left free on the file system, whoever fills it."},
-     CACHE(room.min_free), .type = OPTION_AMOUNT, .min = 1, .max = 99},
-    {{"cache", "evict-to", "95%", "share of size from 10% to 99%",
+     CACHE(room.min_free), .type = OPTION_AMOUNT, .min = 1, .max = ROOM_MIN_FREE_MAX},
+    {{"cache", "evict-to", ROOM_LOW_DEFAULT, "share of size from 10% to 99%",
       "How far is evicted once room is short, so that it is not at every download."},
-     CACHE(room.low_percent), .type = OPTION_PERCENT, .min = 10, .max = 99},
+     CACHE(room.low_percent), .type = OPTION_PERCENT, .min = ROOM_LOW_MIN, .max = ROOM_LOW_MAX},
     {{"cache", "evict-local", "no", "yes or no",
       "Whether images that were pushed here make room, too; they are nowhere else."},
      CACHE(evict_local), .type = OPTION_BOOL},
-    {{"cache", "push-grace", "1h", "time in whole seconds, e.g. 1h, at most 30d",
+    {{"cache", "push-grace", EVICT_GRACE_DEFAULT, "time in whole seconds, e.g. 1h, at most 30d",
       "How long a pushed blob that no manifest names is kept for one to come."},
-     CACHE(push_grace_s), .type = OPTION_SECONDS, .min = 0, .max = 30 * DAY / SECOND},
+     CACHE(push_grace_s), .type = OPTION_SECONDS, .min = 0, .max = EVICT_GRACE_MAX_S},
     {{"cache", "workers", "0", "number from 0 to 256",
       "Threads that serve clients; 0 is one for each processor."},
      CACHE(workers), .type = OPTION_COUNT, .min = 0, .max = WORKERS_MAX},

@@ -43,28 +43,29 @@ static bool read_number(const char *text, const struct unit *units, uint64_t *va
     return false;
 }
 
-static unsigned read_percent(const char *text)
+/* 0 when it is none, or not from `min` to `max`. */
+static unsigned read_percent(const char *text, unsigned min, unsigned max)
 {
     char *end;
     if (text == NULL)
         return 0;
     unsigned long percent = strtoul(text, &end, 10);
-    return strcmp(end, "%") == 0 && percent <= 100 ? (unsigned)percent : 0;
+    return strcmp(end, "%") == 0 && percent >= min && percent <= max ? (unsigned)percent : 0;
 }
 
-static struct room_amount read_amount(const char *text, unsigned default_percent)
+static struct room_amount read_amount(const char *text, const char *by_default, unsigned max)
 {
-    struct room_amount amount = {.percent = read_percent(text)};
+    struct room_amount amount = {.percent = read_percent(text, 1, max)};
     if (amount.percent == 0 && !read_number(text, sizes, &amount.bytes))
-        amount.percent = default_percent;
+        amount.percent = read_percent(by_default, 1, max);
     return amount;
 }
 
 struct evict_rules limits_rules(const struct options *o)
 {
     uint64_t grace_s;
-    if (!read_number(o->push_grace, times, &grace_s))
-        grace_s = 3600;
+    if (!read_number(o->push_grace, times, &grace_s) || grace_s > EVICT_GRACE_MAX_S)
+        CHECK(read_number(EVICT_GRACE_DEFAULT, times, &grace_s));
     return (struct evict_rules){
         .now_s = (int64_t)time(NULL),
         .grace_s = (int64_t)grace_s,
@@ -74,10 +75,12 @@ struct evict_rules limits_rules(const struct options *o)
 
 struct room_limits limits_room(const struct options *o)
 {
-    unsigned low = read_percent(o->evict_to);
+    unsigned low = read_percent(o->evict_to, ROOM_LOW_MIN, ROOM_LOW_MAX);
+    if (low == 0)
+        low = read_percent(ROOM_LOW_DEFAULT, ROOM_LOW_MIN, ROOM_LOW_MAX);
     return (struct room_limits){
-        .size = read_amount(o->size, 90),
-        .min_free = read_amount(o->min_free, 2),
-        .low_percent = low > 0 ? low : 95,
+        .size = read_amount(o->size, ROOM_SIZE_DEFAULT, ROOM_SIZE_MAX),
+        .min_free = read_amount(o->min_free, ROOM_MIN_FREE_DEFAULT, ROOM_MIN_FREE_MAX),
+        .low_percent = low,
     };
 }
