@@ -63,7 +63,7 @@ static const struct command_option export_options[] = {
      "held for those that are held whole; may be repeated",
      false},
     {0, "no-referrers", NULL, "leave out signatures, SBOMs and what else refers to them", false},
-    {0, "fetch", NULL, "fetch what is missing, by the running cachalotd", false},
+    {0, "fetch", NULL, "have cachalotd ask for the tags and fetch what is missing", false},
     {0, "have", "RECEIPT", "leave out what the receiver has by its receipt", false},
     {0, "part-size", "SIZE", "cut the bundle into parts of at most that, e.g. 4095MiB", false},
     {0, "part", "NUMBER", "write only this part", false},

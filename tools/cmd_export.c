@@ -348,7 +348,7 @@ static enum exit_code choose(struct export *e, struct wanted *w, int argc, char 
     return code == EXIT_DONE ? wanted_add(w, argc, argv) : code;
 }
 
-/* Have the daemon bring what is missing, once; what is missing then is complained of. */
+/* Have the daemon ask what the tags lead to now, and bring what is missing. */
 static enum exit_code fetch_missing(struct export *e, int argc, char **argv)
 {
     struct options quiet = *e->options;
@@ -362,12 +362,14 @@ static enum exit_code fetch_missing(struct export *e, int argc, char **argv)
     code = choose(e, &w, argc, argv);
     if (code == EXIT_DONE && w.wish.held_only)
         code = complain(EXIT_USAGE, "--fetch is for what is not held; leave out --all and held");
-    wanted_note_missing(&w);
     cache_close(&cache);
     /* Its table is not what this command prints. */
     quiet.quiet = true;
-    if (code == EXIT_DONE && w.lacking_count > 0)
-        code = cmd_fetch(&quiet, (int)w.lacking_count, w.lacking);
+    if (code == EXIT_DONE && w.to_fetch_count > 0) {
+        code = cmd_fetch(&quiet, (int)w.to_fetch_count, w.to_fetch);
+        if (code != EXIT_DONE)
+            complain(code, "nothing is written; without --fetch what is held is, as it is");
+    }
     wanted_clear(&w);
     return code;
 }

@@ -17,38 +17,17 @@
 void wanted_init(struct wanted *w, const struct options *o, struct cache *c)
 {
     *w = (struct wanted){.options = o, .cache = c};
+    w->references = digest_map_new();
     bundle_init(&w->bundle);
 }
 
 void wanted_clear(struct wanted *w)
 {
     bundle_clear(&w->bundle);
-    for (size_t i = 0; i < w->lacking_count; i++)
-        free(w->lacking[i]);
-    free(w->lacking);
-}
-
-/* Nobody but clients has what is in local repositories. */
-static bool note_lacking(struct wanted *w, const struct reference *r)
-{
-    char text[REFERENCE_TEXT_MAX];
-    if (!w->wants_fetch || name_is_local(&r->name))
-        return false;
-    size_t len = reference_text(r, text);
-    if (w->lacking_count > 0 && strcmp(w->lacking[w->lacking_count - 1], text) == 0)
-        return true;
-    w->lacking = mem_resize(w->lacking, (w->lacking_count + 1) * sizeof w->lacking[0]);
-    w->lacking[w->lacking_count++] = mem_copy(text, len);
-    return true;
-}
-
-void wanted_note_missing(struct wanted *w)
-{
-    for (size_t i = 0; i < w->bundle.missing_count; i++) {
-        struct reference r;
-        bundle_reference(&w->bundle.images[w->bundle.missing[i].image], &r);
-        note_lacking(w, &r);
-    }
+    digest_map_free(&w->references);
+    for (size_t i = 0; i < w->to_fetch_count; i++)
+        free(w->to_fetch[i]);
+    free(w->to_fetch);
 }
 
 enum exit_code wanted_set_platforms(struct wanted *w)
@@ -83,8 +62,6 @@ static enum exit_code add_image(struct wanted *w, const struct reference *r, con
         return EXIT_DONE;
     if (err != ERR_NOT_FOUND)
         return cache_complain(w->options, err);
-    if (note_lacking(w, r))
-        return EXIT_DONE;
     reference_text(r, text);
     w->absent++;
     if (w->wish.held_only)
@@ -99,22 +76,39 @@ static enum exit_code add_image(struct wanted *w, const struct reference *r, con
     return EXIT_DONE;
 }
 
+/* Nobody but clients has what is in local repositories. */
+static void add_to_fetch(struct wanted *w, const struct reference *r)
+{
+    char text[REFERENCE_TEXT_MAX];
+    if (name_is_local(&r->name))
+        return;
+    size_t len = reference_text(r, text);
+    w->to_fetch = mem_resize(w->to_fetch, (w->to_fetch_count + 1) * sizeof w->to_fetch[0]);
+    w->to_fetch[w->to_fetch_count++] = mem_copy(text, len);
+}
+
 static enum exit_code add_reference(struct wanted *w, const char *text)
 {
+    char canonical[REFERENCE_TEXT_MAX];
     struct reference r;
-    struct digest d;
+    struct digest d, hash;
+    size_t number;
     int err = reference_find(w->cache->txn, text, &r, &d);
-    if (err == 0)
-        return add_image(w, &r, &d);
     if (err == ERR_INVALID)
         return complain(EXIT_USAGE, "%s is no reference; take [registry/]repository[:tag][@digest]",
                         text);
-    if (err != ERR_NOT_FOUND)
+    if (err != 0 && err != ERR_NOT_FOUND)
         return cache_complain(w->options, err);
-    char canonical[REFERENCE_TEXT_MAX];
-    if (note_lacking(w, &r))
+    /* However often it is named, and however it is written. */
+    digest_of(DIGEST_SHA256, canonical, reference_text(&r, canonical), &hash);
+    if (!digest_map_add(w->references, &hash, &number))
         return EXIT_DONE;
-    reference_text(&r, canonical);
+    if (w->wants_fetch) {
+        add_to_fetch(w, &r);
+        return EXIT_DONE;
+    }
+    if (err == 0)
+        return add_image(w, &r, &d);
     w->absent++;
     complain(EXIT_ABSENT,
              "%s is not held; \"cachalot ls\" lists what is, \"cachalot fetch %s\" "
@@ -131,13 +125,18 @@ static enum exit_code add_list(struct wanted *w, const char *path)
     if (code != EXIT_DONE)
         return code;
     char *rest = list;
-    char *line;
-    while (code == EXIT_DONE && (line = strsep(&rest, "\n")) != NULL) {
-        line[strcspn(line, "#\r")] = '\0';
-        line += strspn(line, " \t");
-        line[strcspn(line, " \t")] = '\0';
-        if (*line != '\0')
-            code = add_reference(w, line);
+    char *line, *save;
+    if (strlen(list) != len)
+        code = complain(EXIT_USAGE, "%s has a NUL in it; write it as plain text, in UTF-8", path);
+    for (unsigned n = 1; code == EXIT_DONE && (line = strsep(&rest, "\n")) != NULL; n++) {
+        line[strcspn(line, "#")] = '\0';
+        const char *word = strtok_r(line, " \t\r", &save);
+        if (word != NULL && strtok_r(NULL, " \t\r", &save) != NULL)
+            code = complain(EXIT_USAGE,
+                            "line %u of %s has more than one word; write one reference a line", n,
+                            path);
+        else if (word != NULL)
+            code = add_reference(w, word);
     }
     free(list);
     return code;

@@ -11,12 +11,12 @@ struct wanted {
     struct cache *cache;
     struct bundle bundle;
     struct bundle_wish wish;
-    unsigned absent; /* references of which nothing is held, complained of */
-    /* When the rest is to be fetched nobody is complained to: the references of upstreams
-     * that are not held whole. */
+    struct digest_map *references; /* hashes of those that were named, each once */
+    unsigned absent;               /* references of which nothing is held, complained of */
+    /* Only list the references that upstreams have: what a tag leads to they say anew. */
     bool wants_fetch;
-    char **lacking;
-    size_t lacking_count;
+    char **to_fetch;
+    size_t to_fetch_count;
 };
 
 void wanted_init(struct wanted *w, const struct options *o, struct cache *c);
@@ -26,8 +26,6 @@ void wanted_clear(struct wanted *w);
 MUST_CHECK enum exit_code wanted_set_platforms(struct wanted *w);
 /* Add the references: arguments, those of the file of -f, or all tags with --all. */
 MUST_CHECK enum exit_code wanted_add(struct wanted *w, int argc, char **argv);
-/* Add those that lack something to `lacking`. */
-void wanted_note_missing(struct wanted *w);
 /* Complain of what is missing, and say how to get it: EXIT_ABSENT; EXIT_DONE when all is
  * there. */
 MUST_CHECK enum exit_code wanted_check(const struct wanted *w);

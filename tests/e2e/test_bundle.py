@@ -211,12 +211,30 @@ def test_all(near, far, item, multi, hub, tmp_path):
 
 def test_list(near, far, item, tmp_path):
     """References from a file, with comments."""
-    (tmp_path / "list").write_text("# base\n\n  docker.io/library/app:1  # the app\n")
-    done = near.command("export", "-o", tmp_path / "b.tar", "-f", tmp_path / "list")
+    names = tmp_path / "list"
+    names.write_text("# base\r\n\n \t\n  docker.io/library/app:1  # the app\r\n")
+    done = near.command("export", "-o", tmp_path / "b.tar", "-f", names)
     assert done.returncode == 0, done
+    for text, words in (("# two\n\nlibrary/app:1 library/app:2\n", f"line 3 of {names}"),
+                        ("library/app:1\n\0library/app:2\n", "NUL"),
+                        ("library/app:1\rlibrary/app:2", "line 1"), ("library/APP", "reference")):
+        names.write_text(text)
+        done = near.command("export", "-o", tmp_path / "c.tar", "-f", names)
+        assert done.returncode == 2 and words in done.stderr, (text, done)
+    assert not list(tmp_path.glob("c.tar*"))
     assert near.command("export", "-o", tmp_path / "c.tar").returncode == 2
     done = near.command("export", "-o", tmp_path / "c.tar", "library/app:none")
     assert done.returncode == 5 and "app:none" in done.stderr, done
+
+
+def test_named_twice(near, item, tmp_path):
+    """However often an image is named, and however it is written, it is there once."""
+    (tmp_path / "list").write_text("library/app:1\nlibrary/app:1\n")
+    one, two = tmp_path / "1.tar", tmp_path / "2.tar"
+    export(near, "-o", one, "library/app:1")
+    done = export(near, "-o", two, "library/app:1", "docker.io/library/app:1", "-f",
+                  tmp_path / "list")
+    assert done.stdout.startswith("1 image, ") and one.read_bytes() == two.read_bytes()
 
 
 def test_damaged_blob(near, item, tmp_path):
@@ -555,6 +573,24 @@ def test_fetch(near, far, hub, tmp_path):
     import_(far, tmp_path / "b.tar")
     check_pulls(far, made, "library/fetched", "1")
     assert hub.count("GET", amd64.layers[0].digest) == 1
+
+
+def test_fetch_of_a_tag_that_moved(near, far, hub, item, tmp_path):
+    """--fetch carries what the tag leads to now, though all of an older image is held; when
+    the upstream cannot be asked that is said, and the old one is not carried instead."""
+    name = "docker.io/library/app:1"
+    carry(near, far, tmp_path / "1.tar", name)
+    receipt = have(far, tmp_path / "site.receipt")
+    new = hub.hold(image.image("bundle-2", (300_000, 50_000)), "library/app", "1")
+    arguments = ("-o", tmp_path / "2.tar", "--have", receipt, "--fetch", name)
+    hub.fault("/manifests/1", status=503)
+    done = near.command("export", *arguments)
+    assert done.returncode == 1 and "503" in done.stderr and "--fetch" in done.stderr, done
+    assert not list(tmp_path.glob("2.tar*"))
+    hub.heal()
+    export(near, *arguments)
+    import_(far, tmp_path / "2.tar")
+    check_pulls(far, new, "library/app", "1")
 
 
 # --- the air gap ---
