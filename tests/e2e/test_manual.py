@@ -183,18 +183,18 @@ CALLS = {
 
 def call_of(line):
     """ "ls [--names] [pattern]" of ".It Cm ls Oo Fl -names Oc Op Ar pattern"."""
-    out, is_open = [], False  # by Op, which ends with the line, or where another begins
+    out, ends = [], 0  # of Op, which ends with the line
     for word in line.removeprefix(".It Cm ").split():
         if word in ("Oo", "Op"):
-            out.append("] [" if is_open else "[")
-            is_open = word == "Op"
+            out.append("[")
+            ends += word == "Op"
         elif word == "Oc":
             out.append("]")
         elif word == "Fl":
             out.append("-")
         elif word not in ("Ar", "Cm", "Ns"):
             out.append(word)
-    text = " ".join(out) + (" ]" if is_open else "")
+    text = " ".join(out) + " ]" * ends
     text = re.sub(r"- (-?\w)", r"-\1", text)
     return text.replace("[ ", "[").replace(" ]", "]")
 
