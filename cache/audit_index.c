@@ -34,11 +34,15 @@ static bool is_held(struct db_txn *txn, const struct digest *d)
 
 /* --- manifests --- */
 
+struct held_manifest {
+    struct digest digest;
+    struct manifest_record record;
+    uint64_t file_bytes;
+};
+
 struct manifests {
     struct auditor *x;
-    struct manifest_record *records; /* of one stride, held ones */
-    struct digest *digests;
-    uint64_t *file_bytes;
+    struct held_manifest *list; /* of one stride */
     size_t count;
     size_t room;
 };
@@ -62,13 +66,9 @@ static void keep_manifest(struct manifests *m, const struct digest *d,
 {
     if (m->count == m->room) {
         m->room = m->room == 0 ? 64 : m->room * 2;
-        m->records = mem_resize(m->records, m->room * sizeof m->records[0]);
-        m->digests = mem_resize(m->digests, m->room * sizeof m->digests[0]);
-        m->file_bytes = mem_resize(m->file_bytes, m->room * sizeof m->file_bytes[0]);
+        m->list = mem_resize(m->list, m->room * sizeof m->list[0]);
     }
-    m->records[m->count] = *r;
-    m->file_bytes[m->count] = file_bytes;
-    m->digests[m->count++] = *d;
+    m->list[m->count++] = (struct held_manifest){*d, *r, file_bytes};
 }
 
 static int look_at_manifest(void *arg, struct db_txn *txn, struct db_value key,
@@ -182,7 +182,7 @@ static int read_manifests(void *arg)
     int err = 0;
 
     for (size_t i = 0; err == 0 && i < m->count; i++)
-        err = read_manifest(m->x, &m->digests[i], &m->records[i], m->file_bytes[i]);
+        err = read_manifest(m->x, &m->list[i].digest, &m->list[i].record, m->list[i].file_bytes);
     m->count = 0;
     return err;
 }
@@ -192,9 +192,7 @@ static int audit_manifests(struct auditor *x)
     struct manifests m = {.x = x};
     int err = db_stride(x->reader, DB_MANIFESTS, NULL, 0, look_at_manifest, read_manifests, &m);
 
-    free(m.records);
-    free(m.digests);
-    free(m.file_bytes);
+    free(m.list);
     return err;
 }
 
@@ -229,7 +227,7 @@ static int look_at_tag(void *arg, struct db_txn *txn, struct db_value key, struc
 
 /* --- the images of local repositories --- */
 
-struct images {
+struct index_audit {
     struct auditor *x;
     struct db_txn *txn;
     const struct name *name;
@@ -247,7 +245,7 @@ static int find_upstream(void *arg, const struct name *n)
 /* The children of an index may be absent. */
 static int look_at_child(void *arg, const struct manifest_child *child)
 {
-    struct images *i = arg;
+    struct index_audit *i = arg;
 
     if (child->role == CHILD_MANIFEST || is_held(i->txn, &child->digest))
         return 0;
@@ -268,7 +266,7 @@ static int look_at_child(void *arg, const struct manifest_child *child)
 
 static int look_at_image(void *arg, const struct digest *d, int64_t seen_at_s)
 {
-    struct images *i = arg;
+    struct index_audit *i = arg;
     struct manifest_record r;
     char name[NAME_MAX_SIZE];
     char digest[DIGEST_TEXT_MAX];
@@ -288,7 +286,7 @@ static int look_at_image(void *arg, const struct digest *d, int64_t seen_at_s)
 
 static int look_at_repository(void *arg, const struct name *n)
 {
-    struct images *i = arg;
+    struct index_audit *i = arg;
 
     i->name = n;
     return link_walk(i->txn, n, look_at_image, i);
@@ -298,7 +296,7 @@ static int look_at_repository(void *arg, const struct name *n)
 
 static int look_at_pin(void *arg, const struct pin *p)
 {
-    const struct images *i = arg;
+    const struct index_audit *i = arg;
     const struct reference *r = &p->reference;
     char text[REFERENCE_TEXT_MAX];
     struct tag_record tag = {.digest = r->digest};
@@ -315,7 +313,7 @@ static int look_at_pin(void *arg, const struct pin *p)
 
 static int look_at_loss(void *arg, const struct loss *l)
 {
-    const struct images *i = arg;
+    const struct index_audit *i = arg;
 
     if (is_held(i->txn, &l->digest))
         return 0;
@@ -328,7 +326,7 @@ static int look_at_loss(void *arg, const struct loss *l)
 
 int audit_index(struct auditor *x)
 {
-    struct images i = {.x = x};
+    struct index_audit i = {.x = x};
     int err = audit_manifests(x);
 
     if (err == 0)

@@ -9,9 +9,6 @@
 #include "cache/pin.h"
 #include "cache/tag.h"
 
-/* An index of indexes is legal and rare. */
-#define DEPTH_MAX 3
-
 /* What is served when the tag has moved on, and the new manifest was not had yet. */
 static void add_previous(struct evict_guard *g, const struct tag_record *tag)
 {
@@ -98,7 +95,7 @@ static int find_above(void *arg, const struct digest *parent, int role)
         return 0;
     if (digest_map_find(s->in, parent, NULL))
         return 1;
-    return above.depth < DEPTH_MAX ? parent_walk(s->txn, parent, find_above, &above) : 0;
+    return above.depth < MANIFEST_DEPTH_MAX ? parent_walk(s->txn, parent, find_above, &above) : 0;
 }
 
 /* 1 when the manifest, or an index that leads to it, is in the map. */

@@ -18,6 +18,8 @@
 #include "cache/name.h"
 
 #define MANIFEST_SIZE_MAX (4u * 1024 * 1024)
+/* An index of indexes is legal and rare; what is in deeper ones is not looked for. */
+#define MANIFEST_DEPTH_MAX 3
 #define MEDIA_TYPE_MAX 128 /* with the NUL */
 #define DESCRIPTOR_URLS_MAX 8
 #define MANIFEST_URL_MAX 2048        /* longer ones are left out */

@@ -27,8 +27,6 @@
 
 /* Records in one commit. */
 #define BATCH_MAX 4096
-/* An index of indexes is legal and rare. */
-#define DEPTH_MAX 3
 
 struct builder {
     struct store *store;
@@ -242,7 +240,7 @@ static int take_child(struct builder *b, const struct name *n, const struct desc
     struct manifest *m;
     int err = check_size(b, child);
 
-    if (err != 0 || child->role != CHILD_MANIFEST || depth == DEPTH_MAX)
+    if (err != 0 || child->role != CHILD_MANIFEST || depth == MANIFEST_DEPTH_MAX)
         return err == ERR_NOT_FOUND ? 0 : err;
     err = load(b, &child->digest, child->media_type, &m, &r);
     if (err != 0)

@@ -11,9 +11,6 @@
 #include "cache/parent.h"
 #include "cache/tag.h"
 
-/* An index of indexes is legal and rare. */
-#define DEPTH_MAX 3
-
 struct release {
     struct db_txn *txn;
     struct digest_map *tagged;
@@ -50,7 +47,9 @@ static int release_child(void *arg, const struct manifest_child *child)
 {
     struct release *x = arg;
 
-    return child->role == CHILD_MANIFEST && x->depth < DEPTH_MAX ? release(x, &child->digest) : 0;
+    return child->role == CHILD_MANIFEST && x->depth < MANIFEST_DEPTH_MAX
+               ? release(x, &child->digest)
+               : 0;
 }
 
 static int release(struct release *x, const struct digest *d)

@@ -10,9 +10,6 @@
 #include "cache/err.h"
 #include "cache/manifest.h"
 
-/* An index of indexes is legal and rare; what is in deeper ones counts as not held. */
-#define DEPTH_MAX 3
-
 /* What an image names. The last image that named it is remembered, so that it counts
  * once there; the first one owns it until another names it too. */
 struct content {
@@ -165,7 +162,8 @@ static int visit_manifest(struct visit *parent, const struct manifest_child *chi
 
     if (!c->is_walked) {
         struct visit v = {parent->surveys, parent->image, .depth = parent->depth + 1};
-        int err = c->is_held && v.depth < DEPTH_MAX ? walk(&v, &child->digest) : ERR_NOT_FOUND;
+        int err =
+            c->is_held && v.depth < MANIFEST_DEPTH_MAX ? walk(&v, &child->digest) : ERR_NOT_FOUND;
 
         if (err != 0 && err != ERR_NOT_FOUND)
             return err;

@@ -12,8 +12,6 @@
 #include "tools/output.h"
 
 #define SHORT_DIGEST 12
-/* An index of indexes is legal and rare; what is in deeper ones is not looked for. */
-#define DEPTH_MAX 3
 
 #define ADVICE                                                                                     \
     "An image that is pulled through cachalot, then tagged and pushed keeps its digests,\n"        \
@@ -128,7 +126,7 @@ static int visit_child(void *arg, const struct manifest_child *child)
 {
     struct report *r = arg;
     if (child->role == CHILD_MANIFEST)
-        return r->depth < DEPTH_MAX ? survey(r, &child->digest) : 0;
+        return r->depth < MANIFEST_DEPTH_MAX ? survey(r, &child->digest) : 0;
     for (size_t i = find_copies(r, &child->digest);
          i < r->count && digest_equal(&r->by_digest[i]->digest, &child->digest); i++)
         add_image(r->by_digest[i], r->reference);

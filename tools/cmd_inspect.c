@@ -19,8 +19,6 @@
 #include "tools/target.h"
 
 #define SHORT_DIGEST 12
-/* An index of indexes is legal and rare. */
-#define DEPTH_MAX 3
 /* More make no sense to a person; of a hostile index there could be billions. */
 #define NODES_MAX 10000
 
@@ -84,7 +82,7 @@ static int add_node(struct tree *tree, const struct digest *d, uint64_t size_byt
     json_array_append_new(into, node);
     content_clear(&c);
     json_t *children = NULL;
-    if (is_manifest && depth < DEPTH_MAX)
+    if (is_manifest && depth < MANIFEST_DEPTH_MAX)
         err = walk_children(tree, d, depth + 1, &children);
     if (children != NULL)
         json_object_set_new(node, "children", children);

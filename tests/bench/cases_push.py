@@ -69,13 +69,13 @@ def push(server, layer):
         raise BenchError(f"{server.name}: an upload ended with {status}")
 
 
-def push_all(server, layers):
-    """Seconds until all are there."""
+def time_all(job, layers):
+    """Seconds that it takes with all of them at once."""
     failures = []
 
     def run(layer):
         try:
-            push(server, layer)
+            job(layer)
         except (OSError, BenchError) as failure:
             failures.append(failure)
 
@@ -90,9 +90,13 @@ def push_all(server, layers):
     return time.monotonic() - begun
 
 
+def push_all(server, layers):
+    return time_all(lambda layer: push(server, layer), layers)
+
+
 def write_all(layers):
     """Seconds that the disk alone takes for the same bytes, synced."""
-    def run(layer):
+    def copy_one(layer):
         path = layer.path + ".copy"
         with open(layer.path, "rb") as source, open(path, "wb") as copy:
             while os.sendfile(copy.fileno(), source.fileno(), None, 8 * MIB) > 0:
@@ -100,13 +104,7 @@ def write_all(layers):
             os.fsync(copy.fileno())
         os.unlink(path)
 
-    threads = [threading.Thread(target=run, args=(layer,)) for layer in layers]
-    begun = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.monotonic() - begun
+    return time_all(copy_one, layers)
 
 
 def manifests(layer):
