@@ -30,7 +30,7 @@ struct leaf {
     LIST_ENTRY(leaf) link;
     X509 *certificate;
     EVP_PKEY *key;
-    int64_t renew_at_s;
+    int64_t made_at_s, renew_at_s;
     char host[TLS_HOST_MAX]; /* empty: the one for all names */
 };
 
@@ -129,6 +129,7 @@ static struct leaf *leaf_make(struct tls_server *s, const char *host, int64_t no
         free(l);
         return NULL;
     }
+    l->made_at_s = now_s;
     l->renew_at_s = ca_expiry_s(l->certificate) - RENEW_BEFORE_S;
     /* An authority that ends soon: not one for each connection. */
     if (l->renew_at_s <= now_s)
@@ -158,7 +159,8 @@ static bool use_leaf(struct tls_server *s, const char *host, SSL *ssl)
 
     pthread_mutex_lock(&s->lock);
     struct leaf *l = leaf_find(s, host);
-    if (l && l->renew_at_s <= now_s) {
+    /* The clock may have been set back, too: then it is not valid yet. */
+    if (l && (l->renew_at_s <= now_s || now_s < l->made_at_s)) {
         leaf_free(s, l);
         l = NULL;
     }

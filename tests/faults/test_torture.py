@@ -70,13 +70,14 @@ def test_each_call_fails(rig, kind, count):
     torture(daemon, kind(daemon), kinds=shim.DISK, errnum=errno.EIO, count=count)
 
 
-@pytest.mark.parametrize("kind", [operations.Pull, operations.Push, operations.Import],
-                         ids=lambda kind: kind.name)
-def test_disk_fills(rig, kind):
-    """ENOSPC of whatever makes a file larger, or another one, from then on."""
+@pytest.mark.parametrize("kind, why", [
+    (operations.Pull, "ENOSPC"), (operations.Push, "ENOSPC"), (operations.Import, "ENOSPC"),
+    (operations.Pull, "EDQUOT")], ids=lambda x: getattr(x, "name", x))
+def test_disk_fills(rig, kind, why):
+    """No room, or a quota, for whatever makes a file larger, or another one, from then on."""
     daemon = rig().start()
-    torture(daemon, kind(daemon), kinds=shim.WRITE | shim.SPACE | shim.MAKE, errnum=errno.ENOSPC,
-            count=shim.EVER)
+    torture(daemon, kind(daemon), kinds=shim.WRITE | shim.SPACE | shim.MAKE,
+            errnum=getattr(errno, why), count=shim.EVER)
 
 
 @pytest.mark.parametrize("count", [1, shim.EVER], ids=["once", "for-ever"])

@@ -9,6 +9,7 @@ import resource
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import time
 
@@ -18,9 +19,10 @@ import invariants
 import operations
 import shim
 import tally
-from lib import rawhttp
+from lib import intercept, rawhttp
 from lib.crowd import together
 from lib.image import ACCEPT, noise
+from lib.internet import HUB_HOST
 from lib.paths import blob, manifest
 from lib.pusher import Pusher
 from lib.wait import until
@@ -60,6 +62,33 @@ def test_clock_is_set(rig, days):
     daemon.check()
     pull.again(held)
     assert stored <= daemon.stored()
+
+
+def shown(door, host):
+    """The certificate that a client of the host is shown, as PEM."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with door.open(host, context) as c:
+        return ssl.DER_cert_to_PEM_cert(c.socket.getpeercert(binary_form=True))
+
+
+def test_certificates_follow_the_clock(rig, tmp_path):
+    """The clock is set on and back: whatever the time, who is intercepted is shown a certificate
+    that is valid then, and the same one for as long as it is."""
+    address, options = intercept.options()
+    daemon = rig(options).start()
+    door = intercept.Door(daemon, address)
+    authority, leaf = door.ca_file(), tmp_path / "leaf.crt"
+    for days in (0, 400, 0, 100, 90, -0.5):
+        daemon.shim.shift_clock(round(days * DAY_S))
+        pem = shown(door, HUB_HOST)
+        leaf.write_text(pem)
+        done = subprocess.run(["openssl", "verify", "-CAfile", authority, "-attime",
+                               str(round(time.time() + days * DAY_S)), leaf],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (days, done)
+        assert shown(door, HUB_HOST) == pem
+        tally.add("clocks set")
 
 
 # --- logs ---
