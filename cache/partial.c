@@ -311,6 +311,9 @@ struct sweep {
     int64_t older_than_s;
     struct db_value *dropped; /* keys of the records that go; copies */
     size_t dropped_count;
+    struct digest *taken; /* back from blobs/ */
+    size_t taken_count;
+    bool imports;     /* somebody does */
     unsigned removed; /* files */
 };
 
@@ -332,6 +335,25 @@ static bool has_file(struct store *s, const struct digest *d)
            S_ISREG(st.st_mode);
 }
 
+/* A daemon that was killed between the rename and the commit left it in blobs/, whole and
+ * synced. The next fetch goes on with all of it, which is verified once more by that. */
+static bool take_back(const struct sweep *sweep, const struct digest *d,
+                      const struct partial_record *r)
+{
+    int blobs_fd = store_blobs_fd(sweep->store, (enum digest_alg)d->alg);
+    char name[DIGEST_TEXT_MAX], partial_name[DIGEST_TEXT_MAX];
+    uint8_t key[DIGEST_KEY_MAX];
+    struct db_value record;
+    struct stat st;
+
+    return !sweep->imports &&
+           db_get(sweep->txn, DB_BLOBS, key, digest_to_key(d, key), &record) == ERR_NOT_FOUND &&
+           fstatat(blobs_fd, store_blob_name(d, name), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(st.st_mode) && (uint64_t)st.st_size == r->size_bytes &&
+           renameat2(blobs_fd, name, store_partial_fd(sweep->store),
+                     store_partial_name(d, partial_name), RENAME_NOREPLACE) == 0;
+}
+
 static int sweep_record(void *arg, struct db_value key, struct db_value value)
 {
     struct sweep *sweep = arg;
@@ -342,6 +364,13 @@ static int sweep_record(void *arg, struct db_value key, struct db_value value)
     if (used == (int)key.size && record_decode(value, &r) == 0 && !is_too_old(sweep, &r) &&
         has_file(sweep->store, &d))
         return 0;
+    if (used == (int)key.size && record_decode(value, &r) == 0 && take_back(sweep, &d, &r)) {
+        size_t taken_size = (sweep->taken_count + 1) * sizeof *sweep->taken;
+
+        sweep->taken = mem_resize(sweep->taken, taken_size);
+        sweep->taken[sweep->taken_count++] = d;
+        return 0;
+    }
     size_t size = (sweep->dropped_count + 1) * sizeof *sweep->dropped;
 
     sweep->dropped = mem_resize(sweep->dropped, size);
@@ -351,10 +380,25 @@ static int sweep_record(void *arg, struct db_value key, struct db_value value)
     return 0;
 }
 
+static int record_whole(struct db_txn *txn, const struct digest *d)
+{
+    struct partial_record r;
+    int err = partial_get(txn, d, &r);
+
+    if (err != 0)
+        return err;
+    r.extents.count = 1;
+    r.extents.list[0] = (struct extent){0, r.size_bytes};
+    return partial_put(txn, d, &r);
+}
+
 static int sweep_records(struct sweep *sweep)
 {
     int err = db_walk(sweep->txn, DB_PARTIALS, NULL, 0, NULL, 0, sweep_record, sweep);
 
+    for (size_t i = 0; err == 0 && i < sweep->taken_count; i++)
+        err = record_whole(sweep->txn, &sweep->taken[i]);
+    free(sweep->taken);
     for (size_t i = 0; i < sweep->dropped_count; i++) {
         struct db_value *key = &sweep->dropped[i];
 
@@ -403,7 +447,13 @@ static int sweep_file(void *arg, const char *name)
 int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s, int64_t older_than_s,
                   unsigned *removed)
 {
-    struct sweep sweep = {.store = s, .txn = txn, .now_s = now_s, .older_than_s = older_than_s};
+    struct sweep sweep = {
+        .store = s,
+        .txn = txn,
+        .now_s = now_s,
+        .older_than_s = older_than_s,
+        .imports = store_is_importing(s),
+    };
     int err = sweep_records(&sweep);
 
     if (err == 0)

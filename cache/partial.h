@@ -82,9 +82,10 @@ MUST_CHECK int partial_forget(struct db_txn *txn, const struct digest *d);
 typedef int partial_visit(void *arg, const char *name);
 MUST_CHECK int partial_walk_files(struct store *s, partial_visit *visit, void *arg);
 
-/* Start-up: remove from partial/ every file that no partial record names, or
- * that is older than `older_than_s`, with its record; files of upload sessions are
- * upload_sweep's, those of imports go only when they are that old. Returns the number
+/* Start-up: take back from blobs/ each file that a partial record names, as its daemon was
+ * killed before it was recorded as a blob. Then remove from partial/ every file that no partial
+ * record names, or that is older than `older_than_s`, with its record; files of upload sessions
+ * are upload_sweep's, those of imports go only when they are that old. Returns the number
  * removed in `*removed`. Runs inside the write transaction. */
 MUST_CHECK int partial_sweep(struct store *s, struct db_txn *txn, int64_t now_s,
                              int64_t older_than_s, unsigned *removed);

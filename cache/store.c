@@ -427,6 +427,17 @@ int store_partial_fd(const struct store *s)
     return s->partial_fd;
 }
 
+bool store_is_importing(const struct store *s)
+{
+    int fd = openat(s->partial_fd, STORE_IMPORT_PREFIX "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0)
+        return false;
+    bool is = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd);
+    return is;
+}
+
 char *store_blob_name(const struct digest *d, char out[DIGEST_TEXT_MAX])
 {
     const char *hex = strchr(digest_text(d, out), ':') + 1;

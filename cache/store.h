@@ -87,6 +87,9 @@ int store_partial_fd(const struct store *s);
 /* What an import wrote; older than a while, nobody will come back for it. */
 #define STORE_IMPORT_PREFIX "import-"
 
+/* Whether an import is under way: it gives files their names in blobs/ before their records. */
+bool store_is_importing(const struct store *s);
+
 /* The name of a digest's file in store_blobs_fd ("<hex>") and in store_partial_fd
  * ("<alg>-<hex>"); both return `out`. */
 char *store_blob_name(const struct digest *d, char out[DIGEST_TEXT_MAX]);

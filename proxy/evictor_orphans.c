@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,18 +25,6 @@ struct sweep {
 
 /* Looked at before it is looked whether somebody wants room. */
 #define NAMES_BETWEEN 4096
-
-static bool is_import_under_way(const struct evictor *e)
-{
-    int fd = openat(store_partial_fd(e->store), STORE_IMPORT_PREFIX "lock",
-                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-    if (fd < 0)
-        return false;
-    bool is = flock(fd, LOCK_SH | LOCK_NB) != 0;
-    close(fd);
-    return is;
-}
 
 static bool is_recorded(struct evictor *e, const struct digest *d)
 {
@@ -114,7 +101,7 @@ void evictor_remove_orphans(struct evictor *e, int64_t before_s)
 {
     struct sweep s = {.evictor = e, .before_s = before_s};
 
-    if (is_import_under_way(e))
+    if (store_is_importing(e->store))
         return;
     for (s.alg = DIGEST_SHA256; s.alg <= DIGEST_SHA512 && !e->stopping; s.alg++)
         look_through(&s);
