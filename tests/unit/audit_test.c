@@ -35,7 +35,7 @@ static void run(struct bed *b, bool is_live)
     struct db_reader *r;
 
     audit_clear(&b->audit);
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &r), 0);
+    r = scratch_reader(b->scratch);
     assert_int_equal(audit_run(&b->audit, b->scratch->store, r, &o), 0);
     db_reader_free(&r);
 }
@@ -351,7 +351,7 @@ static int setup(void **state)
     struct bed *b = calloc(1, sizeof *b);
 
     assert_non_null(b);
-    assert_int_equal(scratch_setup((void **)&b->scratch), 0);
+    b->scratch = scratch_new();
     *state = b;
     return 0;
 }
@@ -361,7 +361,7 @@ static int teardown(void **state)
     struct bed *b = *state;
 
     audit_clear(&b->audit);
-    assert_int_equal(scratch_teardown((void **)&b->scratch), 0);
+    scratch_free(b->scratch);
     free(b);
     return 0;
 }

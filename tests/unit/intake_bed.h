@@ -77,12 +77,10 @@ static const struct intake_calls calls = {
 static inline int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
-    void *scratch;
     uint32_t x = 1;
 
     assert_non_null(b);
-    scratch_setup(&scratch);
-    b->scratch = scratch;
+    b->scratch = scratch_new();
     b->storage = storage_start(b->scratch->store, &b->stats, NULL);
     b->fetches = fetch_table_new();
     b->answers = queue_new();
@@ -101,14 +99,13 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     fetch_unref(&b->fetch);
     hasher_stop(&b->hasher);
     storage_stop(&b->storage);
     fetch_table_free(&b->fetches);
     queue_free(&b->answers);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b->data);
     free(b);
     return 0;
@@ -205,7 +202,7 @@ static inline int64_t stored_size(struct bed *b, const struct digest *d)
     struct db_reader *reader;
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     bool is_there = blob_get(txn, d, &r) == 0 && link_get(txn, &n, d) == 0;
     db_read_end(reader);
@@ -219,7 +216,7 @@ static inline bool has_record(struct bed *b, const struct digest *d)
     struct db_reader *reader;
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     int err = partial_get(txn, d, &r);
     db_read_end(reader);

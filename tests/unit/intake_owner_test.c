@@ -41,7 +41,7 @@ static struct partial_record record_of(struct bed *b)
     struct db_reader *reader;
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     assert_int_equal(partial_get(txn, &d, &r), 0);
     db_read_end(reader);

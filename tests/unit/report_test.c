@@ -73,12 +73,12 @@ static int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
 
-    scratch_setup((void **)&b->scratch);
+    b->scratch = scratch_new();
     b->config = load_good(SETTINGS);
     struct db_txn *txn = scratch_write(b->scratch);
     fill(txn);
     assert_int_equal(db_commit(&txn), 0);
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &b->reader), 0);
+    b->reader = scratch_reader(b->scratch);
     *state = b;
     return 0;
 }
@@ -86,11 +86,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     db_reader_free(&b->reader);
     config_unref(&b->config);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b);
     return 0;
 }

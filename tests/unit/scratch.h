@@ -85,26 +85,43 @@ static inline struct store *scratch_store(const char *dir)
     return store;
 }
 
-/* cmocka's set-up and tear-down of a test with a store. */
-static inline int scratch_setup(void **state)
+/* A directory with a store. */
+static inline struct scratch *scratch_new(void)
 {
     struct scratch *s = calloc(1, sizeof *s);
 
     assert_non_null(s);
     scratch_dir(s->dir);
     s->store = scratch_store(s->dir);
-    *state = s;
+    return s;
+}
+
+static inline void scratch_free(struct scratch *s)
+{
+    store_close(&s->store);
+    scratch_remove(s->dir);
+    free(s);
+}
+
+/* cmocka's set-up and tear-down of a test with one. */
+static inline int scratch_setup(void **state)
+{
+    *state = scratch_new();
     return 0;
 }
 
 static inline int scratch_teardown(void **state)
 {
-    struct scratch *s = *state;
-
-    store_close(&s->store);
-    scratch_remove(s->dir);
-    free(s);
+    scratch_free(*state);
     return 0;
+}
+
+static inline struct db_reader *scratch_reader(struct scratch *s)
+{
+    struct db_reader *reader;
+
+    assert_int_equal(db_reader_new(store_db(s->store), &reader), 0);
+    return reader;
 }
 
 static inline struct db_txn *scratch_write(struct scratch *s)

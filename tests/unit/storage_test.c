@@ -82,11 +82,9 @@ struct bed {
 static int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
-    void *scratch;
 
     assert_non_null(b);
-    scratch_setup(&scratch);
-    b->scratch = scratch;
+    b->scratch = scratch_new();
     b->storage = storage_start(b->scratch->store, &b->stats, NULL);
     *state = b;
     return 0;
@@ -95,10 +93,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     storage_stop(&b->storage);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b);
     return 0;
 }
@@ -107,7 +104,7 @@ static struct db_txn *look(struct bed *b, struct db_reader **r)
 {
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), r), 0);
+    *r = scratch_reader(b->scratch);
     assert_int_equal(db_read(*r, &txn), 0);
     return txn;
 }

@@ -22,9 +22,9 @@ static int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
 
-    scratch_setup((void **)&b->scratch);
+    b->scratch = scratch_new();
     b->tally = tally_new(&b->stats);
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &b->reader), 0);
+    b->reader = scratch_reader(b->scratch);
     b->hub = stats_add_registry(&b->stats, "docker.io");
     *state = b;
     return 0;
@@ -33,11 +33,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     db_reader_free(&b->reader);
     tally_free(&b->tally);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b);
     return 0;
 }

@@ -30,17 +30,15 @@ struct bed {
 static int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
-    void *scratch;
 
     assert_non_null(b);
-    scratch_setup(&scratch);
-    b->scratch = scratch;
+    b->scratch = scratch_new();
     assert_int_equal(
         log_open(&b->log, scratch_path(b->scratch->dir, "log"), LOG_TEXT, LOG_INFO, false), 0);
     b->storage = storage_start(b->scratch->store, &b->stats, b->log);
     b->twice = twice_start(b->scratch->store, b->storage, &b->stats, b->log);
     b->name = scratch_local("team/app");
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &b->reader), 0);
+    b->reader = scratch_reader(b->scratch);
     *state = b;
     return 0;
 }
@@ -48,13 +46,12 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     db_reader_free(&b->reader);
     twice_free(&b->twice);
     storage_stop(&b->storage);
     log_close(&b->log);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b);
     return 0;
 }

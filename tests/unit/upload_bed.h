@@ -79,12 +79,10 @@ static inline void bed_restart(struct bed *b, int64_t ttl_s)
 static inline int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
-    void *scratch;
     uint32_t x = 1;
 
     assert_non_null(b);
-    scratch_setup(&scratch);
-    b->scratch = scratch;
+    b->scratch = scratch_new();
     b->answers = queue_new();
     bed_start(b, DAY_S);
     b->data = malloc(DATA_BYTES);
@@ -100,11 +98,10 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     bed_stop(b);
     queue_free(&b->answers);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b->data);
     free(b);
     return 0;
@@ -293,7 +290,7 @@ static inline uint64_t records(struct bed *b)
     struct db_txn *txn;
     uint64_t count;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     assert_int_equal(db_count(txn, DB_UPLOADS, &count), 0);
     db_read_end(reader);
@@ -309,7 +306,7 @@ static inline int64_t stored_size(struct bed *b, const char *repository, const s
     struct db_reader *reader;
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     bool is_there = local_find_blob(txn, &n, d, &r) == 0;
     db_read_end(reader);

@@ -406,7 +406,7 @@ static void check_blobs(struct bed *b)
     struct db_reader *reader;
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     assert_int_equal(db_walk(txn, DB_BLOBS, NULL, 0, NULL, 0, visit_blob, b), 0);
     db_read_end(reader);

@@ -37,7 +37,7 @@ static bool tag_is(struct bed *b, const char *tag, const struct digest *d)
     struct db_reader *reader;
     struct db_txn *txn;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     bool same = tag_get(txn, &n, tag, &r) == 0 && digest_equal(&r.digest, d) &&
                 r.checked_at_s > 0 && strcmp(r.media_type, MANIFEST_TYPE) == 0 &&
@@ -54,7 +54,7 @@ static bool manifest_is_held(struct bed *b, const struct digest *d)
     struct db_txn *txn;
     int fd = -1;
 
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     bool held = manifest_get(txn, d, &r) == 0 && strcmp(r.media_type, MANIFEST_TYPE) == 0 &&
                 blob_open(b->scratch->store, d, sizeof manifest - 1, &fd) == 0;
@@ -218,7 +218,7 @@ static void test_blobs_and_lists_are_asked_for(void **state)
     assert_int_equal(r->outcome, OUT_MISS);
     assert_string_equal(r->link, "</v2/team/app/tags/list?n=1&last=a>; rel=\"next\"");
     assert_int_equal(r->body_len, 14);
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     assert_int_equal(list_get(txn, &n, "tags/list?n=1", &kept), 0);
     assert_int_equal(kept.body_len, 14);

@@ -67,12 +67,10 @@ static inline void start(struct bed *b, bool with_second, const char *options)
 static inline int setup(void **state)
 {
     struct bed *b = calloc(1, sizeof *b);
-    void *scratch;
     uint32_t x = 7;
 
     assert_non_null(b);
-    scratch_setup(&scratch);
-    b->scratch = scratch;
+    b->scratch = scratch_new();
     stats_add_registry(&b->stats, "reg.test");
     b->storage = storage_start(b->scratch->store, &b->stats, NULL);
     b->fetches = fetch_table_new();
@@ -95,7 +93,6 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     struct bed *b = *state;
-    void *scratch = b->scratch;
 
     fetch_unref(&b->fetch);
     ask_unref(&b->ask);
@@ -107,7 +104,7 @@ static inline int teardown(void **state)
     ask_table_free(&b->asks);
     health_free(&b->health);
     config_unref(&b->config);
-    scratch_teardown(&scratch);
+    scratch_free(b->scratch);
     free(b->body);
     free(b);
     return 0;

@@ -37,7 +37,7 @@ static void expect_stored(struct bed *b)
         fail_msg("the fetch failed: %s", why.text);
     }
     AWAIT(fetch_table_count(b->fetches) == 0);
-    assert_int_equal(db_reader_new(store_db(b->scratch->store), &reader), 0);
+    reader = scratch_reader(b->scratch);
     assert_int_equal(db_read(reader, &txn), 0);
     assert_int_equal(blob_get(txn, &b->digest, &r), 0);
     assert_int_equal(r.size_bytes, BODY_BYTES);
