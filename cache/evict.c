@@ -17,6 +17,8 @@ void evicted_reset(struct evicted *e)
     e->count = 0;
     e->bytes = 0;
     e->images = 0;
+    e->pushed_images = 0;
+    e->name_count = 0;
 }
 
 void evicted_clear(struct evicted *e)
@@ -157,6 +159,34 @@ static int find_along(struct db_txn *txn, const struct evict_unit *u, struct chi
     return is < 0 ? is : 0;
 }
 
+static int take_first(void *arg, const struct name *n)
+{
+    *(struct name *)arg = *n;
+    return 1;
+}
+
+/* Before it is forgotten. A repository whose manifest names what it begins with has that of
+ * a pulled one, or a copy. */
+static int note_image(struct db_txn *txn, const struct digest *d, const struct children *c,
+                      struct evicted *e)
+{
+    struct name n;
+    int is = link_walk_holders(txn, d, take_first, &n);
+
+    e->images++;
+    e->pushed_images += is > 0;
+    if (is == 0 && c->count > 0)
+        is = source_walk(txn, &c->list[0].digest, take_first, &n);
+    if (is <= 0)
+        return is;
+    for (unsigned i = 0; i < e->name_count; i++)
+        if (name_equal(&e->names[i], &n))
+            return 0;
+    if (e->name_count < EVICTED_NAMES_MAX)
+        e->names[e->name_count++] = n;
+    return 0;
+}
+
 static int forget_manifest(struct db_txn *txn, const struct evict_rules *rules,
                            const struct evict_guard *g, const struct evict_unit *u,
                            struct evicted *e)
@@ -170,6 +200,8 @@ static int forget_manifest(struct db_txn *txn, const struct evict_rules *rules,
         err = 0;
     if (err == 0)
         err = find_along(txn, u, &c);
+    if (err == 0)
+        err = note_image(txn, d, &c, e);
     if (err == 0)
         err = forget_holders(txn, d);
     if (err == 0)
@@ -200,7 +232,6 @@ int evict_forget(struct db_txn *txn, const struct evict_rules *rules, const stru
         return err;
     if (!evict_rules_take(rules, u.why))
         return ERR_BUSY;
-    e->images += u.is_manifest;
     return u.is_manifest ? forget_manifest(txn, rules, g, &u, e)
                          : forget_part(txn, rules, g, d, false, e);
 }

@@ -39,6 +39,7 @@
 #include "cache/check.h"
 #include "cache/db.h"
 #include "cache/digest.h"
+#include "cache/name.h"
 #include "cache/store.h"
 
 /* The grace unless the settings say otherwise, and the longest. */
@@ -96,11 +97,16 @@ MUST_CHECK int evict_judge(struct db_txn *txn, const struct evict_rules *rules,
 
 /* --- the end of a unit --- */
 
+#define EVICTED_NAMES_MAX 3
+
 struct evicted {
     struct digest *list; /* files that are to be removed */
     size_t count, room;
     uint64_t bytes; /* on the disk */
     uint64_t images;
+    uint64_t pushed_images;               /* of them, those that a local repository had */
+    struct name names[EVICTED_NAMES_MAX]; /* repositories of some of them, each once */
+    unsigned name_count;
 };
 
 /* One more file, of so many bytes. */

@@ -2,6 +2,8 @@
 /* What the evictor has the storage thread do, and the files that are closed after it. */
 #include "proxy/evictor_private.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -163,14 +165,44 @@ static void batch_done(struct storage_job *j, int err)
     queue_post(b->evictor->queue, &b->over);
 }
 
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+/* A warning when images went that can be had nowhere else. */
+static void say(struct evictor *e, const struct batch *b)
+{
+    const struct evicted *gone = &b->gone;
+    uint64_t others = gone->count - gone->images;
+    char names[EVICTED_NAMES_MAX * (NAME_MAX_SIZE + 2)] = "", name[NAME_MAX_SIZE];
+    char pushed[64] = "";
+    size_t len = 0;
+
+    if (gone->pushed_images > 0)
+        (void)snprintf(pushed, sizeof pushed, ", %" PRIu64 " of them pushed here",
+                       gone->pushed_images);
+    for (unsigned i = 0; i < gone->name_count; i++) {
+        name_text(&gone->names[i], name);
+        len +=
+            (size_t)snprintf(names + len, sizeof names - len, "%s%s", i == 0 ? ": " : ", ", name);
+    }
+    log_event(e->log, gone->pushed_images > 0 ? LOG_WARN : LOG_INFO,
+              "evicted %" PRIu64 " image%s%s, and %" PRIu64 " other blob%s, %s, %" PRIu64
+              " bytes on the disk%s",
+              gone->images, plural(gone->images), pushed, others, plural(others),
+              b->rules.takes_garbage_only ? "as garbage" : "for room", gone->bytes, names);
+}
+
 static void note(struct evictor *e, const struct batch *b)
 {
-    if (b->are_orphans)
+    if (b->are_orphans || b->gone.count == 0)
         return;
     STATS_ADD(e->stats, evicted_blobs, b->gone.count);
     STATS_ADD(e->stats, evicted_bytes, b->gone.bytes);
     STATS_ADD(e->stats, evicted_images, b->gone.images);
     e->evicted_units += b->forgotten;
+    say(e, b);
 }
 
 /* What was forgotten has its files removed by the next. One that was being published is

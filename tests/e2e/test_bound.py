@@ -72,6 +72,12 @@ def held(daemon, item):
     return [daemon.blob_path(x.digest).exists() for x in [item, *item.blobs]]
 
 
+def evictions(daemon, level):
+    """What the log says of them."""
+    return [x["message"] for x in daemon.log_lines()
+            if x.get("level") == level and x.get("message", "").startswith("evicted ")]
+
+
 @pytest.fixture
 def bounded(hub, cachalot):
     """A daemon with a cache of so many bytes."""
@@ -83,8 +89,8 @@ def bounded(hub, cachalot):
 
 def test_least_used_image_goes(hub, bounded, closing):
     """Five images of 3 MiB in a cache of 10 MiB: the first ones go, whole, each with its
-    manifest; the directory never takes more than its size; the upstream is asked again for
-    what went and for nothing else."""
+    manifest, and the log says so; the directory never takes more than its size; the upstream is
+    asked again for what went and for nothing else."""
     daemon = bounded(10 * MIB)
     watch = closing(Watch(daemon.cache))
     items = [hub.hold(image.image(f"bound-{n}", (2 * MIB, MIB)), "library/app", str(n))
@@ -101,6 +107,8 @@ def test_least_used_image_goes(hub, bounded, closing):
     assert daemon.metric("cache_limit_bytes") == 10 * MIB
     assert daemon.metric("cache_bytes") <= 10 * MIB
     assert daemon.metric("evicted_images_total") >= 2
+    said = evictions(daemon, "info")
+    assert said and all("for room" in x and x.endswith(f": {HUB}/library/app") for x in said), said
     hub.forget()
     pull(daemon, items[4], 4)
     assert hub.count() == 0
@@ -351,6 +359,8 @@ def test_push_is_not_garbage(hub, cachalot):
     Pusher(daemon.address, "team/app").push_blob(other.data)
     assert gc(daemon)["bytes"] == 0 and daemon.holds(other.digest)
     until("it has waited long enough", lambda: not daemon.holds(other.digest))
+    assert evictions(daemon, "info") == [
+        "evicted 0 images, and 1 other blob, as garbage, 53248 bytes on the disk"]
     assert daemon.stored() == {item.digest} | {b.digest for b in item.blobs}
 
 
@@ -405,6 +415,9 @@ def test_pushed_images_go_where_they_may(hub, cachalot):
     assert not daemon.holds(pushed[0].digest) and daemon.holds(pushed[0].blobs[1].digest)
     assert not any(any(held(daemon, item)) for item in pushed[1:4])
     assert daemon.holds(base.digest) and daemon.metric("evicted_images_total") == 4
+    said = evictions(daemon, "warn")
+    assert said and all(" of them pushed here, " in x and "team/app" in x for x in said), said
+    assert not evictions(daemon, "info")
 
 
 def test_pinned_stays_when_its_tag_has_moved(hub, bounded):
