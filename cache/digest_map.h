@@ -13,6 +13,7 @@
 struct digest_map;
 
 struct digest_map *digest_map_new(void);
+/* NULL is legal; leaves NULL. */
 void digest_map_free(struct digest_map **m);
 
 /* Its number; whether it was not there yet, and was added. */

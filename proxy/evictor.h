@@ -21,6 +21,8 @@
 struct evictor;
 struct worker;
 
+/* All outlive it but the config, of which it keeps what it needs. From now on storage asks it
+ * for room. Main thread. */
 struct evictor *evictor_start(struct store *s, struct storage *storage, struct fetch_table *fetches,
                               struct config *c, struct stats *stats, struct log *log);
 void evictor_set_config(struct evictor *e, const struct config *c);

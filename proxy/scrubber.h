@@ -15,6 +15,7 @@
 
 struct scrubber;
 
+/* The parts outlive it; of the config it takes a hold. Main thread. */
 struct scrubber *scrubber_start(const struct courier_parts *parts, struct config *c);
 void scrubber_set_config(struct scrubber *s, struct config *c);
 /* Give up what is under way, note where it is, end the thread: before storage_stop. Who is

@@ -36,6 +36,8 @@ void touches_free(struct touches **tp)
 {
     struct touches *t = *tp;
 
+    if (t == NULL)
+        return;
     *tp = NULL;
     pthread_mutex_destroy(&t->lock);
     free(t->used);

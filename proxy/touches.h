@@ -12,6 +12,7 @@
 struct touches;
 
 struct touches *touches_new(void);
+/* NULL is legal; leaves NULL. */
 void touches_free(struct touches **t);
 
 void touches_add(struct touches *t, const struct digest *d);
