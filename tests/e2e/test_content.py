@@ -48,13 +48,14 @@ def test_sha512(hub, daemon):
 
 
 def test_wrong_sha512(hub, daemon):
-    """sha512 is verified too."""
+    """sha512 is verified too; wrong bytes are not asked for again: one request."""
     digest = hub.hold_blob("library/app", noise(100_000, "good"), "sha512")
     hub.fault("/blobs/", body=noise(100_000, "bad"))
     got = daemon.get(blob("library/app", digest))
     assert got.status == 502 or not got.complete
     daemon.wait_idle()
     assert daemon.stored() == set()
+    assert hub.count() == 1
 
 
 def manifests():
@@ -113,15 +114,17 @@ def sized_manifest(size):
     return Manifest(item.media_type, data, {}, item.blobs)
 
 
-@pytest.mark.parametrize("size, status", [(3_900_000, 200), (4 * 1024 * 1024, 200),
-                                          (4 * 1024 * 1024 + 1, 502)])
-def test_large_manifests(hub, daemon, size, status):
-    """Manifests up to 4 MiB are taken, larger ones are refused."""
+@pytest.mark.parametrize("size, status, gets", [(3_900_000, 200, 1), (4 * 1024 * 1024, 200, 1),
+                                                (4 * 1024 * 1024 + 1, 502, 2)])
+def test_large_manifests(hub, daemon, size, status, gets):
+    """Manifests up to 4 MiB are taken, with one HEAD of the tag and one GET; larger ones are
+    refused, with one GET each time."""
     item = hub.hold(sized_manifest(size), "library/app", "big")
     for reference in ("big", item.digest):
         got = daemon.get(manifest("library/app", reference), fields=ACCEPT)
         assert got.status == status, got
         assert status != 200 or got.body == item.data
+    assert hub.count("HEAD") == 1 and hub.count("GET") == gets
 
 
 def test_head_of_what_is_not_held(hub, daemon):
@@ -144,7 +147,8 @@ def test_head_of_what_is_not_held(hub, daemon):
 
 def test_index_of_platforms_never_pulled(hub, daemon):
     """An index whose other platforms were never pulled is served from the store with
-    the upstream down; those platforms are 502, not 404."""
+    the upstream down; those platforms are 502, not 404. Three requests: HEAD of the tag, and
+    GET of the index and of the image that was pulled."""
     here = image.image("here", (100,))
     there = image.image("there", (100,), architecture="arm64")
     index = hub.hold(image.index([here, there]), "library/app", "1")
@@ -157,6 +161,8 @@ def test_index_of_platforms_never_pulled(hub, daemon):
     assert daemon.get(manifest("library/app", there.digest), fields=ACCEPT).status == 502
     got = daemon.get(blob("library/app", there.layers[0].digest))
     assert got.status == 502
+    assert hub.count("HEAD", "/manifests/1") == hub.count("GET", index.digest) == 1
+    assert hub.count("GET", here.digest) == 1 and hub.count() == 3
 
 
 def test_manifest_as_a_blob(hub, daemon):

@@ -46,27 +46,34 @@ def test_one_name(hub, daemon, item):
 
 
 def test_ns_and_prefix(hub, daemon, item):
-    """containerd with a path in its host's URL sends both: the same repository is meant."""
+    """containerd with a path in its host's URL sends both: the same repository is meant. One
+    HEAD of the tag and one GET of its manifest for both ways."""
     got = daemon.get("/v2/docker.io/library/app/manifests/1?ns=docker.io", fields=ACCEPT)
     assert got.status == 200 and got.body == item.data
     got = daemon.get("/docker.io/v2/library/app/manifests/1?ns=docker.io", fields=ACCEPT)
     assert got.status == 200 and got.body == item.data
+    assert hub.count("HEAD", "/manifests/1") == hub.count("GET", item.digest) == 1
+    assert hub.count() == 2
 
 
-def test_ns_is_said_back(daemon, item):
-    """With ns the answer says whose content it is; without, it does not."""
+def test_ns_is_said_back(hub, daemon, item):
+    """With ns the answer says whose content it is; without, it does not. Two requests, HEAD
+    and GET, for both."""
     got = daemon.get("/v2/library/app/manifests/1?ns=docker.io", fields=ACCEPT)
     assert got["OCI-Namespace"] == "docker.io"
     got = daemon.get("/v2/docker.io/library/app/manifests/1", fields=ACCEPT)
     assert got["OCI-Namespace"] is None
+    assert hub.count() == 2
 
 
 def test_port_is_part_of_the_host(hub, daemon):
-    """registry.test:5443 is configured; registry.test is somebody else."""
+    """registry.test:5443 is configured; registry.test is somebody else, for whom nobody is
+    asked: two requests, HEAD and GET of the tag that is there."""
     item = hub.hold(image.image("port", (100,)), "team/app", "1")
     got = daemon.get("/v2/registry.test:5443/team/app/manifests/1", fields=ACCEPT)
     assert got.body == item.data
     assert daemon.get("/v2/registry.test/team/app/manifests/1").status == 404
+    assert hub.count() == 2
 
 
 def test_mcr_has_no_library(hub, daemon):

@@ -7,7 +7,7 @@ import pytest
 from lib import image
 from lib.crowd import together
 from lib.image import ACCEPT
-from lib.paths import blob, manifest
+from lib.paths import HUB, blob, manifest
 from lib.sample import BLOB, DATA, OTHER, SIZE, check_heals, check_never_wrong
 from lib.wait import until
 
@@ -57,7 +57,8 @@ def test_lies_about_a_blob(upstream, daemon, lie):
 
 @pytest.mark.parametrize("lie", ["wrong-bytes", "longer", "shorter", "html", "chunked-wrong"])
 def test_lies_when_the_size_is_known(upstream, daemon, lie):
-    """The same when a manifest has said how large the blob is."""
+    """The same when a manifest has said how large the blob is. Four requests: HEAD and GET of
+    the tag, the lie once, the blob when the upstream is well."""
     item = upstream.hold(image.image("known", (50_000,)), "library/app", "1")
     layer = item.layers[0]
     daemon.get(manifest("library/app", "1"), fields=ACCEPT)
@@ -69,19 +70,22 @@ def test_lies_when_the_size_is_known(upstream, daemon, lie):
     assert not (got.status == 200 and got.complete)
     daemon.wait_idle()
     assert not daemon.holds(layer.digest)
+    assert upstream.count("GET", layer.digest) == 1
     upstream.heal()
     assert daemon.get(blob("library/app", layer.digest)).body == layer.data
+    assert upstream.count("GET", layer.digest) == 2 and upstream.count() == 4
 
 
 def test_wrong_bytes_are_counted(upstream, daemon):
     """Wrong bytes of the right length: the client is cut before the end, and it is
-    counted and logged."""
+    counted and logged. One request."""
     upstream.fault("/blobs/", body=OTHER)
     got = daemon.get(BLOB)
     assert not got.complete or got.status == 502
     daemon.wait_metric("verify_failures_total", 1)
     daemon.wait_metric("fetch_failures_total", 1)
     until("the partial is removed", lambda: daemon.partials() == [])
+    assert upstream.count() == 1
 
 
 @pytest.mark.parametrize("switches", [{"chunked": True}, {"no_length": True}], ids=str)
@@ -114,16 +118,21 @@ def test_no_length_but_a_manifest(upstream, daemon, switches):
     b"\x00" * 100,
 ], ids=lambda raw: raw[:70].decode("latin-1").encode("unicode_escape").decode())
 def test_not_http(upstream, daemon, raw):
-    """What is hardly HTTP: an error for the client, and the daemon goes on."""
+    """What is hardly HTTP: an error for the client, and the daemon goes on. The tag is asked
+    for by one HEAD; each of the three is got once, and twice more where it looks like a line
+    that broke."""
     item = upstream.hold(image.image("raw", (1000,)), "library/app", "1")
     upstream.fault("/v2/", raw=raw)
     for path in (BLOB, manifest("library/app", "1"), manifest("library/app", item.digest)):
         got = daemon.get(path)
         assert got.status in (502, 504) or (got.status == 200 and not got.complete), got
+        assert upstream.count("GET", path.removeprefix(f"/v2/{HUB}")) in (1, 3)
+    assert upstream.count("HEAD") == 1
     check_heals(daemon, upstream)
 
 
 def test_interim_answers(upstream, daemon):
-    """Interim answers (103) before the real one are passed over."""
+    """Interim answers (103) before the real one are passed over; one request."""
     upstream.fault("/blobs/", before=b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 3)
     assert daemon.get(BLOB).body == DATA
+    assert upstream.count() == 1

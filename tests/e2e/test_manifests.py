@@ -55,15 +55,18 @@ def test_lies_about_a_manifest(upstream, daemon, item, lie, how):
 @pytest.mark.parametrize("switches", [{"chunked": True}, {"no_length": True}], ids=str)
 def test_manifest_without_length(upstream, daemon, item, switches):
     """A manifest that comes chunked, or until the close, is taken, and served with its
-    length."""
+    length. Two requests, HEAD and GET of the tag."""
     upstream.fault("/manifests/", **switches)
     for reference in ("1", item.digest):
         got = daemon.get(manifest("library/app", reference), fields=ACCEPT)
         assert got.status == 200 and got.body == item.data and got.length == len(item.data)
+    assert upstream.count("HEAD") == 1 and upstream.count() == 2
 
 
 @pytest.mark.parametrize("lie", ["wrong-body", "not-json", "truncated", "too-large"])
 def test_manifest_of_another_digest(upstream, daemon, item, lie):
-    """Asked by digest, other bytes come: 502."""
+    """Asked by digest, other bytes come: 502. One request; what is cut short is asked for
+    again, twice."""
     upstream.fault("/manifests/", **MANIFEST_LIES[lie])
     assert daemon.get(manifest("library/app", item.digest), fields=ACCEPT).status == 502
+    assert upstream.count() == (3 if lie == "truncated" else 1)

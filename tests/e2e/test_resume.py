@@ -108,12 +108,15 @@ def test_resume_is_answered_wrongly(upstream, daemon, wrong):
 
 def test_resume_by_another_content(upstream, daemon):
     """After the break the upstream has other bytes of the same length: the digest
-    tells."""
+    tells. Two requests; the next client's is a third, for the whole."""
     upstream.fault("/blobs/", truncate_after=400_000, times=1)
     upstream.fault("/blobs/", body=OTHER, times=1)
     got = daemon.get(BLOB)
     assert not got.complete
+    assert upstream.count() == 2
     check_heals(daemon, upstream)
+    assert [r.range for r in upstream.asked()][2] in (None, "bytes=0-")
+    assert upstream.count() == 3
 
 
 def test_never_gets_on(upstream, daemon):
@@ -139,16 +142,19 @@ def test_partial_of_a_failed_fetch_is_used(upstream, daemon):
 
 
 def test_idle_connections_are_closed(upstream, daemon):
-    """The upstream closes its idle connections between two requests: no error is seen."""
+    """The upstream closes its idle connections between two requests: no error is seen, and
+    none is asked twice."""
     for i in range(5):
         data = noise(1000, f"idle-{i}")
         path = blob("library/app", upstream.hold_blob("library/app", data))
         assert daemon.get(path).body == data
         upstream.cut()
+    assert upstream.count() == 5
 
 
 def test_restart_of_the_upstream(upstream, daemon):
-    """The upstream goes away and comes back in the middle of a blob: it is continued."""
+    """The upstream goes away and comes back in the middle of a blob: it is continued, with a
+    second request."""
     gate = upstream.gate("/blobs/", after=500_000, times=1)
     crowd = Crowd().add(daemon.get, BLOB)
     gate.wait_reached()
@@ -156,3 +162,4 @@ def test_restart_of_the_upstream(upstream, daemon):
     upstream.up()
     gate.open()
     assert crowd.join()[0].body == DATA
+    assert upstream.count() == 2

@@ -113,13 +113,16 @@ def test_served_stale_when_down(hub, daemon, first):
 
 def test_moved_but_not_to_be_had(hub, daemon, first):
     """The tag has moved but the new manifest cannot be fetched: the old one is served
-    stale rather than nothing."""
+    stale rather than nothing. A HEAD each time; the old one is got once, the new one twice
+    without success (one retry) and once with."""
     tag(daemon)
     second = hub.hold(image.image("tag-2b", (2000,)), "library/app", "1")
     hub.fault("/manifests/", method="GET", status=500)
     check_stale(tag(daemon), first)
     hub.heal()
     assert tag(daemon).body == second.data
+    assert hub.count("HEAD") == 3 and hub.count("GET", first.digest) == 1
+    assert hub.count("GET", second.digest) == 3 and hub.count() == 7
 
 
 @pytest.mark.parametrize("switches", [{"status": 405}, {"status": 500}, {"close": True},
