@@ -60,24 +60,26 @@ def look(rig, image, memory_dir, promised):
 
 
 @pytest.mark.mounts
-def test_power_is_cut(machine, rig, memory_dir):
-    """At a random moment of pulls and pushes, again and again on the same disk."""
+def test_power_is_cut(machine, rig, memory_dir, hub):
+    """At a random moment of pulls and pushes, after the first, again and again on the same
+    disk."""
     it = machine()
     rng = random.Random(f"guest {tally.SEED}")
     numbers = itertools.count()
     for _ in range(tally.scaled(CUTS)):
         it.start()
-        work = [kind(it) for kind in (operations.Pull, operations.Push)]
-        timer = threading.Timer(rng.uniform(0, 1), it.child.kill)
-        timer.start()
-        for operation in itertools.cycle(work):
+        work = itertools.cycle(kind(it) for kind in (operations.Push, operations.Pull))
+        timer = None
+        while it.running():
+            operation = next(work)
             operation.run(operation.prepare(next(numbers)))
-            if not it.running():
-                break
+            if timer is None:
+                timer = threading.Timer(rng.uniform(0, 1), it.child.kill)
+                timer.start()
         timer.join()
         it.cut()
         look(rig, it.disks[0], memory_dir, it.promised)
-    assert it.promised
+    assert it.promised and hub.count() > 0
 
 
 @pytest.mark.mounts
