@@ -174,6 +174,7 @@ void import_result(const struct import *i, struct import_result *r)
         .added_count = i->added_count,
         .added_bytes = i->added_bytes,
         .is_bundle = i->is_bundle,
+        .name_misfits = i->name_misfits,
         .is_signed = i->signature != NULL,
         .parts = i->is_bundle ? i->record.parts : 1,
     };

@@ -69,6 +69,7 @@ struct import_result {
     uint64_t carried_count, carried_bytes; /* blobs in the archive */
     uint64_t added_count, added_bytes;     /* those that were not held */
     bool is_bundle;                        /* of cachalot */
+    bool name_misfits;                     /* settings.name is wrong, or wanting; nothing else */
     bool is_signed;
     unsigned parts;
 };

@@ -51,6 +51,7 @@ static int name_image(struct import *i, const char *name, const char *tag, struc
     const char *text = wanted != NULL ? wanted : name;
     char quote[IMPORT_QUOTE_MAX];
 
+    i->name_misfits = text == NULL;
     if (text == NULL)
         return import_fail(i, ERR_INVALID,
                            "%s does not name its image; say how it is called with --as REFERENCE",
@@ -99,7 +100,8 @@ int import_add_image(struct import *i, const char *name, const struct import_ima
 
     if (err != 0)
         return err;
-    if (i->settings.name != NULL && !image->is_attached && is_another(i, image))
+    i->name_misfits = i->settings.name != NULL && !image->is_attached && is_another(i, image);
+    if (i->name_misfits)
         return import_fail(i, ERR_INVALID, "%s has several images; --as is for archives with one",
                            i->label);
     if (r.by_digest && !digest_equal(&r.digest, &image->digest))

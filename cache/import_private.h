@@ -69,6 +69,7 @@ struct import {
 
     const char *label; /* of the archive that is read */
     bool is_refused;   /* nothing of it is worth keeping */
+    bool name_misfits; /* see import_result */
     bool is_published;
     char why[IMPORT_WHY_MAX];
 };

@@ -86,7 +86,7 @@ static const char zsh_end[] = "}\n"
 /* Whether the word for an argument is that of something in the file system. */
 static bool is_file(const char *argument)
 {
-    static const char *const words[] = {"FILE", "DIR", "LIST", "KEY", "PUB", "RECEIPT"};
+    static const char *const words[] = {"FILE", "DIR", "LIST", "KEY", "PART", "RECEIPT"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (strstr(argument, words[i]) != NULL)
             return true;

@@ -14,8 +14,9 @@
 #define SHORT_DIGEST 12
 
 #define ADVICE                                                                                     \
-    "An image that is pulled through cachalot, then tagged and pushed keeps its digests,\n"        \
-    "and is kept once; what was loaded from a file or pulled elsewhere is compressed anew."
+    "An image that is pulled through cachalot, then tagged and pushed keeps its\n"                 \
+    "digests, and is kept once; what was loaded from a file or pulled elsewhere is\n"              \
+    "compressed anew."
 
 /* A blob of a content that has more than one. */
 struct copy {

@@ -65,8 +65,9 @@ static enum exit_code check_output(struct export *e)
     bool is_there = stat(e->output, &st) == 0;
     e->is_folder = has_slash || (is_there && S_ISDIR(st.st_mode));
     if (has_slash && !is_there && mkdir(e->output, 0777) != 0)
-        return complain(EXIT_FAILED, "the folder %s cannot be made: %s", e->output,
-                        strerror(errno));
+        return complain(EXIT_FAILED,
+                        "the folder %s cannot be made: %s; name another in one that is there",
+                        e->output, strerror(errno));
     const char *size = option_text(e->options, "part-size");
     if (size != NULL && !size_parse(size, &e->record.part_bytes))
         return complain(EXIT_USAGE, "%s is no size; take one like 4095MiB", size);
@@ -154,13 +155,21 @@ static void advance(void *arg, uint64_t bytes)
 static enum exit_code complain_write(const struct export *e, const struct bundle_output *out,
                                      const char *path, int err)
 {
+    const struct digest *d = &out->failed;
     char text[DIGEST_TEXT_MAX];
-    if (out->failed.alg == 0)
-        return complain(EXIT_FAILED, "%s cannot be written: %s", path, err_text(err));
-    return complain(err == ERR_MISMATCH ? EXIT_INTEGRITY : EXIT_FAILED,
-                    "the blob %s in %s %s; pull its image again, then export again",
-                    digest_text(&out->failed, text), e->options->cache_path,
-                    err == ERR_MISMATCH ? "is damaged or gone" : err_text(err));
+    enum exit_code code = EXIT_FAILED;
+    const char *what = err_text(err);
+    if (d->alg == 0)
+        return complain(EXIT_FAILED, "%s cannot be written: %s", path, what);
+    if (faccessat(store_blobs_fd(out->store, d->alg), store_blob_name(d, text), F_OK, 0) != 0) {
+        code = EXIT_ABSENT;
+        what = "is not held any more";
+    } else if (err == ERR_MISMATCH) {
+        code = EXIT_INTEGRITY;
+        what = "is damaged";
+    }
+    return complain(code, "the blob %s in %s %s; pull its image again, then export again",
+                    digest_text(d, text), e->options->cache_path, what);
 }
 
 static enum exit_code write_part(struct export *e, struct bundle_output *out, unsigned part)

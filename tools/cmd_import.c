@@ -47,6 +47,14 @@ static int need_room(void *arg, uint64_t bytes)
 
 /* --- what the options say --- */
 
+static enum exit_code check_name(const char *name)
+{
+    struct reference r;
+    if (name == NULL || reference_parse(&r, name, NULL) == 0)
+        return EXIT_DONE;
+    return complain(EXIT_USAGE, "--as %s is no reference; take [registry/]repository[:tag]", name);
+}
+
 /* The settings may demand one that nobody on the command line can do without. */
 static enum exit_code read_key(struct import_run *run)
 {
@@ -152,7 +160,7 @@ static enum exit_code report(const struct import_run *run)
     return output_end();
 }
 
-/* What to ask the sender for. */
+/* What to ask the sender for. He may have some platforms of an index only, as he had. */
 static void show_missing(const struct import_run *run, const struct import_result *r)
 {
     for (size_t k = 0; k < r->missing_count && k < MISSING_SHOWN; k++) {
@@ -172,7 +180,11 @@ static void show_missing(const struct import_run *run, const struct import_resul
              "the sender thought that these are here: make a receipt with \"cachalot -C %s have "
              "-o here.receipt\", take it to the sender, and there run:",
              run->options->cache_path);
-    fputs("  cachalot export --have here.receipt -o FILE", stderr);
+    bool is_sparse = false;
+    for (size_t k = 0; k < r->missing_count; k++)
+        is_sparse = is_sparse || r->images[r->missing[k].image].is_sparse;
+    fprintf(stderr, "  cachalot export --have here.receipt%s -o FILE",
+            is_sparse ? " --platform held" : "");
     size_t last = SIZE_MAX;
     for (size_t k = 0; k < r->missing_count; k++) {
         char reference[REFERENCE_TEXT_MAX];
@@ -196,6 +208,8 @@ static enum exit_code complain_import(struct import_run *run, const struct impor
     progress_end(&run->progress);
     complain(code, "%s%s", import_why(i), code == EXIT_INTEGRITY ? "; nothing was imported" : "");
     import_result(i, &r);
+    if (r.name_misfits)
+        code = EXIT_USAGE;
     if (r.missing_count > 0)
         show_missing(run, &r);
     return code;
@@ -292,7 +306,9 @@ enum exit_code cmd_import(const struct options *o, int argc, char **argv)
     table_add(run.table, "REFERENCE");
     table_add(run.table, "DIGEST");
     table_add(run.table, "%s", "");
-    enum exit_code code = read_key(&run);
+    enum exit_code code = check_name(run.settings.name);
+    if (code == EXIT_DONE)
+        code = read_key(&run);
     if (code == EXIT_DONE)
         code = archives_find(&archives, argc, argv);
     if (code == EXIT_DONE)

@@ -33,7 +33,12 @@ static bool is_pinned(struct db_txn *txn, const struct reference *r)
 static int refuse_pinned(struct items *items, const struct reference *r)
 {
     char full[REFERENCE_TEXT_MAX];
+    struct pin p;
     reference_text(r, full);
+    if (pin_get(items->txn, r, &p) == 0 && *p.owner != '\0')
+        return items_refuse(items, EXIT_FAILED,
+                            "%s is pinned by [%s] of the settings; take it out there and reload",
+                            full, p.owner);
     return items_refuse(items, EXIT_FAILED, "%s is pinned; \"cachalot unpin %s\" first", full,
                         full);
 }

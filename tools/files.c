@@ -38,7 +38,8 @@ enum exit_code file_read(const char *path, size_t max_bytes, char **data, size_t
     bool is_input = strcmp(path, "-") == 0;
     FILE *in = is_input ? stdin : fopen(path, "re");
     if (in == NULL)
-        return complain(EXIT_FAILED, "%s cannot be opened: %s", path, strerror(errno));
+        return complain(EXIT_FAILED, "%s cannot be opened: %s; name a file that can be read", path,
+                        strerror(errno));
     int errnum = read_stream(in, max_bytes, data, len);
     if (!is_input)
         fclose(in);

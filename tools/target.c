@@ -38,7 +38,7 @@ int target_is_known(struct db_txn *txn, const struct digest *d, bool *is_known)
     return 0;
 }
 
-/* --- the beginning of a digest --- */
+/* --- the beginning of a digest, or its digits alone --- */
 
 struct search {
     const char *hex;
@@ -62,14 +62,14 @@ static int match(void *arg, struct db_value key, struct db_value value)
     return ++s->count == 2;
 }
 
-/* The digits of a sha256 digest that are there, or NULL when it is none. */
+/* The digits of a sha256 digest that are there, maybe all, or NULL when it is none. */
 static const char *short_hex(const char *text)
 {
     if (strncmp(text, sha256_prefix, sizeof sha256_prefix - 1) == 0)
         text += sizeof sha256_prefix - 1;
     size_t len = strlen(text);
     bool is_hex = strspn(text, "0123456789abcdef") == len;
-    return is_hex && len >= PREFIX_MIN && len < SHA256_HEX ? text : NULL;
+    return is_hex && len >= PREFIX_MIN && len <= SHA256_HEX ? text : NULL;
 }
 
 /* ERR_NOT_FOUND when none begins so, ERR_MISMATCH when more than one does. */

@@ -318,6 +318,24 @@ def test_lying_receipt(near, far, item, tmp_path):
     check_pulls(far, item, "library/app", "1")
 
 
+def test_lying_receipt_for_some_platforms(near, far, multi, tmp_path):
+    """What is said to be done is right for a sender that has some platforms alone."""
+    receipt = tmp_path / "here.receipt"
+    lost = multi.children[0].layers[0].digest
+    receipt.write_text(f"cachalot receipt 1\nmade 1774000000\n{lost}\n")
+    near.command("export", "--have", receipt, "-o", tmp_path / "1.tar", "-p", "linux/amd64",
+                 "library/multi:1")
+    done = far.command("import", tmp_path / "1.tar")
+    assert done.returncode == 5 and lost in done.stderr, done
+    told = done.stderr.splitlines()[-1].replace("FILE", "2.tar").split()
+    have(far, receipt, force=True)
+    done = subprocess.run(near.command_line(*told[1:]), cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, (told, done)
+    import_(far, tmp_path / "2.tar")
+    assert far.get(blob("library/multi", lost)).status == 200
+
+
 def test_no_receipt(near, item, tmp_path):
     """What is no receipt is said to be none."""
     for text in ("", "cachalot receipt 2\nmade 1\n", "cachalot receipt 1\nmade 1\nsha256:00\n",
@@ -380,6 +398,10 @@ def test_lost_part(near, far, parts, large):
     assert done.returncode == 0 and parts[1].read_bytes() == lost, done
     import_(far, parts[0].parent)
     check_pulls(far, large, "library/large", "1")
+    near.command("rm", "library/large:1")
+    until("its bytes are gone", lambda: not near.holds(large.layers[0].digest))
+    done = near.command("export", "--like", parts[3], "--part", "2", "-o", parts[1])
+    assert done.returncode == 5 and "not held" in done.stderr, done
 
 
 def test_parts_one_after_another(near, far, parts, large):
@@ -712,4 +734,15 @@ def test_usage(near, item, tmp_path):
     for arguments in (["import", tmp_path / "none.tar"], ["import", tmp_path]):
         done = near.command(*arguments)
         assert done.returncode in (4, 5) and "name" in done.stderr, done
+    none = tmp_path / "none"
+    for arguments in (["-f", none, "-o", tmp_path / "b"], ["-o", f"{none}/a/", "library/app:1"],
+                      ["--sign", none, "-o", tmp_path / "b", "library/app:1"]):
+        done = near.command("export", *arguments)
+        assert done.returncode == 1 and "; name a" in done.stderr, done
+    done = near.command("import", "--as", "../x", tmp_path / "none.tar")
+    assert done.returncode == 2 and "--as ../x" in done.stderr, done
+    image.push(near.address, image.image("usage", (50,)), "team/app", "1")
+    export(near, "-o", none, "library/app:1", "team/app:1")
+    done = near.command("import", "--as", "team/x", none)
+    assert done.returncode == 2 and "several images" in done.stderr, done
     assert not list(tmp_path.glob("b*"))

@@ -226,7 +226,8 @@ def test_bad_index(far, item, tmp_path):
             (described(annotations={"io.containerd.image.name": f"docker.io/a/b@{config.digest}"}),
              "another"),
             (described(annotations={}), "--as"), (described(annotations=None), "--as")):
-        refused(far, tmp_path, raw(entries_of(item, index)) + END, words)
+        refused(far, tmp_path, raw(entries_of(item, index)) + END, words,
+                2 if words == "--as" else 4)
 
 
 def test_no_layout(far, item, tmp_path):
@@ -251,7 +252,7 @@ def test_bad_singles(far, item, tmp_path):
                         (archive(Layers=["9.tar"]), "9.tar"), (archive(RepoTags=[]), "--as"),
                         (archive(RepoTags=["../x:1"]), "reference"),
                         (raw([*files, ("manifest.json", b"{}")]) + END, "manifest.json|no image")):
-        refused(far, tmp_path, data, words)
+        refused(far, tmp_path, data, words, 2 if words == "--as" else 4)
 
 
 def test_to_name_is_no_proof(cachalot, tmp_path):

@@ -84,6 +84,7 @@ def test_compressed_again(daemon):
     assert other["images"] == ["team/base:2"] and other["repeats"]
     done = daemon.command("duplicates")
     assert "team/base:2" in done.stdout and "pulled through cachalot" in done.stdout, done
+    assert max(map(len, done.stdout.split("\n\n")[1].splitlines())) < 80
     said = [json.dumps(line) for line in daemon.log_lines()]
     assert any(item.layers[0].digest in line and again.layers[0].digest in line
                and "team/base" in line for line in said), said

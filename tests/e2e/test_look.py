@@ -180,8 +180,9 @@ def test_inspect_origin(office, name, origin):
 
 
 def test_inspect_by_digest(office):
-    """By a digest, whole, short, or of a repository."""
+    """By a digest, whole, its digits, the first of them, or of a repository."""
     whole = said(office, "inspect", office.server.digest)
+    assert said(office, "inspect", office.server.digest.split(":")[1]) == whole
     short = said(office, "inspect", office.server.digest.split(":")[1][:12])
     named = said(office, "inspect", f"{MCR}/{SERVERCORE}@{office.server.digest}")
     assert whole["children"] == short["children"] == named["children"]
@@ -280,7 +281,7 @@ def test_why_on_a_terminal(office):
 def test_unknown(office, verb):
     """Nothing of that name or digest: 5. Neither a name nor a digest: 2."""
     unknown = "sha256:" + hashlib.sha256(b"look unknown").hexdigest()
-    for name in ("nginx:1", "quay.io/a/b:1", unknown, "0123456789abcdef",
+    for name in ("nginx:1", "quay.io/a/b:1", unknown, unknown[7:], "0123456789abcdef",
                  f"{MCR}/{SERVERCORE}@{unknown}"):
         done = office.command(verb, name)
         assert done.returncode == 5 and name in done.stderr and not done.stdout, done
@@ -705,6 +706,7 @@ def test_completion_of_bash(office):
     assert "show" in complete("cachalot ca ") and "top" in complete("cachalot help ")
     names = [f"{HUB}/library/multi:1", f"{MCR}/{SERVERCORE}:ltsc2022", "team/app:2"]
     assert sorted(complete("cachalot inspect ", office)) == sorted(names)
+    assert str(COMMAND) in complete(f"cachalot export --like {str(COMMAND)[:-1]}")
     assert complete("cachalot pin multi:1 mcr", office) == [names[1]]
     # The shell replaces what follows the last colon only.
     assert complete(f"cachalot pin {MCR}/{SERVERCORE}:lt", office) == ["ltsc2022"]

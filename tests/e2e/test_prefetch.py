@@ -193,6 +193,9 @@ def test_builds_that_are_kept(hub, office):
         builds.append(build(number, "ltsc2022", hub=hub))
         office.night()
         assert pins(office.daemon) == {pin(b) for b in builds[-2:]}
+    for verb in ("rm", "unpin"):
+        done = office.daemon.command(verb, pin(builds[-1]))
+        assert done.returncode == 1 and "by [prefetch windows] of the settings" in done.stderr, done
     office.night(keep=0)
     assert pins(office.daemon) == {pin(builds[-1])}
     office.night(references=f"{SERVERCORE}:other")
