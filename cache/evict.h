@@ -48,7 +48,7 @@
 
 struct evict_rules {
     int64_t now_s;
-    int64_t grace_s; /* how long what was pushed may wait for its manifest */
+    int64_t grace_s; /* since its last use, how long what was pushed may wait for a manifest */
     bool takes_local;
     bool takes_garbage_only;
     /* Whether the content is in use; NULL: nothing is. */
@@ -75,7 +75,7 @@ enum evict_why {
     EVICT_PINNED,     /* stays */
     EVICT_BUSY,       /* stays: in use */
     EVICT_LOCAL,      /* stays: a local repository has it */
-    EVICT_WAITS,      /* stays: pushed lately, its manifest may come */
+    EVICT_WAITS,      /* stays: pushed, and used lately; a push may count on it */
     EVICT_WHY_COUNT
 };
 /* For people, and as a word for programs. */

@@ -23,7 +23,7 @@ static const struct why_row rows[EVICT_WHY_COUNT] = {
     [EVICT_PINNED] = {"pinned", "stays, as it is pinned", false},
     [EVICT_BUSY] = {"busy", "stays, as it is in use", false},
     [EVICT_LOCAL] = {"local", "stays, as it was pushed here", false},
-    [EVICT_WAITS] = {"waits", "pushed lately, its manifest may come", false},
+    [EVICT_WAITS] = {"waits", "stays for push-grace, as a push may count on it", false},
 };
 
 const char *evict_why_text(enum evict_why why)

@@ -95,7 +95,7 @@ static const struct command_option check_options[] = {
 
 static const struct command_option gc_options[] = {
     {0, "dry-run", NULL, "only say what would go, and why", false},
-    {0, "now", NULL, "what was pushed and waits for its manifest has waited\nlong enough", false},
+    {0, "now", NULL, "what stays for push-grace goes, too", false},
     {0, NULL, NULL, NULL, false},
 };
 
@@ -144,8 +144,9 @@ static const struct command commands[] = {
      1, REFERENCES_MAX, cmd_rm, NULL},
     {"gc", "",
      "Remove what nothing leads to, and say what it was.\n"
-     "The running cachalotd does so by itself, soon after something was deleted; this does\n"
-     "not wait for it. What was pushed lately stays, as a manifest may come that names it.\n"
+     "The running cachalotd does so by itself, before long; this does not wait for it. What\n"
+     "was pushed, or left by a manifest that was deleted, stays for push-grace after its\n"
+     "last use, as a push under way may count on it; --now frees that, too.\n"
      "Exits with 3 when some of it stayed.",
      0, 0, cmd_gc, gc_options},
     {"duplicates", "",

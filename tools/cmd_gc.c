@@ -9,6 +9,7 @@
 
 #include "cache/err.h"
 #include "cache/evict.h"
+#include "cache/usage.h"
 #include "tools/command.h"
 #include "tools/daemon.h"
 #include "tools/limits.h"
@@ -60,7 +61,7 @@ static int add_row(void *arg, const struct digest *d, const struct blob_record *
                                        .why = u.why,
                                        .is_manifest = u.is_manifest,
                                        .used_at_s = r->used_at_s,
-                                       .bytes = r->size_bytes,
+                                       .bytes = usage_of(r->size_bytes),
                                        .blobs = 1};
     return 0;
 }
@@ -211,7 +212,7 @@ static void print_table(const struct collection *c, bool is_dry)
         table_add(t, "%zu", r->blobs);
         table_add(t, "%s", size_text(size, r->bytes));
         table_add(t, "%s", r->used_at_s == 0 ? "-" : age_text(age, c->rules.now_s - r->used_at_s));
-        table_add(t, "%s%s", r->why == EVICT_WAITS ? "stays: " : "", evict_why_text(r->why));
+        table_add(t, "%s", evict_why_text(r->why));
     }
     if (table_rows(t) > 1)
         table_print(t);

@@ -320,8 +320,12 @@ def test_gc(hub, cachalot):
     said = gc(daemon, "--dry-run")
     assert {x["digest"] for x in said["contents"]} == alone - {gone.digest}
     assert all(x["why"] == "waits" and not x["goes"] for x in said["contents"]), said
+    waiting = {x["digest"]: x["bytes"] for x in said["contents"]}
+    table = daemon.command("gc", "--dry-run").stdout
+    assert "stays for push-grace, as a push may count on it" in table, table
     assert gc(daemon)["bytes"] == 0
     said = gc(daemon, "--dry-run", "--now")
+    assert {x["digest"]: x["bytes"] for x in said["contents"]} == waiting
     assert all(x["why"] == "abandoned" and x["goes"] for x in said["contents"]), said
     assert daemon.stored() & alone == alone - {gone.digest}
     assert gc(daemon, "--now")["bytes"] == said["bytes"] > 0
