@@ -31,9 +31,9 @@ static void print_table(const struct options *o, const struct held *held, const 
     if (held->partials > 0)
         printf("        %" PRIu64 " downloads begun and not complete\n", held->partials);
     if (held->lost > 0)
-        printf("lost    %" PRIu64 " blobs went bad and could not be had again; \"cachalot check "
-               "--quick\" names them\n",
-               held->lost);
+        printf("lost    %" PRIu64 " blob%s went bad and could not be had again; \"cachalot check "
+               "--quick\" names %s\n",
+               held->lost, held->lost == 1 ? "" : "s", held->lost == 1 ? "it" : "them");
     if (live->err == 0)
         print_room(live);
     if (live->err == 0)
