@@ -317,10 +317,13 @@ def forgetful(registry, cachalot, tmp_path):
 
 def test_a_tag_that_was_deleted(registry, forgetful):
     """Its owner deletes a tag upstream: what was held under it is served, and said to be
-    stale; the upstream is up for all that; `ls` tells since when nobody confirms it."""
+    stale; the upstream is up for all that; `ls` tells since when nobody confirms it. Each of
+    the two clients is one HEAD, and nothing else."""
     checked_at = forgetful.checked_at()
     registry.untag("library/app", "1")
+    registry.forget()
     forgetful.check_stale()
+    assert registry.count("HEAD", "/manifests/1") == registry.count() == 2
     assert forgetful.upstream()["reachable"]
     assert checked_at - 1 <= forgetful.checked_at() <= checked_at
 
@@ -328,8 +331,10 @@ def test_a_tag_that_was_deleted(registry, forgetful):
 def test_a_registry_that_is_down(registry, forgetful):
     """The registry is down, for longer than anything counts as fresh: what was held is
     served, from a restart on as well; `status` says that it is down, since when, why, and
-    when it last answered; and that it is up again, when it is."""
+    when it last answered; and that it is up again, when it is: nothing that is held is got
+    again, the two clients that it answers are one HEAD each."""
     down_at = int(time.time())
+    registry.forget()
     registry.stop()
     forgetful.check_stale()
     said = forgetful.upstream()
@@ -353,11 +358,13 @@ def test_a_registry_that_is_down(registry, forgetful):
     assert forgetful.checked_at() > 0 and forgetful.upstream()["answered_at"] is not None
     got = forgetful.daemon.get(manifest("library/app", "1"), fields=ACCEPT)
     assert got["Warning"] is None
+    assert registry.count("HEAD", "/manifests/1") == registry.count() == 2
 
 
 def test_a_line_that_is_cut(cachalot, closing, tmp_path):
     """The line is cut: no answer, no refusal. One client waits for that to be seen, the
-    others are served at once; `status` says since when, and why."""
+    others are served at once; `status` says since when, and why. That client's HEAD is the one
+    request; while the line stays cut, another is tried after a second and more."""
     upstream = closing(Hub())
     item = upstream.hold(image.image("cut", types=image.DOCKER), "library/app", "1")
     daemon = cachalot({HUB: {"url": upstream.url, "tag-ttl": "0s", "retries": 0,
@@ -365,6 +372,8 @@ def test_a_line_that_is_cut(cachalot, closing, tmp_path):
     Skopeo(tmp_path).copy(f"{host(daemon.address)}/{HUB}/library/app:1")
     daemon.wait_idle()
     cut_at = int(time.time())
+    began = time.monotonic()
+    upstream.forget()
     upstream.fault("/v2/", silent=True)
 
     def pull(i):
@@ -378,3 +387,5 @@ def test_a_line_that_is_cut(cachalot, closing, tmp_path):
     said = daemon.upstream_status(HUB)
     assert said["reachable"] is False and cut_at <= said["changed_at"] <= time.time()
     assert said["last_failure"]["result"] == "upstream-timeout"
+    assert 1 <= upstream.count("HEAD", "/manifests/1") <= time.monotonic() - began
+    assert upstream.count() == upstream.count("HEAD", "/manifests/1")
