@@ -191,6 +191,8 @@ static int serve(const struct arguments *a, struct config **cp)
     int err = server_start(&server, &order, why, sizeof why);
     if (err) {
         log_event(log, LOG_ERROR, "cannot start: %s", why);
+        if (c->log_file)
+            fprintf(stderr, "cachalotd: cannot start: %s\n", why);
     } else {
         if (ready >= 0)
             tell_ready(ready, c->log_file == NULL);

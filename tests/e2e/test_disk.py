@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from lib import image, tracer
+from lib.cachalot import DAEMON
 from lib.clients import Skopeo, check_dir
 from lib.crowd import together
 from lib.disk import fill, mount
@@ -138,6 +139,21 @@ def test_second_daemon(upstream, daemon, cachalot):
     daemon.kill()
     second.start()
     assert second.get(BLOB).body == DATA
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_refusal_is_said_where_it_was_started(upstream, daemon, cachalot, tmp_path, foreground):
+    """With a log file a refusal at the start is in it, and on standard error as well. The
+    upstream is not asked."""
+    log = tmp_path / "second.log"
+    second = make(cachalot, upstream, daemon.cache, name="second", options={"log": {"file": log}})
+    said = subprocess.run([DAEMON, *["-f"] * foreground, "-c", second.config_path], check=False,
+                          capture_output=True, text=True, timeout=20)
+    assert said.returncode == 1
+    line, = said.stderr.splitlines()
+    assert line.startswith("cachalotd: cannot start: ") and str(daemon.cache) in line
+    assert str(daemon.cache) in log.read_text()
+    assert upstream.count() == 0
 
 
 @pytest.mark.skipif(not tracer.is_there(), reason="no strace")
