@@ -38,13 +38,21 @@ static bool is_recorded(struct evictor *e, const struct digest *d)
     return err != ERR_NOT_FOUND;
 }
 
-static bool is_old(const struct sweep *s, const char *name)
+static bool is_old(const struct sweep *s, const struct digest *d)
 {
+    char name[DIGEST_TEXT_MAX];
     struct stat st;
 
-    return fstatat(store_blobs_fd(s->evictor->store, s->alg), name, &st, AT_SYMLINK_NOFOLLOW) ==
-               0 &&
+    return fstatat(store_blobs_fd(s->evictor->store, (enum digest_alg)d->alg),
+                   store_blob_name(d, name), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISREG(st.st_mode) && st.st_ctim.tv_sec < s->before_s;
+}
+
+static void serve(struct evictor *e)
+{
+    queue_run(e->queue, e);
+    if (!e->stopping)
+        evictor_do_due(e);
 }
 
 static int look_at(void *arg, const char *name)
@@ -53,39 +61,39 @@ static int look_at(void *arg, const char *name)
     struct evictor *e = s->evictor;
     struct digest d;
 
-    if (store_blob_digest(s->alg, name, &d) && !is_recorded(e, &d) && is_old(s, name)) {
+    if (store_blob_digest(s->alg, name, &d) && !is_recorded(e, &d) && is_old(s, &d)) {
         s->list = mem_resize(s->list, (s->count + 1) * sizeof s->list[0]);
         s->list[s->count++] = d;
     }
-    if (++s->seen % NAMES_BETWEEN == 0) {
-        queue_run(e->queue, e);
-        if (!e->stopping)
-            evictor_do_due(e);
-    }
+    if (++s->seen % NAMES_BETWEEN == 0)
+        serve(e);
     return e->stopping ? 1 : 0;
 }
 
 /* Two batches for each: the second removes what the first has noted. What came into the index
- * meanwhile is left out. */
+ * meanwhile is left out, and what was written again; an import that begins ends it all. */
 static void remove_all(struct sweep *s)
 {
-    struct batch *b = &s->evictor->batch;
+    struct evictor *e = s->evictor;
+    struct batch *b = &e->batch;
     size_t removed = 0;
     int err = 0;
 
-    b->are_orphans = true;
-    for (size_t i = 0; err == 0 && i < s->count && !s->evictor->stopping;) {
+    for (size_t i = 0; err == 0 && i < s->count && !e->stopping && !store_is_importing(e->store);) {
         for (b->count = 0; b->count < BATCH_UNITS && i < s->count; i++)
-            b->units[b->count++] = s->list[i];
-        err = evictor_run_batch(s->evictor);
+            if (is_old(s, &s->list[i]))
+                b->units[b->count++] = s->list[i];
+        b->are_orphans = true;
+        err = evictor_run_batch(e);
+        b->are_orphans = false;
         removed += err == 0 ? b->leaving.count - b->waiting.count : 0;
+        b->count = 0;
+        serve(e);
     }
-    b->count = 0;
-    b->are_orphans = false;
     if (err == 0 && b->leaving.count > 0)
-        err = evictor_run_batch(s->evictor);
+        err = evictor_run_batch(e);
     if (err == 0 && removed > 0)
-        log_event(s->evictor->log, LOG_INFO, "removed %zu files that no record named", removed);
+        log_event(e->log, LOG_INFO, "removed %zu files that no record named", removed);
 }
 
 static void look_through(struct sweep *s)
