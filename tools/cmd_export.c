@@ -23,6 +23,7 @@
 #include "tools/wanted.h"
 
 #define KEY_SIZE_MAX (64u * 1024)
+#define LIST_SIZE_MAX (16u * 1024 * 1024)
 #define PART_NAME "%s/bundle-%04u.tar"
 #define PART_PATTERN "%s/bundle-[0-9][0-9][0-9][0-9].tar"
 
@@ -31,6 +32,8 @@ struct export
     const struct options *options;
     const char *output;
     bool is_folder;
+    char *list; /* that of -f: read once, as it may come through a pipe */
+    size_t list_len;
     struct bundle_record record;
     char *index;
     size_t index_len;
@@ -49,6 +52,7 @@ static void export_clear(struct export *e)
     bundle_record_clear(&e->record);
     receipt_clear(&e->receipt);
     json_decref(e->files);
+    free(e->list);
     free(e->index);
     free(e->singles);
 }
@@ -354,6 +358,8 @@ static enum exit_code choose(struct export *e, struct wanted *w, int argc, char 
 {
     enum exit_code code = wanted_set_platforms(w);
     w->wish.have = e->receipt.digests;
+    w->list = e->list;
+    w->list_len = e->list_len;
     return code == EXIT_DONE ? wanted_add(w, argc, argv) : code;
 }
 
@@ -453,7 +459,10 @@ enum exit_code cmd_export(const struct options *o, int argc, char **argv)
     struct export e = {.options = o, .files = json_array()};
     struct cache cache;
     struct wanted w;
+    const char *list = option_text(o, "file");
     enum exit_code code = check_output(&e);
+    if (code == EXIT_DONE && list != NULL)
+        code = file_read(list, LIST_SIZE_MAX, &e.list, &e.list_len);
     if (code == EXIT_DONE)
         code = read_receipt(&e);
     if (code == EXIT_DONE && option_is_given(o, "fetch"))

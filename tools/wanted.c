@@ -7,10 +7,8 @@
 
 #include "cache/err.h"
 #include "cache/tag.h"
-#include "tools/files.h"
 #include "tools/output.h"
 
-#define LIST_SIZE_MAX (16u * 1024 * 1024)
 /* Lines of what is missing that people get to see. */
 #define MISSING_SHOWN 10
 
@@ -119,14 +117,11 @@ static enum exit_code add_reference(struct wanted *w, const char *text)
 
 static enum exit_code add_list(struct wanted *w, const char *path)
 {
-    char *list;
-    size_t len;
-    enum exit_code code = file_read(path, LIST_SIZE_MAX, &list, &len);
-    if (code != EXIT_DONE)
-        return code;
+    enum exit_code code = EXIT_DONE;
+    char *list = mem_copy(w->list, w->list_len);
     char *rest = list;
     char *line, *save;
-    if (strlen(list) != len)
+    if (strlen(list) != w->list_len)
         code = complain(EXIT_USAGE, "%s has a NUL in it; write it as plain text, in UTF-8", path);
     for (unsigned n = 1; code == EXIT_DONE && (line = strsep(&rest, "\n")) != NULL; n++) {
         line[strcspn(line, "#")] = '\0';

@@ -11,6 +11,8 @@ struct wanted {
     struct cache *cache;
     struct bundle bundle;
     struct bundle_wish wish;
+    const char *list; /* the text of the file of -f, or NULL; the caller's */
+    size_t list_len;
     struct digest_map *references; /* hashes of those that were named, each once */
     unsigned absent;               /* references of which nothing is held, complained of */
     /* Only list the references that upstreams have: what a tag leads to they say anew. */

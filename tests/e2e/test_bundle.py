@@ -582,6 +582,12 @@ def test_fetch(near, far, hub, tmp_path):
     made = hub.hold(image.index([image.image(f"fetch-{a}", (9000,), architecture=a)
                                  for a in ("amd64", "arm64")]), "library/fetched", "1")
     amd64, arm64 = made.children
+    # The list comes through a pipe.
+    hub.hold(image.image("piped", (90,)), "library/piped", "1")
+    done = subprocess.run(near.command_line("export", "--fetch", "-o", tmp_path / "p.tar", "-f",
+                                            "-"), input="library/piped:1", capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0 and "1 image" in done.stdout, done
     arguments = ("--fetch", "-o", tmp_path / "b.tar", "docker.io/library/fetched:1")
     export(near, *arguments, "--platform", "linux/amd64")
     assert hub.count("GET", arm64.layers[0].digest) == 0
