@@ -427,9 +427,22 @@ function draw_upstreams(answer) {
   show("upstream-empty", !rows.length);
 }
 
+// Events whose text is withheld look alike: those in a row are shown once.
+function merge_events(events) {
+  const merged = [];
+  for (const e of events) {
+    const last = merged.at(-1);
+    if (last && last.level === e.level && last.text === e.text)
+      last.count += e.count;
+    else
+      merged.push({...e});
+  }
+  return merged;
+}
+
 function draw_events(answer) {
   const now_s = server_now();
-  at("event-list").replaceChildren(...answer.events.slice(0, 12).map(e => make("li", {},
+  at("event-list").replaceChildren(...merge_events(answer.events).slice(0, 12).map(e => make("li", {},
     fill(make("span", {class: "under"}), [
       make("span", {class: `level ${e.level}`}, e.level === "error" ? "Error" : "Warning"), " · ",
       ago(e.last_at, now_s), e.count > 1 ? ` · ${e.count.toLocaleString("en")} times` : null]),
@@ -458,8 +471,10 @@ function draw_setup(answer) {
   const entries = answer.clients;
   if (!entries.length)
     return;
-  const tabs = entries.map((e, i) => make("button", {type: "button", role: "tab", id: `tab-${i}`,
-                                                     "aria-controls": "panel"}, e.title));
+  // Each word whole: browsers break lines after the hyphen of CRI-O.
+  const tabs = entries.map((e, i) => make(
+    "button", {type: "button", role: "tab", id: `tab-${i}`, "aria-controls": "panel"},
+    ...e.title.split(/( )/).map((word, n) => n % 2 ? word : make("span", {}, word))));
   tabs.forEach((tab, i) => {
     tab.addEventListener("click", () => choose(tabs, entries, i, false));
     tab.addEventListener("keydown", event => {

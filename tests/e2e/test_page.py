@@ -193,6 +193,20 @@ def test_naughty_answers(browser, daemon):
     check_quiet(browser, daemon)
 
 
+def test_withheld_events(browser, daemon):
+    """Warnings that may not be read here look alike: those in a row are one line with their
+    number."""
+    opened(browser, daemon)
+    shown = browser.run("""
+        const one = {first_at: 1, last_at: 1, level: "error", text: null, count: 1};
+        draw_events({events: [one, {...one, count: 3}, {...one, text: "b"}, one,
+                              {...one, level: "warn"}]});
+        return [...document.querySelectorAll('#event-list li')].map(e => e.textContent);""")
+    assert len(shown) == 4 and [" times" in x for x in shown] == [True, False, False, False], shown
+    assert " · 4 times" in shown[0]
+    check_quiet(browser, daemon)
+
+
 def test_its_json_is_no_page(browser, daemon):
     """Opened for itself, what the API and the registry answer is no HTML, and nothing in it
     can be."""
@@ -474,6 +488,20 @@ def populate(hub, daemon):
     assert daemon.get(manifest("library/alpine", "3"), fields=ACCEPT).status == 404
 
 
+# Words of the set-up's buttons that stand in more than one line.
+BROKEN = """return [...document.querySelectorAll('[role=tab]')].flatMap(tab => {
+    const text = document.createTreeWalker(tab, NodeFilter.SHOW_TEXT), broken = [];
+    while (text.nextNode())
+        for (const word of text.currentNode.data.matchAll(/\\S+/g)) {
+            const range = document.createRange();
+            range.setStart(text.currentNode, word.index);
+            range.setEnd(text.currentNode, word.index + word[0].length);
+            if (range.getClientRects().length > 1)
+                broken.push(word[0]);
+        }
+    return broken;
+});"""
+
 LOOKS = [("desktop-light", 1280, 900, False, "light"), ("desktop-dark", 1280, 900, False, "dark"),
          ("tablet", 768, 1024, False, "light"),
          ("phone-light", 360, 740, True, "light"), ("phone-dark", 360, 740, True, "dark"),
@@ -503,6 +531,7 @@ def test_looks(hub, browser, daemon, tmp_path):
             weakest = browser.run(CONTRAST)
             assert len(weakest) > 60 and weakest[0][0] >= 4.5, weakest[:5]
             assert browser.run(NAMELESS) == []
+            assert browser.run(BROKEN) == [], name
         gate.open()
         assert c.read_response().complete
     check_quiet(browser, daemon)
