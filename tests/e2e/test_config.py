@@ -2,7 +2,9 @@
 """cachalotd -t and -T: configurations are checked, and shown as they are in effect."""
 
 import os
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -154,3 +156,23 @@ def test_usage():
     """Unknown options: exit status 2, and the usage."""
     done = run("--no-such-option")
     assert done.returncode == 2 and "sage" in done.stderr
+
+
+def test_compose():
+    """What compose.yaml says of the image is what the Containerfile and cachalot.ini say."""
+    yaml = pytest.importorskip("yaml")
+    etc = Path(__file__).parents[2] / "etc"
+    compose = yaml.safe_load((etc / "container/compose.yaml").read_text())
+    service, = compose["services"].values()
+    context = (etc / "container" / service["build"]["context"]).resolve()
+    words = [line.split() for line in (context / service["build"]["dockerfile"]).read_text()
+             .splitlines() if line.strip()]
+    settings = (etc / "cachalot.ini").read_text()
+    exposed, = (line[1:] for line in words if line[0] == "EXPOSE")
+    assert service["ports"] == [f"{port}:{port}" for port in exposed]
+    assert all(f"\naddress = {port}\n" in settings for port in exposed)
+    volume, = (line[1] for line in words if line[0] == "VOLUME")
+    assert service["volumes"] == [f"{name}:{volume}" for name in compose["volumes"]]
+    assert f"path = {volume}\n" in settings
+    drain = re.search(r"^#?drain-timeout = (\d+)s$", settings, re.MULTILINE)
+    assert int(service["stop_grace_period"].removesuffix("s")) > int(drain[1])
