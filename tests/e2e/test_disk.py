@@ -63,12 +63,13 @@ def test_damaged_blob(upstream, daemon, damage):
 
 
 def test_damaged_blob_range(upstream, daemon):
-    """The same for a Range beyond what is left of the file, and for a HEAD."""
+    """The same for a Range beyond what is left of the file: a second request."""
     daemon.get(BLOB)
     daemon.wait_metric("blobs_stored_total", 1)
     os.truncate(daemon.blob_path(DIGEST), 1000)
     got = daemon.get(BLOB, fields=[("Range", "bytes=999000-")])
     assert got.status == 206 and got.body == DATA[999_000:]
+    assert upstream.count() == 2
 
 
 @pytest.mark.parametrize("damage", ["deleted", "truncated"])
@@ -90,7 +91,7 @@ def test_damaged_manifest(upstream, daemon, damage):
 
 def test_layout(upstream, daemon, tmp_path):
     """After a drain the cache directory is an OCI image layout: skopeo copies images out
-    of it by their full names."""
+    of it by their full names. Everything crossed once."""
     items = {tag: upstream.hold(image.image(f"layout-{tag}"), "library/app", tag)
              for tag in ("1", "2")}
     index = upstream.hold(image.index(list(items.values())), "library/app", "multi")
@@ -107,6 +108,8 @@ def test_layout(upstream, daemon, tmp_path):
     skopeo = Skopeo(tmp_path)
     for tag, item in items.items():
         check_dir(skopeo.copy_layout(daemon.cache, f"docker.io/library/app:{tag}"), item)
+    asked = [(r.method, r.path) for r in upstream.asked()]
+    assert len(asked) == len(set(asked)) == 3 + 3 + sum(len(x.all_blobs()) for x in items.values())
 
 
 def test_directory_is_made(daemon):

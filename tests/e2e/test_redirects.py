@@ -74,9 +74,10 @@ def test_redirect_loop(upstream, daemon):
 
 
 def test_redirect_to_cachalot(upstream, daemon):
-    """A redirect to cachalot's own listener is seen to be a loop."""
+    """A redirect to cachalot's own listener is seen to be a loop; one request."""
     upstream.fault("/blobs/", redirect="http://%s:%d%s" % (*daemon.address, BLOB))
     assert daemon.get(BLOB).status == 508
+    assert upstream.count() == 1
     check_heals(daemon, upstream)
 
 
@@ -130,7 +131,7 @@ def test_host_that_is_not_listed(upstream, cachalot, cdn, listed):
 
 def test_pattern_lets_public_addresses_in(upstream, cachalot, cdn):
     """A host that is allowed by *.DOMAIN must have a public address; the same one by its
-    whole name need not."""
+    whole name need not. One request each time."""
     daemon = redirecting(cachalot, upstream, cdn, "*.localhost", host="cdn.localhost")
     got = daemon.get(BLOB)
     assert got.status == 502 and b"not public" in got.body
@@ -139,6 +140,7 @@ def test_pattern_lets_public_addresses_in(upstream, cachalot, cdn):
     daemon.hup()
     got = daemon.get(BLOB)  # nobody listens there: but it was let go
     assert got.status == 502 and b"cannot be reached" in got.body
+    assert upstream.count() == 2
 
 
 @pytest.mark.mounts

@@ -22,13 +22,15 @@ def error_of(got):
 
 
 def test_refused(upstream, daemon):
-    """Connection refused: 502 that says that the upstream cannot be reached."""
+    """Connection refused: 502 that says that the upstream cannot be reached. When it is up
+    again, one request."""
     upstream.down()
     for path in (BLOB, manifest("library/app", "1")):
         got = daemon.get(path)
         assert got.status == 502 and "cannot be reached" in json.dumps(error_of(got))
     upstream.up()
     assert daemon.get(BLOB).body == DATA
+    assert upstream.count() == 1
 
 
 def test_unresolvable(cachalot):
@@ -96,7 +98,8 @@ def test_denied(upstream, daemon, status):
 
 
 def test_waiting_clients_are_told(upstream, daemon):
-    """Ten clients wait for one blob whose upstream fails: all ten are told."""
+    """Ten clients wait for one blob whose upstream fails: all ten are told. Three requests, of
+    which two are retries."""
     gate = upstream.gate("/blobs/", status=500)
     crowd = Crowd()
     for _ in range(10):
@@ -104,6 +107,7 @@ def test_waiting_clients_are_told(upstream, daemon):
     gate.wait_reached()
     gate.open()
     assert {got.status for got in crowd.join()} <= {502, 503}
+    assert upstream.count() == 3
 
 
 def test_drip(upstream, daemon):
@@ -121,7 +125,8 @@ def test_drip(upstream, daemon):
 
 
 def test_another_upstream_is_not_affected(upstream, daemon, cachalot, closing, tmp_path):
-    """One upstream is silent; what comes from another one is served at once."""
+    """One upstream is silent; what comes from another one is served at once, with one
+    request."""
     other = closing(Hub())
     other.hold_blob("app", DATA)
     (tmp_path / "two").mkdir()
@@ -135,6 +140,7 @@ def test_another_upstream_is_not_affected(upstream, daemon, cachalot, closing, t
     upstream.wait_count(1)
     assert daemon.get(blob("app", DIGEST, "quay.io")).body == DATA
     assert {got.status for got in crowd.join()} == {504}
+    assert other.count() == 1
 
 
 def test_fail_over(upstream, cachalot):
