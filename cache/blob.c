@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cache/beneath.h"
+#include "cache/clients.h"
 #include "cache/err.h"
 #include "cache/loss.h"
 #include "cache/record.h"
@@ -96,7 +97,8 @@ int blob_forget(struct db_txn *txn, const struct digest *d)
         err = usage_remove_blob(txn, old.size_bytes);
     if (err != 0 && err != ERR_DAMAGED)
         return err;
-    return db_delete(txn, DB_BLOBS, key, digest_to_key(d, key));
+    err = clients_forget(txn, d);
+    return err != 0 ? err : db_delete(txn, DB_BLOBS, key, digest_to_key(d, key));
 }
 
 int blob_touch(struct db_txn *txn, const struct digest *d, int64_t now_s)

@@ -41,7 +41,8 @@ struct blob_record {
 MUST_CHECK int blob_get(struct db_txn *txn, const struct digest *d, struct blob_record *r);
 /* The origin becomes the more open one of the record's and of that which is there. */
 MUST_CHECK int blob_put(struct db_txn *txn, const struct digest *d, const struct blob_record *r);
-/* Forget the record (the file is the caller's matter). ERR_NOT_FOUND if none. */
+/* Forget the record, and who used it (the file is the caller's matter). ERR_NOT_FOUND if
+ * none. */
 MUST_CHECK int blob_forget(struct db_txn *txn, const struct digest *d);
 /* Set used_at_s if it is more than BLOB_TOUCH_S older than `now_s`; 0 when the blob
  * is unknown. */

@@ -40,6 +40,7 @@
     ROW(DB_HOLDERS, "holders")           /* digest, name of a local repository -> nothing */       \
     ROW(DB_UPLOADS, "uploads")           /* id of a session -> repository, algorithm, when */      \
     ROW(DB_LEAVING, "leaving")           /* digest -> size: forgotten, the file may be there */    \
+    ROW(DB_CLIENTS, "clients")           /* digest -> addresses of its latest users, when */       \
     ROW(DB_LOST, "lost")                 /* digest -> size, when and why it is not held any more */
 
 enum db_table {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "proxy/conn_private.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <poll.h>
@@ -371,6 +372,15 @@ static void on_edge(evutil_socket_t fd, short what, void *arg)
 
 /* --- life --- */
 
+static void read_address(const char *peer, struct in6_addr *address)
+{
+    char mapped[sizeof "::ffff:" + SOCKET_PEER_MAX];
+
+    snprintf(mapped, sizeof mapped, "::ffff:%s", peer);
+    if (inet_pton(AF_INET6, peer, address) != 1 && inet_pton(AF_INET6, mapped, address) != 1)
+        *address = in6addr_any;
+}
+
 static void conn_new(struct worker *w, int fd, struct config *config,
                      const struct config_listener *l, struct load *load, const char *peer)
 {
@@ -386,6 +396,7 @@ static void conn_new(struct worker *w, int fd, struct config *config,
     c->body_fd = -1;
     c->since_ms = w->now_ms;
     snprintf(c->peer, sizeof c->peer, "%s", peer);
+    read_address(peer, &c->address);
     c->is_allowed = config_address_matches(l->allow, l->allow_count, peer);
     CHECK(event_assign(&c->read_event, w->base, fd, EV_READ | EV_PERSIST, on_readable, c) == 0);
     CHECK(event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_PERSIST, conn_on_writable, c) ==
@@ -489,6 +500,11 @@ const struct config_listener *conn_listener(const struct conn *c)
 const char *conn_peer(const struct conn *c)
 {
     return c->peer;
+}
+
+const struct in6_addr *conn_address(const struct conn *c)
+{
+    return &c->address;
 }
 
 bool conn_keeps_alive(const struct conn *c)

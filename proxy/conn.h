@@ -23,6 +23,7 @@
 #ifndef PROXY_CONN_H
 #define PROXY_CONN_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -66,6 +67,8 @@ void conn_close(struct conn *c);
 struct worker *conn_worker(struct conn *c);
 const struct config_listener *conn_listener(const struct conn *c);
 const char *conn_peer(const struct conn *c);
+/* The same as bytes, IPv4 mapped; in6addr_any for a Unix socket. */
+const struct in6_addr *conn_address(const struct conn *c);
 /* Whether the connection goes on after the response; a request may forbid it. */
 bool conn_keeps_alive(const struct conn *c);
 /* The host that the client takes us for: of the CONNECT, or of the TLS hello on a listener

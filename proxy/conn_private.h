@@ -77,6 +77,7 @@ struct conn {
     struct event read_event, write_event, closed_event;
     struct disk_read disk_read;
     char peer[SOCKET_PEER_MAX];
+    struct in6_addr address; /* of the peer */
 };
 
 /* Every entry point (a callback, a call of another module) holds the connection,

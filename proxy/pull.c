@@ -232,6 +232,7 @@ static void send_ask_body(struct request *r, const struct ask_result *result)
         .fd = -1,
     };
 
+    storage_touch(r->worker->parts.storage, &result->digest, conn_address(r->conn), false);
     request_content(r, r->outcome, &c);
 }
 

@@ -200,10 +200,12 @@ static bool take_recorded(struct request *r, struct db_txn *txn, const struct di
 static void note_use(struct request *r, const struct digest *d)
 {
     struct worker *w = r->worker;
+    const struct in6_addr *client = conn_address(r->conn);
+    bool is_due = w->now_s - r->held->used_at_s >= BLOB_TOUCH_S;
 
-    if (w->now_s - r->held->used_at_s >= BLOB_TOUCH_S) {
-        storage_touch(w->parts.storage, d);
-        shelf_used(r->held, w->now_s);
+    if (is_due || !IN6_ARE_ADDR_EQUAL(client, &r->held->used_by)) {
+        storage_touch(w->parts.storage, d, client, is_due);
+        shelf_used(r->held, client, is_due ? w->now_s : r->held->used_at_s);
     }
 }
 

@@ -483,6 +483,8 @@ static void request_end(struct request *r, enum outcome why, uint64_t body_bytes
     request_report_end(r);
     request_room_end(r);
     log_request(r, body_bytes);
+    if (r->fetch && why == OUT_LOCAL && r->status < 300)
+        storage_touch(r->worker->parts.storage, &r->target.digest, conn_address(r->conn), false);
     request_login_end(r);
     count_request(r, body_bytes);
     ask_cancel(&r->asker);

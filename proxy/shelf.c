@@ -233,9 +233,12 @@ void shelf_forget(struct shelf *sh, const struct digest *d)
         shelf_drop(sh, c);
 }
 
-void shelf_used(const struct held *held, int64_t now_s)
+void shelf_used(const struct held *held, const struct in6_addr *client, int64_t used_at_s)
 {
-    ((struct copy *)held)->held.used_at_s = now_s;
+    struct copy *c = (struct copy *)held;
+
+    c->held.used_by = *client;
+    c->held.used_at_s = used_at_s;
 }
 
 void shelf_return(const struct held **held)

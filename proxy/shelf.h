@@ -10,6 +10,7 @@
 #ifndef PROXY_SHELF_H
 #define PROXY_SHELF_H
 
+#include <netinet/in.h>
 #include <stdint.h>
 
 #include "cache/blob.h"
@@ -29,6 +30,7 @@ struct held {
     uint64_t size_bytes;
     enum blob_origin origin; /* of the record, when the copy was taken */
     int64_t used_at_s;       /* likewise, or of shelf_used */
+    struct in6_addr used_by; /* of shelf_used; in6addr_any: nobody yet */
     struct digest digest;
     char etag[DIGEST_TEXT_MAX + 2]; /* the digest in quotes */
 };
@@ -50,8 +52,8 @@ MUST_CHECK int shelf_take(struct shelf *sh, const struct digest *d,
                           const struct held **held);
 /* It is evicted: those who hold it keep it, nobody else takes it. */
 void shelf_forget(struct shelf *sh, const struct digest *d);
-/* Remember that its last use was noted. */
-void shelf_used(const struct held *held, int64_t now_s);
+/* Remember the last use that was noted. */
+void shelf_used(const struct held *held, const struct in6_addr *client, int64_t used_at_s);
 /* Give it back and leave NULL; NULL is legal. */
 void shelf_return(const struct held **held);
 

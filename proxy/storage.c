@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "cache/blob.h"
+#include "cache/clients.h"
 #include "cache/db.h"
 #include "cache/err.h"
 #include "cache/layout.h"
@@ -388,9 +389,10 @@ struct tally *storage_tally(struct storage *st)
 
 /* --- use of blobs --- */
 
-void storage_touch(struct storage *st, const struct digest *d)
+void storage_touch(struct storage *st, const struct digest *d, const struct in6_addr *client,
+                   bool is_due)
 {
-    touches_add(st->touches, d);
+    touches_add(st->touches, d, client, is_due);
 }
 
 bool storage_is_touched(struct storage *st, const struct digest *d)
@@ -403,11 +405,13 @@ struct touch_walk {
     int64_t now_s;
 };
 
-static int touch_one(void *arg, const struct digest *d)
+static int touch_one(void *arg, const struct digest *d, const struct in6_addr *clients,
+                     size_t count)
 {
     const struct touch_walk *w = arg;
+    int err = blob_touch(w->txn, d, w->now_s);
 
-    return blob_touch(w->txn, d, w->now_s);
+    return err != 0 ? err : clients_note(w->txn, d, clients, count, w->now_s);
 }
 
 static int touch_apply(struct storage_job *j, struct db_txn *txn)

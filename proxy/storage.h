@@ -18,6 +18,7 @@
 #ifndef PROXY_STORAGE_H
 #define PROXY_STORAGE_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -97,11 +98,13 @@ void storage_collect(struct storage *st, bool at_once);
 
 /* A tag was committed: index.json is due. Any thread. */
 void storage_tags_changed(struct storage *st);
-/* This blob was used just now: its record says so within minutes. Any thread;
- * a lock, no I/O. Use is only a hint for eviction: when more blobs are used than
+/* This blob was used just now, by this client (in6addr_any: one without an address): its
+ * record says so within minutes, if that `is_due`, and clients_get does. Any thread; a lock, no
+ * I/O. Use is only a hint for eviction: when more blobs are used than
  * there is room for, some are forgotten. */
-void storage_touch(struct storage *st, const struct digest *d);
-/* Whether it was, and its record does not say so yet. Any thread. */
+void storage_touch(struct storage *st, const struct digest *d, const struct in6_addr *client,
+                   bool is_due);
+/* Whether it was when that was due, and its record does not say so yet. Any thread. */
 bool storage_is_touched(struct storage *st, const struct digest *d);
 
 #endif

@@ -6,14 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/clients.h"
 #include "cache/lock.h"
 
 /* Open addressing, a power of two, filled to three quarters at most. */
 #define SLOTS 4096
 
+struct slot {
+    struct digest digest; /* alg 0: free */
+    bool is_due;
+    unsigned added; /* clients, of which the last CLIENTS_MAX are there */
+    struct in6_addr clients[CLIENTS_MAX];
+};
+
 struct set {
     unsigned count;
-    struct digest slots[SLOTS]; /* alg 0: free */
+    struct slot slots[SLOTS];
 };
 
 struct touches {
@@ -46,23 +54,42 @@ void touches_free(struct touches **tp)
 }
 
 /* Its slot, or the free one where it would be; there is always one. */
-static struct digest *find_slot(struct set *set, const struct digest *d)
+static struct slot *find_slot(struct set *set, const struct digest *d)
 {
     uint32_t i;
 
     memcpy(&i, d->bytes, sizeof i);
-    while (set->slots[i % SLOTS].alg != 0 && !digest_equal(&set->slots[i % SLOTS], d))
+    while (set->slots[i % SLOTS].digest.alg != 0 && !digest_equal(&set->slots[i % SLOTS].digest, d))
         i++;
     return &set->slots[i % SLOTS];
 }
 
-void touches_add(struct touches *t, const struct digest *d)
+static size_t client_count(const struct slot *s)
+{
+    return s->added < CLIENTS_MAX ? s->added : CLIENTS_MAX;
+}
+
+static void add_client(struct slot *s, const struct in6_addr *client)
+{
+    for (size_t i = 0; i < client_count(s); i++)
+        if (IN6_ARE_ADDR_EQUAL(&s->clients[i], client))
+            return;
+    s->clients[s->added++ % CLIENTS_MAX] = *client;
+}
+
+void touches_add(struct touches *t, const struct digest *d, const struct in6_addr *client,
+                 bool is_due)
 {
     pthread_mutex_lock(&t->lock);
-    struct digest *slot = find_slot(t->used, d);
-    if (slot->alg == 0 && t->used->count < SLOTS / 4 * 3) {
-        *slot = *d;
+    struct slot *slot = find_slot(t->used, d);
+    if (slot->digest.alg == 0 && t->used->count < SLOTS / 4 * 3) {
+        slot->digest = *d;
         t->used->count++;
+    }
+    if (slot->digest.alg != 0) {
+        slot->is_due = slot->is_due || is_due;
+        if (!IN6_IS_ADDR_UNSPECIFIED(client))
+            add_client(slot, client);
     }
     pthread_mutex_unlock(&t->lock);
 }
@@ -70,7 +97,7 @@ void touches_add(struct touches *t, const struct digest *d)
 bool touches_has(struct touches *t, const struct digest *d)
 {
     pthread_mutex_lock(&t->lock);
-    bool has = find_slot(t->used, d)->alg != 0 || find_slot(t->touched, d)->alg != 0;
+    bool has = find_slot(t->used, d)->is_due || find_slot(t->touched, d)->is_due;
     pthread_mutex_unlock(&t->lock);
     return has;
 }
@@ -92,15 +119,21 @@ int touches_walk(struct touches *t, touches_visit *visit, void *arg)
 {
     int result = 0;
 
-    for (unsigned i = 0; result == 0 && i < SLOTS; i++)
-        if (t->touched->slots[i].alg != 0)
-            result = visit(arg, &t->touched->slots[i]);
+    for (unsigned i = 0; result == 0 && i < SLOTS; i++) {
+        const struct slot *s = &t->touched->slots[i];
+        if (s->digest.alg != 0)
+            result = visit(arg, &s->digest, s->clients, client_count(s));
+    }
     return result;
 }
 
 void touches_end(struct touches *t)
 {
     pthread_mutex_lock(&t->lock);
-    memset(t->touched, 0, sizeof *t->touched);
+    /* Not the pages that nothing was put into: they are no memory yet. */
+    for (unsigned i = 0; i < SLOTS; i++)
+        if (t->touched->slots[i].digest.alg != 0)
+            memset(&t->touched->slots[i], 0, sizeof t->touched->slots[i]);
+    t->touched->count = 0;
     pthread_mutex_unlock(&t->lock);
 }

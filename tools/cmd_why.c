@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cache/clients.h"
 #include "cache/err.h"
 #include "cache/evict.h"
 #include "cache/lineage.h"
@@ -19,7 +20,7 @@
 #include "tools/target.h"
 
 #define SHORT_DIGEST 12
-/* Sources named in the table; JSON has them all. */
+/* Sources, clients and the like named in the table; JSON has them all. */
 #define SHOWN_MAX 3
 
 struct answer {
@@ -32,6 +33,7 @@ struct answer {
     json_t *holders; /* local repositories */
     bool has_partial;
     struct partial_record partial;
+    struct clients clients;
     int64_t now_s;
     struct evict_rules rules;
     struct evict_unit unit; /* what eviction has to say of it, if it is held */
@@ -72,6 +74,8 @@ static int read_rest(struct answer *a, const struct digest *d)
     struct manifest_record r;
     a->is_index = manifest_get(a->txn, d, &r) == 0 && r.is_index;
     a->has_partial = partial_get(a->txn, d, &a->partial) == 0;
+    if (clients_get(a->txn, d, &a->clients) != 0)
+        a->clients.count = 0;
     int err = pin_walk(a->txn, add_pin, a);
     return err == 0 ? link_walk_holders(a->txn, d, add_holder, a) : err;
 }
@@ -158,6 +162,18 @@ static json_t *tags_json(const struct answer *a)
     return all;
 }
 
+static json_t *clients_json(const struct answer *a)
+{
+    json_t *all = json_array();
+    char address[INET6_ADDRSTRLEN];
+    for (size_t i = 0; i < a->clients.count; i++) {
+        const struct client *c = &a->clients.list[i];
+        json_array_append_new(all, json_pack("{ss sI}", "address", client_text(c, address),
+                                             "used_at", (json_int_t)c->used_at_s));
+    }
+    return all;
+}
+
 static void print_json(const struct answer *a)
 {
     json_t *json = content_json(&a->content);
@@ -170,6 +186,7 @@ static void print_json(const struct answer *a)
     json_object_set_new(json, "tags", tags_json(a));
     json_object_set(json, "local_repositories", a->holders);
     json_object_set(json, "pins", a->pins);
+    json_object_set_new(json, "used_by", clients_json(a));
     json_object_set_new(json, "partial", partial);
     json_object_set_new(json, "eviction",
                         a->content.is_held ? json_string(evict_why_word(a->unit.why))
@@ -236,6 +253,29 @@ static void add_partial(struct table *t, const struct answer *a)
                             size_text(size, a->partial.size_bytes)));
 }
 
+static char *client_used_text(const struct client *c)
+{
+    char address[INET6_ADDRSTRLEN], at[TEXT_MAX] = "-";
+    time_t used_at = (time_t)c->used_at_s;
+    struct tm tm;
+    if (localtime_r(&used_at, &tm) != NULL)
+        strftime(at, sizeof at, "%Y-%m-%d %H:%M", &tm);
+    return mem_format("%s (%s)", client_text(c, address), at);
+}
+
+static char *clients_text(const struct clients *c)
+{
+    char *texts[CLIENTS_MAX];
+    if (c->count == 0)
+        return mem_format("nobody yet, or before this was noted");
+    for (size_t i = 0; i < c->count; i++)
+        texts[i] = client_used_text(&c->list[i]);
+    char *text = list_text(texts, c->count);
+    for (size_t i = 0; i < c->count; i++)
+        free(texts[i]);
+    return text;
+}
+
 static char *evicted_text(const struct answer *a)
 {
     char size[TEXT_MAX];
@@ -271,6 +311,8 @@ static void add_lines(struct table *t, const struct answer *a)
         add_line(t, "pinned", json_list_text(a->pins));
     else
         add_line(t, "pinned", mem_format("no"));
+    if (c->is_held)
+        add_line(t, "used by", clients_text(&a->clients));
     if (c->is_held)
         add_line(t, "evicted", evicted_text(a));
 }

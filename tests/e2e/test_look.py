@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lib import image, terminal, windows
+from lib.access import Client
 from lib.cachalot import COMMAND
 from lib.clients import Skopeo, short_directory
 from lib.hub import Gate
@@ -270,6 +271,46 @@ def test_why_after_a_tag_moved(office, hub):
     assert "before it moved" in office.command("why", office.multi.digest).stdout
     assert "the one before" in office.command("inspect", "multi:1").stdout
     assert "has moved" in office.command("ls", "multi").stdout
+
+
+def test_why_says_who_used_it(office):
+    """Who pulled it first, and who found it in the cache: once that is written, which it is
+    when the daemon stops. It stays for as long as the content, and visitors are not told."""
+    layer = office.base.digest
+    first, second = Client(office.address), Client(office.address, source="127.0.0.2")
+    path = blob(SERVERCORE, layer, MCR)
+    assert second.get(path).status == 200
+    office.stop()
+    office.start()
+
+    def users(digest):
+        return {x["address"] for x in said(office, "why", digest)["used_by"]}
+
+    def used_by(digest):
+        text = office.command("why", digest).stdout
+        return re.search(r"^used by +(.*)$", text, re.M).group(1)
+
+    assert users(layer) == {"127.0.0.1", "127.0.0.2"}
+    assert re.fullmatch(r"127\.0\.0\.[12] \(\d{4}-\d\d-\d\d \d\d:\d\d\), "
+                        r"127\.0\.0\.[12] \(.*\)", used_by(layer))
+    for each in (f"{MCR}/{SERVERCORE}:ltsc2022", office.server.digest, office.amd64.digest):
+        assert users(each) == {"127.0.0.1"}
+    assert users(office.mine.digest) == set()
+    assert used_by(office.mine.digest).startswith("nobody yet")
+
+    assert first.get(path).status == 200
+    office.stop()
+    office.start()
+    assert users(layer) == {"127.0.0.1", "127.0.0.2"}
+    for page in ("/-/api/images", "/-/api/status", "/-/"):
+        assert b"127.0.0.2" not in office.get(page).body, page
+
+    assert office.command("rm", f"{MCR}/{SERVERCORE}:ltsc2022").returncode == 0
+    assert office.command("gc").returncode == 0
+    until("it is gone", lambda: office.command("why", layer).returncode == 5)
+    assert office.get(path).status == 200
+    until("it is there again", lambda: office.command("why", layer).returncode == 0)
+    assert users(layer) == set()
 
 
 def test_why_on_a_terminal(office):

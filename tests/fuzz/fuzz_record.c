@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cache/blob.h"
+#include "cache/clients.h"
 #include "cache/diff.h"
 #include "cache/err.h"
 #include "cache/json.h"
@@ -305,6 +306,29 @@ static void check_loss(const struct input *in, const uint8_t *key, size_t len)
     }
 }
 
+static void check_clients(const struct input *in, const uint8_t *key, size_t len)
+{
+    static const struct blob_record held = {.size_bytes = 1, .origin = BLOB_PUBLIC};
+    struct in6_addr addresses[CLIENTS_MAX];
+    struct clients c;
+
+    CHECK(blob_put(in->txn, &in->digest, &held) == 0);
+    put(in, DB_CLIENTS, key, len);
+    bool read = is_read(clients_get(in->txn, &in->digest, &c));
+
+    CHECK(!read || c.count <= CLIENTS_MAX);
+    for (size_t i = 0; read && i < c.count; i++)
+        addresses[i] = c.list[i].address;
+    size_t count = read ? c.count : 0;
+
+    CHECK(clients_note(in->txn, &in->digest, addresses, count, 1) == 0);
+    CHECK(clients_note(in->txn, &in->digest, &in6addr_loopback, 1, 2) == 0);
+    CHECK(clients_get(in->txn, &in->digest, &c) == 0 && c.list[0].used_at_s == 2);
+    CHECK(c.count >= count && c.count <= count + 1);
+    CHECK(blob_forget(in->txn, &in->digest) == 0);
+    CHECK(clients_get(in->txn, &in->digest, &c) == ERR_NOT_FOUND);
+}
+
 /* What cannot be read is begun anew. */
 static void check_scrub(const struct input *in)
 {
@@ -338,6 +362,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_referrer(&in, key, len);
     check_diff(&in, key, len);
     check_list(&in);
+    check_clients(&in, key, len);
     check_ledger(&in);
     db_abort(&in.txn);
     return 0;

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "cache/blob.h"
+#include "cache/clients.h"
 #include "cache/err.h"
 #include "cache/ledger.h"
 #include "cache/tag.h"
@@ -325,21 +326,27 @@ static void test_use_is_recorded_at_the_end(void **state)
 {
     struct bed *b = *state;
     struct digest used = scratch_digest("used"), idle = scratch_digest("idle");
+    struct digest seen = scratch_digest("seen");
     struct blob_record r;
+    struct clients c;
     struct db_reader *reader;
 
     storage_stop(&b->storage);
     put_blob(b, &used, 1);
     put_blob(b, &idle, 1);
+    put_blob(b, &seen, time(NULL));
     b->storage = storage_start(b->scratch->store, &b->stats, NULL);
     for (unsigned i = 0; i < 3; i++)
-        storage_touch(b->storage, &used);
+        storage_touch(b->storage, &used, &in6addr_loopback, true);
+    storage_touch(b->storage, &seen, &in6addr_loopback, false);
+    assert_true(storage_is_touched(b->storage, &used));
+    assert_false(storage_is_touched(b->storage, &seen));
     /* More than there is room for must not hurt. */
     for (unsigned i = 0; i < 10000; i++) {
         char text[16];
         snprintf(text, sizeof text, "%u", i);
         struct digest d = scratch_digest(text);
-        storage_touch(b->storage, &d);
+        storage_touch(b->storage, &d, &in6addr_any, true);
     }
     restart(b);
     struct db_txn *txn = look(b, &reader);
@@ -347,6 +354,11 @@ static void test_use_is_recorded_at_the_end(void **state)
     assert_true(time(NULL) - r.used_at_s < DEADLINE_S);
     assert_int_equal(blob_get(txn, &idle, &r), 0);
     assert_int_equal(r.used_at_s, 1);
+    assert_int_equal(clients_get(txn, &used, &c), 0);
+    assert_int_equal(c.count, 1);
+    assert_int_equal(clients_get(txn, &seen, &c), 0);
+    assert_true(c.count == 1 && IN6_IS_ADDR_LOOPBACK(&c.list[0].address));
+    assert_int_equal(clients_get(txn, &idle, &c), ERR_NOT_FOUND);
     look_end(&reader);
 }
 
