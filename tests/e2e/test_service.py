@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from lib import image, rawhttp
+from lib.hub import Hub
 from lib.image import ACCEPT
 from lib.paths import HUB, MCR, manifest
 from lib.process import free_port
@@ -58,7 +59,8 @@ def test_reload(hub, item, daemon):
     ("upstream docker.io", "url", "nonsense"), ("listener main", "address", "203.0.113.9:1"),
     ("nonsense", "a", "b")])
 def test_reload_of_a_bad_file(hub, item, daemon, section, option, value):
-    """A bad file at SIGHUP: the old settings stay, the reason is logged with its line."""
+    """A bad file at SIGHUP: the old settings stay, the reason is logged with its line. Two
+    requests, HEAD and GET."""
     daemon.sections.setdefault(section, {})[option] = value
     daemon.write_config()
     daemon.hup()
@@ -66,6 +68,7 @@ def test_reload_of_a_bad_file(hub, item, daemon, section, option, value):
     assert daemon.get(TAG, fields=ACCEPT).body == item.data
     assert any(line.get("level") in ("error", "warn") and value in line["message"]
                for line in daemon.log_lines() if "message" in line)
+    assert hub.count("HEAD") == hub.count("GET") == 1
 
 
 def test_log_rotation(hub, item, cachalot, tmp_path):
@@ -82,30 +85,36 @@ def test_log_rotation(hub, item, cachalot, tmp_path):
 
 @pytest.mark.threads
 def test_storm_of_reloads(hub, item, daemon):
-    """Fifty SIGHUPs while clients ask: nobody sees an error."""
+    """Fifty SIGHUPs while clients ask: nobody sees an error. What is held stays: two requests,
+    HEAD and GET, for all."""
     for i in range(50):
         daemon.send_signal(signal.SIGHUP)
         assert daemon.get(TAG, fields=ACCEPT).status == 200
     assert daemon.healthy()
+    assert hub.count("HEAD") == hub.count("GET") == 1
 
 
 # --- listeners ---
 
-def test_ipv6(hub, item, cachalot):
-    """A listener on IPv6, and an upstream on IPv6."""
+def test_ipv6(cachalot, closing):
+    """A listener on IPv6, and an upstream on IPv6: two requests, HEAD and GET."""
+    hub = closing(Hub("::1"))
+    item = hub.hold(image.image("service", (1000,)), "library/app", "1")
     address = ("::1", free_port("::1"))
     daemon = cachalot({HUB: hub.url}, {"listener six": {"address": f"[::1]:{address[1]}"}})
     assert rawhttp.get(address, TAG, fields=ACCEPT).body == item.data
     until("the log names the client", lambda: any("::1" in line.get("client", "")
                                                   for line in daemon.access_log()))
+    assert hub.count("HEAD") == hub.count("GET") == 1
 
 
 def test_port_alone(hub, item, cachalot):
-    """A port alone is every address of both families."""
+    """A port alone is every address of both families. Two requests, HEAD and GET, for both."""
     port = free_port()
     cachalot({HUB: hub.url}, {"listener both": {"address": str(port)}})
     for address in (("127.0.0.1", port), ("::1", port)):
         assert rawhttp.get(address, TAG, fields=ACCEPT).body == item.data
+    assert hub.count("HEAD") == hub.count("GET") == 1
 
 
 def test_unix_socket(hub, item, cachalot, tmp_path):

@@ -98,7 +98,7 @@ def test_log_disk_is_full(item, hub, cachalot):
 
 def test_storm_of_bad_reloads(item, hub, cachalot):
     """A hundred SIGHUPs, of which half find bad settings, and a listener that comes and goes:
-    each is taken or refused, and clients see nothing of it."""
+    each is taken or refused, and clients see nothing of it. Two requests, HEAD and GET."""
     daemon = cachalot({HUB: hub.url})
     extra = ("127.0.0.1", free_port())
     before = open_files(daemon)
@@ -118,3 +118,4 @@ def test_storm_of_bad_reloads(item, hub, cachalot):
     with pytest.raises(OSError):
         rawhttp.get(extra, "/v2/")
     until("no descriptor is left over", lambda: open_files(daemon) <= before + 3)
+    assert hub.count("HEAD") == hub.count("GET") == 1
