@@ -191,12 +191,13 @@ def test_larger_than_the_cache(hub, bounded, too_big, closing):
 
 
 def test_passed_on_in_parts(hub, bounded, too_big):
-    """Ranges of it, from anywhere, and its size."""
+    """Ranges of it, from anywhere, and its size; one request each at most."""
     daemon = bounded(8 * MIB)
     for first, last in ((0, 99), (MIB, 3 * MIB), (len(BIG) - 10, len(BIG) - 1)):
         got = daemon.get(too_big, fields=[("Range", f"bytes={first}-{last}")])
         assert got.status == 206 and got.body == BIG[first:last + 1]
     daemon.wait_idle()
+    assert hub.count() <= 3
 
 
 class Window(Watch):
@@ -266,7 +267,7 @@ def test_passed_on_beside_a_drip(hub, bounded, too_big):
 
 
 def test_passed_on_and_left(hub, bounded, too_big):
-    """Nobody is left who reads it: the download ends."""
+    """Nobody is left who reads it: the download ends. The next one is a second request."""
     daemon = bounded(8 * MIB)
     gate = hub.gate("/blobs/", after=6 * MIB)
     with daemon.connect() as client:
@@ -276,24 +277,28 @@ def test_passed_on_and_left(hub, bounded, too_big):
     gate.open()
     daemon.wait_idle()
     assert daemon.get(too_big).body == BIG
+    assert hub.count() == 2
 
 
 def test_passed_on_and_wrong(hub, bounded, too_big):
-    """No client has a complete body with a wrong digest."""
+    """No client has a complete body with a wrong digest. One request each."""
     daemon = bounded(8 * MIB)
     hub.fault("/blobs/", body=BIG[:-1] + b"x", times=1)
     got = daemon.get(too_big)
     assert got.status == 200 and not got.complete and len(got.body) <= len(BIG) - 65536
     daemon.wait_idle()
     assert daemon.get(too_big).body == BIG
+    assert hub.count() == 2
 
 
 def test_passed_on_over_a_broken_line(hub, bounded, too_big):
-    """The line breaks in the middle: the download goes on from there."""
+    """The line breaks in the middle: the download goes on from there, with a second
+    request."""
     daemon = bounded(8 * MIB)
     hub.fault("/blobs/", truncate_after=10 * MIB, times=1)
     assert daemon.get(too_big).body == BIG
     daemon.wait_idle()
+    assert hub.count() == 2
 
 
 # --- what nothing leads to ---

@@ -110,11 +110,13 @@ def test_error_answers_are_no_outage(upstream, cachalot, item):
 
 
 def test_a_cdn_that_is_down_is_not_the_registry(upstream, cachalot, item):
-    """Where blobs are redirected to cannot be reached: the registry is up for all that."""
+    """Where blobs are redirected to cannot be reached: the registry is up for all that. One
+    request."""
     daemon = daemon_of(cachalot, upstream, retries=0)
     upstream.fault("/blobs/", redirect="http://127.0.0.1:9/x")
     assert daemon.get(BLOB).status == 502
     assert daemon.metrics()[UP] == 1
+    assert upstream.count() == 1
 
 
 def test_down_from_start_up_on(upstream, cachalot, item):
@@ -217,11 +219,12 @@ def test_head_of_a_blob(upstream, cachalot, switches, answer):
 
 
 def test_head_of_an_empty_blob(upstream, cachalot):
-    """The same of an empty one, which has no first byte."""
+    """The same of an empty one, which has no first byte: HEAD, then GET."""
     daemon = daemon_of(cachalot, upstream, retries=0)
     upstream.fault("/blobs/", method="HEAD", status=405)
     got = daemon.head(blob("library/app", upstream.hold_blob("library/app", b"")))
     assert got.status == 200 and got.length == 0
+    assert [r.method for r in upstream.asked()] == ["HEAD", "GET"]
 
 
 def test_head_of_a_blob_that_is_not_there(upstream, cachalot):

@@ -54,15 +54,16 @@ def test_through_a_proxy(secure, tunnel, authority, cachalot):
 
 
 def test_http_is_tunnelled_too(upstream, tunnel, cachalot):
-    """An upstream without TLS goes by CONNECT as well."""
+    """An upstream without TLS goes by CONNECT as well; one request."""
     daemon = cachalot({HUB: {"url": upstream.url, "proxy": tunnel.url}})
     assert daemon.get(BLOB).body == DATA
     assert tunnel.targets == ["%s:%d" % upstream.address]
+    assert upstream.count() == 1
 
 
 def test_names_are_the_proxys(secure, tunnel, authority, cachalot):
     """Where no name server is, the proxy resolves; the certificate is checked all the
-    same."""
+    same: of two requests the upstream sees one."""
     tunnel.names["hub.test"] = tunnel.names["other.test"] = "127.0.0.1"
     port = secure.address[1]
     options = {"ca-file": authority.certificate, "retries": 0, "proxy": tunnel.url}
@@ -70,6 +71,7 @@ def test_names_are_the_proxys(secure, tunnel, authority, cachalot):
                        "quay.io": {"url": f"https://other.test:{port}", **options}})
     assert daemon.get(BLOB).body == DATA
     assert "certificate" in error(daemon.get(blob("library/app", image.digest_of(b"x"), "quay.io")))
+    assert secure.count() == 1
 
 
 def proxy_password(tmp_path, text="open sesame"):
@@ -118,11 +120,13 @@ def test_no_proxy_password(upstream, tunnel, cachalot, tmp_path):
 
 @pytest.mark.parametrize("status", [403, 407, 502, 503])
 def test_proxy_refuses(upstream, tunnel, cachalot, status):
-    """Another error of the proxy's: 502 that says that it is the proxy's."""
+    """Another error of the proxy's: 502 that says that it is the proxy's. The upstream sees
+    nothing."""
     tunnel.refuse = status
     daemon = cachalot({HUB: {"url": upstream.url, "proxy": tunnel.url, "retries": 0}})
     said = error(daemon.get(BLOB))
     assert f"answered {status}" in said and tunnel.url in said
+    assert upstream.count() == 0
 
 
 def test_proxy_is_gone(upstream, tunnel, cachalot):
