@@ -74,7 +74,7 @@ def test_killed_before_the_commit(hub, daemon):
 def test_partial_was_damaged(hub, daemon):
     """After kill -9 the bytes on disk are not what they were (a torn write): the digest
     tells, no client gets a wrong body, and the blob is had in the end. Three requests: the
-    first, the rest of it by Range, and the whole."""
+    first, the rest of it by Range, and the whole; two where no record named the torn bytes."""
     _, c = begin(hub, daemon, SIZE // 2)
     daemon.wait_metric("commits_total", 1)
     daemon.kill()
@@ -90,7 +90,7 @@ def test_partial_was_damaged(hub, daemon):
     daemon.wait_idle()
     again = daemon.get(BLOB)
     assert again.complete and again.body == DATA
-    assert hub.count() == 3
+    assert hub.count() == (3 if not first.complete else 2)
 
 
 def test_partial_of_other_size(hub, daemon):
