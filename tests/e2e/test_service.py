@@ -11,7 +11,7 @@ import pytest
 from lib import image, rawhttp
 from lib.hub import Hub
 from lib.image import ACCEPT
-from lib.paths import HUB, MCR, manifest
+from lib.paths import HUB, manifest
 from lib.process import free_port
 from lib.stopped import Stopped
 from lib.wait import until
@@ -33,8 +33,8 @@ def daemon(hub, item, cachalot):
 
 def test_reload(hub, item, daemon):
     """SIGHUP takes over an upstream, a listener and the log; connections that are open
-    go on."""
-    assert daemon.get(manifest("library/app", "1", MCR)).status == 404 or True
+    go on. Two requests, HEAD and GET, by the listener that came."""
+    assert daemon.get(manifest("library/app", "1", "added.test")).status == 404
     with daemon.connect() as c:
         c.request("/v2/")
         c.read_response()
@@ -53,6 +53,7 @@ def test_reload(hub, item, daemon):
     daemon.hup()
     with pytest.raises(OSError):
         rawhttp.get(extra, "/v2/")
+    assert hub.count("HEAD") == hub.count("GET") == 1
 
 
 @pytest.mark.parametrize("section, option, value", [
