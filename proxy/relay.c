@@ -72,7 +72,8 @@ struct relay {
     struct scanner scanner;
     struct event again; /* begins, and goes on when a turn was used up */
     int64_t idle_ms, quiet_since_ms;
-    bool has_moved; /* since relay_check_time */
+    bool has_moved;   /* since relay_check_time */
+    bool has_refused; /* the other end took no more of what the client still sent */
     bool is_over;
     enum outcome why;
     void (*ended)(void *arg, enum outcome why);
@@ -218,7 +219,7 @@ static void flow_release(struct flow *f)
 static void cut(struct relay *r, enum outcome why)
 {
     if (r->down.state == CLOSED)
-        why = r->down.is_broken ? OUT_UPSTREAM_BROKEN : OUT_RELAYED;
+        why = r->down.is_broken || r->has_refused ? OUT_UPSTREAM_BROKEN : OUT_RELAYED;
     r->is_over = true;
     r->why = why;
 }
@@ -248,10 +249,13 @@ static void drop_up(struct relay *r)
 
 static void sink_broke(struct relay *r, const struct flow *f)
 {
-    if (f == &r->down)
+    if (f == &r->down) {
         cut(r, OUT_CLIENT_LEFT);
-    else
-        drop_up(r);
+        return;
+    }
+    /* Its reset was told to who sent, and is an end like others to who receives. */
+    r->has_refused = true;
+    drop_up(r);
 }
 
 /* Hold what the source has, at most as much as is allowed; returns the bytes. */
