@@ -178,8 +178,9 @@ static bool wants(const struct log *log, enum log_level level)
     return log && (is_kept(level) || is_written(log, level));
 }
 
-static void take_event(struct log *log, enum log_level level, enum log_readers readers,
-                       const struct name *about, const char *format, va_list args)
+static void __attribute__((format(printf, 5, 0)))
+take_event(struct log *log, enum log_level level, enum log_readers readers,
+           const struct name *about, const char *format, va_list args)
 {
     char message[MESSAGE_MAX];
     struct timespec now;
