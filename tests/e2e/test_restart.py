@@ -118,8 +118,7 @@ def test_partial_of_other_size(hub, daemon):
 @pytest.mark.slow
 def test_kill_loop(hub, daemon):
     """kill -9 at random moments of a download, again and again: no wrong byte at any
-    client, no orphan in the end, and a daemon that works. The upstream sees one request for each
-    time that there is something to download. (CACHALOT_KILLS=200 for the long run.)"""
+    client, no orphan in the end, and a daemon that works. (CACHALOT_KILLS=200 for the long run.)"""
     kills = int(os.environ.get("CACHALOT_KILLS", "20"))
     seed = int(os.environ.get("CACHALOT_SEED", "1"))
     rng = random.Random(seed)
