@@ -42,23 +42,6 @@ static void expect(struct db_txn *txn, enum db_table table, const char *key, con
     assert_memory_equal(value.data, expected, value.size);
 }
 
-static int setup(void **state)
-{
-    char *dir = malloc(64);
-
-    assert_non_null(dir);
-    scratch_dir(dir);
-    *state = dir;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    scratch_remove(*state);
-    free(*state);
-    return 0;
-}
-
 static void test_records_survive_reopening(void **state)
 {
     struct db *db = open_db(*state);
@@ -456,7 +439,7 @@ static void test_damaged_files(void **state)
     assert_int_equal(db_open(&db, "/nonexistent/cachalot", MAP_BYTES, false), ERR_NOT_FOUND);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_dir_setup, scratch_dir_teardown)
 
 /* --- memory --- */
 

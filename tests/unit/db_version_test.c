@@ -5,23 +5,6 @@
 
 #define MAP_BYTES (1u << 20)
 
-static int setup(void **state)
-{
-    char *dir = malloc(64);
-
-    assert_non_null(dir);
-    scratch_dir(dir);
-    *state = dir;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    scratch_remove(*state);
-    free(*state);
-    return 0;
-}
-
 static struct db *open_db(const char *dir)
 {
     struct db *db;
@@ -118,7 +101,7 @@ static void test_an_index_without_version_is_damaged(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_dir_setup, scratch_dir_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_version),
         TEST(test_later_version),

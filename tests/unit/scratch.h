@@ -48,6 +48,24 @@ static inline void scratch_dir(char dir[64])
     assert_non_null(mkdtemp(dir));
 }
 
+/* Of tests whose state is the name of a directory. */
+static inline int scratch_dir_setup(void **state)
+{
+    char *dir = malloc(64);
+
+    assert_non_null(dir);
+    scratch_dir(dir);
+    *state = dir;
+    return 0;
+}
+
+static inline int scratch_dir_teardown(void **state)
+{
+    scratch_remove(*state);
+    free(*state);
+    return 0;
+}
+
 /* "dir/name", valid until the next call. */
 static inline const char *scratch_path(const char *dir, const char *name)
 {

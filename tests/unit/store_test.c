@@ -51,23 +51,6 @@ static int open_fds(void)
     return count;
 }
 
-static int setup(void **state)
-{
-    char *dir = malloc(64);
-
-    assert_non_null(dir);
-    scratch_dir(dir);
-    *state = dir;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    scratch_remove(*state);
-    free(*state);
-    return 0;
-}
-
 static void test_a_new_cache(void **state)
 {
     static const char *const dirs[] = {"c",         "c/blobs", "c/blobs/sha256", "c/blobs/sha512",
@@ -290,7 +273,7 @@ static void test_reading_what_is_no_cache(void **state)
     assert_int_equal(mkdir(*state, 0700), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_dir_setup, scratch_dir_teardown)
 
 int main(void)
 {
